@@ -1,0 +1,67 @@
+"""I open my sessions in a ``with`` block. Why are some of them never closed?
+
+``Scorer`` closes its session in ``__exit__``, and takes itself off the list of scorers
+in use. But before that it writes a report, and the report needs a score. Where the
+block failed there is none: ``write_report()`` raises, ``__exit__`` ends there, and the
+session stays open, on the list, for good. No test notices as long as no block fails.
+
+Fix: release in ``finally``, whatever else ``__exit__`` does. ``contextlib.ExitStack``
+does the same for several resources.
+"""
+
+from __future__ import annotations
+
+import pytest
+import tensorflow as tf
+
+scorers_in_use: list[Scorer] = []
+
+
+class Scorer:
+    """Score a row of three numbers; open between ``__enter__`` and ``__exit__``."""
+
+    def __enter__(self) -> Scorer:
+        graph = tf.Graph()
+        with graph.as_default():
+            self.row = tf.compat.v1.placeholder(tf.float32, [3])
+            self.result = tf.reduce_sum(self.row)
+        self.session = tf.compat.v1.Session(graph=graph)
+        self.scores: list[float] = []
+        scorers_in_use.append(self)
+        return self
+
+    def score(self, row: list[float]) -> None:
+        self.scores.append(float(self.session.run(self.result, {self.row: row})))
+
+    def write_report(self) -> str:
+        return f"last score: {self.scores[-1]}"
+
+    def __exit__(self, *error: object) -> None:
+        self.write_report()
+        self.release()
+
+    def release(self) -> None:
+        self.session.close()
+        scorers_in_use.remove(self)
+
+
+class CarefulScorer(Scorer):
+    """Release the session also when the report cannot be written."""
+
+    def __exit__(self, *error: object) -> None:
+        try:
+            self.write_report()
+        finally:
+            self.release()
+
+
+@pytest.mark.tfleak
+def test_leaks_the_session_when_the_block_fails() -> None:
+    with pytest.raises(IndexError), Scorer() as scorer:
+        scorer.score([1.0, 2.0])  # one number short
+
+
+@pytest.mark.tfleak
+def test_fixed_closes_the_session_in_finally() -> None:
+    with pytest.raises(IndexError), CarefulScorer() as scorer:
+        scorer.score([1.0, 2.0])

@@ -1,0 +1,66 @@
+"""Why "RuntimeError: Attempted to use a closed Session", and what does my fix cost?
+
+A tensor of a graph has no value of its own: ``total.eval()`` asks its session, and
+after the ``with`` block that session is closed. Two usual ways round the error leak:
+
+- The handler opens another session, and nobody closes that one.
+- The closed session is kept beside the tensor. ``close()`` gives back what the session
+  ran with; the session object and its graph live as long as something holds them.
+
+Fix: fetch the values inside the block, and let only values leave it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+import tensorflow as tf
+
+sessions_by_request: dict[int, tf.compat.v1.Session] = {}
+results: list[Result] = []
+
+
+@dataclass
+class Result:
+    """The answer to one request, for somebody to look at later."""
+
+    session: tf.compat.v1.Session
+    total: tf.Tensor
+
+
+def build() -> tuple[tf.Graph, tf.Tensor]:
+    graph = tf.Graph()
+    with graph.as_default():
+        total = tf.reduce_sum(tf.ones([64]))
+    return graph, total
+
+
+@pytest.mark.tfleak
+def test_leaks_the_session_of_the_second_try() -> None:
+    graph, total = build()
+    with tf.compat.v1.Session(graph=graph) as session:
+        pass
+    try:
+        value = total.eval(session=session)
+    except RuntimeError:  # Attempted to use a closed Session.
+        session = tf.compat.v1.Session(graph=graph)
+        sessions_by_request[len(sessions_by_request)] = session
+        value = total.eval(session=session)
+    assert value == 64
+
+
+@pytest.mark.tfleak
+def test_leaks_closed_sessions_that_are_kept() -> None:
+    graph, total = build()
+    with tf.compat.v1.Session(graph=graph) as session:
+        assert session.run(total) == 64
+    results.append(Result(session, total))
+
+
+@pytest.mark.tfleak
+def test_fixed_fetches_the_value_inside_the_block() -> None:
+    graph, total = build()
+    with tf.compat.v1.Session(graph=graph) as session:
+        value = session.run(total)
+    assert value == 64

@@ -1,0 +1,63 @@
+"""Why does every job of my service take more GPU memory?
+
+``run_job`` opens a session and keeps it for the next job of that name. The names never
+repeat, so no session is used twice, and none is closed: its weights stay in memory.
+With a GPU that is GPU memory; without one it is the host's, and this file shows it just
+so.
+
+By default TensorFlow reserves nearly all GPU memory at the start, so ``nvidia-smi``
+shows the same figure with the leak and without it. What piles up inside that
+reservation is what this plugin reads.
+
+Fix: close what you open. To reuse a session, key it by what does repeat, and bound the
+number of those that are kept.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import tensorflow as tf
+
+job_names = (f"job-{number}" for number in itertools.count())
+sessions: dict[str, tf.compat.v1.Session] = {}
+
+
+def open_session() -> tf.compat.v1.Session:
+    graph = tf.Graph()
+    with graph.as_default():
+        weights = tf.compat.v1.get_variable(
+            "weights", [64, 64], initializer=tf.compat.v1.ones_initializer()
+        )
+        tf.matmul(weights, weights, name="product")
+        initialize = tf.compat.v1.global_variables_initializer()
+    session = tf.compat.v1.Session(graph=graph)
+    session.run(initialize)
+    return session
+
+
+def run_job(name: str) -> float:
+    if name not in sessions:
+        sessions[name] = open_session()
+    return float(sessions[name].run("product:0")[0, 0])
+
+
+def run_job_and_close() -> float:
+    with open_session() as session:
+        return float(session.run("product:0")[0, 0])
+
+
+@pytest.mark.tfleak
+def test_leaks_a_session_per_job() -> None:
+    assert run_job(next(job_names)) == 64
+
+
+@pytest.mark.tfleak
+def test_fixed_closes_the_session_of_each_job() -> None:
+    assert run_job_and_close() == 64
+
+
+@pytest.mark.tfleak
+def test_fixed_reuses_the_session_of_a_name() -> None:
+    assert run_job("nightly") == 64

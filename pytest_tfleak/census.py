@@ -1,0 +1,204 @@
+"""Who is alive that was not before: counts by kind, cheap enough for every iteration.
+
+What exists is frozen (``gc.freeze``), so a collection and a scan cost only what was made
+since. Frozen objects of the kinds that are watched are followed by weak references, so a
+count is absolute: an old tensor that a new one replaces is no growth. Kinds are told by
+the names in a type's ``__mro__``; no code of the objects runs.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from array import array
+from collections import Counter
+from collections.abc import Iterable
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from functools import partial
+from typing import Any
+
+_mro = type.__dict__["__mro__"].__get__
+_module = type.__dict__["__module__"].__get__
+_qualname = type.__dict__["__qualname__"].__get__
+
+TypeName = tuple[str, str]  # module, qualified name
+
+
+class Census:
+    """Counts the objects of the watched kinds, and all objects made since the freeze."""
+
+    def __init__(self, ignore: Sequence[str] = ()) -> None:
+        self._ignore = tuple(ignore)
+        self._kinds: dict[str, int] = {}
+        self._includes: list[frozenset[TypeName]] = []
+        self._excludes: list[frozenset[TypeName]] = []
+        self._frozen = array("q")  # alive frozen objects, by kind
+        self._fresh = array("q")  # objects made since the freeze, by kind
+        self._followed: list[list[weakref.ref[Any]]] = []
+        self._since_start: list[list[weakref.ref[Any]]] = []
+        self._held: list[list[Any]] = []
+        self._types: dict[int, tuple[weakref.ref[type], tuple[int, ...]]] = {}
+        self._freezes = 0
+        self._frozen_before = False
+        self.new_objects = 0
+
+    def watch(
+        self, kind: str, types: Iterable[TypeName], unless: Iterable[TypeName] = ()
+    ) -> None:
+        """Count objects with one of ``types`` in their MRO, and none of ``unless``."""
+        self._kinds[kind] = len(self._kinds)
+        self._includes.append(frozenset(types))
+        self._excludes.append(frozenset(unless))
+        self._frozen.append(0)
+        self._fresh.append(0)
+        self._followed.append([])
+        self._since_start.append([])
+        self._held.append([])
+
+    def freeze(self) -> None:
+        """Collect, follow what is alive and hide it from the collector.
+
+        The first freeze draws the line between what was there and what the run makes.
+        """
+        if self._freezes == 0:
+            self._frozen_before = gc.get_freeze_count() > 0
+        gc.collect()
+        objects = gc.get_objects()
+        for index, members in self._members(objects):
+            for member in members:
+                self._follow(index, member)
+        del objects
+        self._freezes += 1
+        gc.freeze()
+
+    def thaw(self) -> None:
+        """Undo ``freeze``; what was frozen before the first one is frozen again."""
+        if self._freezes == 0:
+            return
+        self._freezes = 0
+        gc.unfreeze()
+        if self._frozen_before:
+            gc.freeze()
+
+    def take(self) -> None:
+        """Collect and count. Holds the members it found until ``release``."""
+        gc.collect()
+        objects = gc.get_objects()
+        self.new_objects = len(objects)
+        for index in range(len(self._fresh)):
+            self._fresh[index] = 0
+        for index, members in self._members(objects):
+            self._fresh[index] = len(members)
+            self._held[index] = members
+
+    def release(self) -> None:
+        """Let go of the members that ``take`` found."""
+        for members in self._held:
+            members.clear()
+
+    def alive(self, kind: str) -> int:
+        """Return how many objects of a kind were alive when ``take`` was called."""
+        index = self._kinds[kind]
+        return self._frozen[index] + self._fresh[index]
+
+    def members(self, kind: str) -> list[Any]:
+        """Return the living objects of a kind; call between ``take`` and ``release``."""
+        index = self._kinds[kind]
+        living = [reference() for reference in self._followed[index]]
+        return [o for o in living if o is not None] + self._held[index]
+
+    def made_since_start(self, kind: str) -> list[Any]:
+        """Return the living objects of a kind that were made after the first freeze."""
+        index = self._kinds[kind]
+        living = [reference() for reference in self._since_start[index]]
+        return [o for o in living if o is not None] + self._held[index]
+
+    def survivors(self) -> dict[str, int]:
+        """Return how many objects made since the last freeze are alive, by full type name."""
+        gc.collect()
+        objects = gc.get_objects()
+        examples = dict(zip(map(id, map(type, objects)), objects, strict=True))
+        counts = Counter(map(id, map(type, objects)))
+        del objects
+        by_name: dict[str, int] = {}
+        for key, count in counts.items():
+            name = full_name(type(examples[key]))
+            if not self._is_ignored(name):
+                by_name[name] = by_name.get(name, 0) + count
+        return by_name
+
+    def kind_of(self, name: str) -> str | None:
+        """Return the kind that has a type of this full name, where one was seen."""
+        for reference, indexes in self._types.values():
+            cls = reference()
+            if cls is not None and indexes and full_name(cls) == name:
+                return list(self._kinds)[indexes[0]]
+        return None
+
+    def _members(self, objects: list[Any]) -> list[tuple[int, list[Any]]]:
+        """Return the members of each kind that has some, from one pass in C."""
+        examples = dict(zip(map(id, map(type, objects)), objects, strict=True))
+        wanted: dict[int, set[int]] = {}
+        for key, example in examples.items():
+            for index in self._indexes(type(example), key):
+                wanted.setdefault(index, set()).add(key)
+        examples.clear()
+        return [
+            (index, [o for o in objects if id(type(o)) in keys])
+            for index, keys in wanted.items()
+        ]
+
+    def _indexes(self, cls: type, key: int) -> tuple[int, ...]:
+        # keyed by id: hashing a class may run the code of its metaclass, and a strong
+        # key would pin the classes that each SavedModel load makes
+        known = self._types.get(key)
+        if known is not None and known[0]() is cls:
+            return known[1]
+        names = [_type_name(base) for base in _mro(cls)]
+        indexes: tuple[int, ...] = ()
+        if not self._is_ignored(".".join(names[0])):
+            present = frozenset(names)
+            indexes = tuple(
+                index
+                for index, include in enumerate(self._includes)
+                if include & present and not self._excludes[index] & present
+            )
+        forget = partial(_forget, weakref.ref(self), key)
+        self._types[key] = (weakref.ref(cls, forget), indexes)
+        return indexes
+
+    def _is_ignored(self, name: str) -> bool:
+        return any(fnmatchcase(name, pattern) for pattern in self._ignore)
+
+    def _follow(self, index: int, member: Any) -> None:
+        self._frozen[index] += 1
+        try:
+            reference = weakref.ref(member, partial(_bury, self._frozen, index))
+        except TypeError:
+            return  # counted for good: it cannot be followed
+        self._followed[index].append(reference)
+        if self._freezes:
+            self._since_start[index].append(reference)
+
+
+def full_name(cls: type) -> str:
+    """Return ``module.QualName`` of a type without running its code."""
+    return ".".join(_type_name(cls))
+
+
+def _type_name(cls: type) -> TypeName:
+    module, name = _module(cls), _qualname(cls)
+    return (module if type(module) is str else "?", name if type(name) is str else "?")
+
+
+def _bury(frozen: array[int], index: int, _: object) -> None:
+    frozen[index] -= 1
+
+
+def _forget(census: weakref.ref[Census], key: int, reference: object) -> None:
+    living = census()
+    if living is not None and living._types.get(key, (None,))[0] is reference:
+        del living._types[key]

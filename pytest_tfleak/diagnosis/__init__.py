@@ -1,0 +1,1 @@
+"""What a leak is made of; runs only after a LEAK verdict."""

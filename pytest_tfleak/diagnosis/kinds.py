@@ -1,0 +1,64 @@
+"""Which kinds of objects grew with a signal, in words.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Mapping
+
+from pytest_tfleak.units import format_count
+from pytest_tfleak.verdict import Finding
+
+#: Types that say little about a leak: named last.
+_PLAIN = frozenset(
+    f"builtins.{name}"
+    for name in (
+        "cell",
+        "dict",
+        "function",
+        "list",
+        "method",
+        "set",
+        "tuple",
+    )
+)
+_MOST = 3  # kinds in one message
+_RAREST = 0.09  # per iteration: one of every tenth iteration is shown
+
+
+def describe(
+    finding: Finding,
+    survivors: Mapping[str, int],
+    kind_of: Callable[[str], str | None],
+    iterations: int,
+) -> tuple[str | None, str | None]:
+    """Return the leading type's name, and the kinds that grew with their counts."""
+    rates = {
+        name: count / iterations
+        for name, count in survivors.items()
+        if count / iterations >= _RAREST
+    }
+    own = {n: r for n, r in rates.items() if kind_of(n) == finding.signal}
+    ranked = sorted(
+        (own or rates).items(),
+        key=lambda item: (kind_of(item[0]) is None, item[0] in _PLAIN, -item[1], item),
+    )[:_MOST]
+    if not ranked:
+        return None, None
+    words = ", ".join(f"{format_count(rate)} {_short(name)}" for name, rate in ranked)
+    return _short(ranked[0][0]), f"{words} per iteration"
+
+
+def describe_left(types: Mapping[str, int]) -> tuple[str | None, str | None]:
+    """Return the leading type's name, and the objects that are still there."""
+    ranked = sorted(types.items(), key=lambda item: (-item[1], item[0]))[:_MOST]
+    if not ranked:
+        return None, None
+    words = ", ".join(f"{count} {_short(name)}" for name, count in ranked)
+    return _short(ranked[0][0]), words
+
+
+def _short(name: str) -> str:
+    return name.rpartition(".")[2]

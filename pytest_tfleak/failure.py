@@ -1,0 +1,23 @@
+"""How a verdict fails a test: pytest's own failure, raised in the call phase."""
+
+from __future__ import annotations
+
+import pytest
+
+
+class LeakFailed(pytest.fail.Exception):
+    """The test leaks. Raised in the call phase, so that ``xfail`` and ``-x`` work."""
+
+    __module__ = "builtins"  # as pytest's own: a report names the class alone
+
+    def __init__(self, msg: str | None = None, pytrace: bool = False) -> None:
+        super().__init__(msg, pytrace)
+
+
+class MeasurementFailed(pytest.fail.Exception):
+    """The test could not be measured or decided, and the plan demands it."""
+
+    __module__ = "builtins"
+
+    def __init__(self, msg: str | None = None, pytrace: bool = False) -> None:
+        super().__init__(msg, pytrace)

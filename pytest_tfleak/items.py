@@ -1,0 +1,186 @@
+"""One pytest item, measured: its body, its fixtures, and how a verdict fails it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from _pytest.unittest import TestCaseFunction
+
+from pytest_tfleak.check import Measurement
+from pytest_tfleak.check import ProbeMaker
+from pytest_tfleak.failure import LeakFailed
+from pytest_tfleak.failure import MeasurementFailed
+from pytest_tfleak.options import Request
+from pytest_tfleak.plan import Plan
+from pytest_tfleak.plan import PlanError
+from pytest_tfleak.plan import parse_options
+from pytest_tfleak.reports.terminal import failure_text
+from pytest_tfleak.snapshot import MemorySnapshot
+from pytest_tfleak.snapshot import take_snapshot
+from pytest_tfleak.verdict import Reason
+from pytest_tfleak.verdict import Status
+from pytest_tfleak.verdict import Verdict
+
+
+def why_unsupported(item: pytest.Item) -> str | None:
+    """Say why this test's body cannot be repeated, None where it can."""
+    if isinstance(item, TestCaseFunction):
+        return "does not support unittest.TestCase yet: use a function or a plain class"
+    if not isinstance(item, pytest.Function):
+        return f"does not support tests of type {type(item).__name__}"
+    if inspect.iscoroutinefunction(item.obj) or inspect.isasyncgenfunction(item.obj):
+        return "does not support async tests yet: run the coroutine in a plain test"
+    if getattr(item.obj, "is_hypothesis_test", False):
+        return "does not support Hypothesis tests yet: use a plain test"
+    if "tfleak" in item.fixturenames:
+        return "does not go with the tfleak fixture: take the one or the other"
+    return None
+
+
+class MeasuredItem:
+    """Repeats an item's ``runtest`` the way pytest would have called it."""
+
+    def __init__(
+        self, item: pytest.Item, request: Request, probes: ProbeMaker
+    ) -> None:
+        self._item = item
+        self._plan = request.plan
+        self._is_marked = request.is_marked
+        self._probes = probes
+        self._runtest = item.runtest
+        self.verdict: Verdict | None = None
+
+    @contextmanager
+    def in_place_of_runtest(self) -> Generator[None, None, None]:
+        """Have pytest call ``run`` where it would call the item's ``runtest``."""
+        vars(self._item)["runtest"] = self.run
+        try:
+            yield
+        finally:
+            del vars(self._item)["runtest"]
+
+    def run(self) -> None:
+        """Measure the test and raise what its verdict demands."""
+        why = self._why_not()
+        if why is not None:
+            self._runtest()
+            self.verdict = _not_measured(self._item.nodeid, *why)
+            return
+        body = self._run_body
+        if self._plan.repeat == "test":
+            body = self._run_with_fixtures
+        measurement = Measurement(
+            body,
+            self._plan,
+            nodeid=self._item.nodeid,
+            probes=self._probes,
+            handed=self._fixture_values(),
+        )
+        try:
+            measurement.run()
+        finally:
+            self.verdict = measurement.verdict
+        fail_if_demanded(measurement.verdict, self._plan, self._is_marked)
+
+    def _why_not(self) -> tuple[Reason, str] | None:
+        if not self._plan.enabled:
+            return Reason.DISABLED, self._plan.reason or "enabled=False"
+        if "tfleak" in getattr(self._item, "fixturenames", ()):
+            return Reason.MEASURES_ITSELF, "uses the tfleak fixture"
+        why = why_unsupported(self._item)
+        return None if why is None else (Reason.UNSUPPORTED, f"tfleak {why}")
+
+    def _fixture_values(self) -> list[object]:
+        values: dict[str, Any] = getattr(self._item, "funcargs", {})
+        return [value for name, value in values.items() if name != "request"]
+
+    def _run_body(self) -> None:
+        _forget_captured(self._item.config)
+        self._runtest()
+
+    def _run_with_fixtures(self) -> None:
+        """Run the test, then set up its function-scoped fixtures anew."""
+        self._run_body()
+        state = self._item.session._setupstate
+        state.teardown_exact(self._item.parent)  # type: ignore[arg-type]  # a chain will do
+        self._item._initrequest()  # type: ignore[attr-defined]  # of Function
+        state.setup(self._item)
+
+
+def _forget_captured(config: pytest.Config) -> None:
+    """Drop what pytest captured of the last iteration: it would pile up as a leak."""
+    logging = config.pluginmanager.getplugin("logging-plugin")
+    if logging is not None:
+        logging.caplog_handler.clear()
+        logging.report_handler.clear()
+    capture = config.pluginmanager.getplugin("capturemanager")
+    if capture is not None and capture.is_globally_capturing():
+        capture.read_global_capture()
+    if capture is not None and capture._capture_fixture is not None:
+        capture._capture_fixture.readouterr()
+
+
+class Checker:
+    """The ``tfleak`` fixture: checks blocks inside a test."""
+
+    def __init__(
+        self,
+        *,
+        nodeid: str,
+        run: dict[str, Any],
+        probes: ProbeMaker,
+        record: Callable[[Verdict | None], None],
+    ) -> None:
+        self._nodeid = nodeid
+        self._run = {k: v for k, v in run.items() if k != "all_tests"}
+        self._probes = probes
+        self._record = record
+
+    def check(self, fn: Callable[[], object], **options: object) -> Verdict:
+        """Call ``fn`` again and again; fail the test where it leaks.
+
+        ``options`` are the marker's keywords and win over command line and ini. Raises
+        LeakFailed on a leak, pytest.UsageError for an option that no plan takes, and
+        what ``fn`` raises.
+        """
+        try:
+            plan = Plan(**{**self._run, **parse_options(options, "library")})
+        except PlanError as error:
+            raise pytest.UsageError(f"tfleak.check: {error}") from None
+        measurement = Measurement(
+            fn, plan, nodeid=self._nodeid, probes=self._probes, handed=[fn]
+        )
+        try:
+            verdict = measurement.run()
+        finally:
+            self._record(measurement.verdict)
+        fail_if_demanded(verdict, plan, is_marked=True)
+        return verdict
+
+    def snapshot(self) -> MemorySnapshot:
+        """Return what the process holds now; two snapshots subtract."""
+        return take_snapshot(self._probes)
+
+
+def fail_if_demanded(verdict: Verdict | None, plan: Plan, is_marked: bool) -> None:
+    """Raise what a verdict calls for: nothing where it is CLEAN."""
+    if verdict is None:
+        return
+    if verdict.status is Status.LEAK:
+        raise LeakFailed(failure_text(verdict))
+    if verdict.status is Status.INCONCLUSIVE and plan.strict:
+        raise MeasurementFailed(failure_text(verdict))
+    if verdict.status is Status.NOT_MEASURED:
+        if is_marked or verdict.reason is Reason.GPU_NOT_MEASURED:
+            raise MeasurementFailed(failure_text(verdict))
+
+
+def _not_measured(nodeid: str, reason: Reason, detail: str) -> Verdict:
+    return Verdict(
+        nodeid=nodeid, status=Status.NOT_MEASURED, reason=reason, detail=detail
+    )

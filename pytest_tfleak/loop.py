@@ -1,0 +1,128 @@
+"""Warm up, settle, call, read: turns a body and some probes into a trace.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Sequence
+from time import perf_counter
+from types import TracebackType
+
+from pytest_tfleak.census import Census
+from pytest_tfleak.observed import clear_keras_session
+from pytest_tfleak.plan import Plan
+from pytest_tfleak.probes.base import Probe
+from pytest_tfleak.trace import Trace
+
+#: Expensive signals are read this often in a run of ``Plan.iterations``.
+DEEP_READINGS = 5
+
+
+class Loop:
+    """Repeats a body and reads the probes after each iteration.
+
+    A context manager: the collector is as before when it is left, however it is left.
+    Body exceptions pass through; ``trace`` holds what was read until then.
+    """
+
+    def __init__(
+        self,
+        body: Callable[[], object],
+        plan: Plan,
+        probes: Sequence[Probe],
+        census: Census,
+    ) -> None:
+        self._body = body
+        self._plan = plan
+        self._probes = tuple(probes)
+        self._census = census
+        self._offsets: tuple[int, ...] = ()
+        self._started = perf_counter()
+        self._every = max(1, plan.iterations // DEEP_READINGS)
+        #: Why the Keras session could not be cleared, where that was tried.
+        self.not_cleared: str | None = None
+        self.trace = self._new_trace()
+
+    def __enter__(self) -> Loop:
+        self._started = perf_counter()
+        self._census.freeze()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._census.release()
+        self._census.thaw()
+        self.trace.seconds = perf_counter() - self._started
+        for probe in self._probes:
+            self.trace.reasons.update(probe.reasons())
+            probe.close()
+
+    def warm_up(self) -> None:
+        """Run the iterations that are not judged, then draw the baseline."""
+        for _ in range(self._plan.warmup):
+            if self._is_out_of_time():
+                break
+            self._iterate(self.trace.rows)
+            self.trace.warmed_up += 1
+        if self._plan.clear_session != "never":
+            self.clear()
+        self._census.freeze()
+        # TensorFlow may have been imported, or have found its devices, by now
+        wider = self._new_trace()
+        wider.take_over(self.trace)
+        self.trace = wider
+
+    def measure(self) -> None:
+        """Run the judged iterations."""
+        while self.trace.measured < self._plan.iterations:
+            if self._is_out_of_time():
+                return
+            self._iterate(self.trace.rows)
+            self.trace.measured += 1
+
+    def confirm(self) -> None:
+        """Run up to as many iterations again."""
+        while self.trace.confirmed < self._plan.iterations:
+            if self._is_out_of_time():
+                return
+            self._iterate(self.trace.rows)
+            self.trace.confirmed += 1
+
+    def clear(self) -> None:
+        """Clear the Keras session, and remember why where that is not possible."""
+        why = clear_keras_session()
+        if why is not None:
+            self.not_cleared = why
+
+    def _new_trace(self) -> Trace:
+        signals = [tuple(probe.signals()) for probe in self._probes]
+        widths = [len(group) for group in signals]
+        self._offsets = tuple(sum(widths[:k]) for k in range(len(widths)))
+        return Trace(
+            [signal for group in signals for signal in group],
+            warmup=self._plan.warmup,
+            capacity=2 * self._plan.iterations,
+        )
+
+    def _iterate(self, row: int) -> None:
+        started = perf_counter()
+        self._body()
+        self.trace.body_seconds += perf_counter() - started
+        if self._plan.clear_session == "iteration":
+            self.clear()
+        self._census.take()
+        start = row * self.trace.width
+        deep = row % self._every == 0
+        for probe, offset in zip(self._probes, self._offsets, strict=True):
+            probe.read(self.trace.buffer, start + offset, deep)
+        self._census.release()
+
+    def _is_out_of_time(self) -> bool:
+        limit = self._plan.max_time
+        return limit is not None and perf_counter() - self._started > limit

@@ -1,0 +1,68 @@
+"""TensorFlow and Keras as this process has them: looked up, never imported or started.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+_KERAS_STATE = "keras.src.backend.common.global_state"
+
+
+def initialised_context() -> Any:
+    """Return TensorFlow's eager context, None unless its devices are initialised."""
+    module = sys.modules.get("tensorflow.python.eager.context")
+    context = module.context_safe() if hasattr(module, "context_safe") else None
+    if context is None or not getattr(context, "_initialized", False):
+        return None
+    return context
+
+
+def global_default_graph() -> Any:
+    """Return the process's default graph, None while there is none."""
+    module = sys.modules.get("tensorflow.python.framework.ops")
+    stack = getattr(module, "_default_graph_stack", None)
+    return getattr(stack, "_global_default_graph", None)
+
+
+def clear_keras_session() -> str | None:
+    """Call ``keras.utils.clear_session()``; say why where it was not possible.
+
+    It also resets TensorFlow's default graph. Where a graph is open as default, or the
+    default graph holds operations that code may still refer to, nothing is cleared.
+    """
+    if not _clears():
+        return None
+    ops = sys.modules.get("tensorflow.python.framework.ops")
+    stack = getattr(ops, "_default_graph_stack", None)
+    if stack is not None and stack.stack:
+        return "a graph is open as default"
+    graph = global_default_graph()
+    if graph is not None and graph.num_operations():
+        return f"the default graph holds {graph.num_operations()} operations"
+    try:
+        call_clear_session()
+    except Exception as error:  # a Keras in a state of the test's making
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+def call_clear_session() -> None:
+    """Call ``clear_session()`` of each Keras that is imported. Raises what they raise."""
+    state = sys.modules.get(_KERAS_STATE)
+    # settings such as the dtype policy are a fixture's business, not state to release
+    settings = getattr(state, "GLOBAL_SETTINGS_TRACKER", None)
+    try:
+        for clear in _clears():
+            clear()
+    finally:
+        if settings is not None:
+            vars(state)["GLOBAL_SETTINGS_TRACKER"] = settings
+
+
+def _clears() -> list[Callable[[], None]]:
+    modules = (sys.modules.get(name) for name in (_KERAS_STATE, "tf_keras.src.backend"))
+    return [m.clear_session for m in modules if hasattr(m, "clear_session")]

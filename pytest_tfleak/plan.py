@@ -1,0 +1,342 @@
+"""What one test is measured with: ``Plan``, whose fields are the only option table.
+
+Marker keywords, command-line flags, ini keys, ``--help`` and ``--markers`` all come
+from the metadata of the fields.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from dataclasses import field
+from difflib import get_close_matches
+from typing import Any
+from typing import Literal
+
+from pytest_tfleak.units import format_bytes
+from pytest_tfleak.units import format_seconds
+from pytest_tfleak.units import parse_bytes
+from pytest_tfleak.units import parse_seconds
+
+Door = Literal["marker", "command line", "ini", "library"]
+Group = Literal["run", "allowance", "scope"]
+IniType = Literal["string", "int", "float", "bool", "linelist"]
+EVERYWHERE: frozenset[Door] = frozenset({"marker", "command line", "ini", "library"})
+#: Doors of the options that steer a whole run, not one measurement.
+RUN: frozenset[Door] = frozenset({"command line"})
+
+_WHOLE = re.compile(r"\s*-?[0-9]{1,100}\s*")
+_LARGEST = 2**31 - 1
+
+
+class PlanError(ValueError):
+    """A value or a keyword that no plan takes; the text says what is allowed."""
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, tuple):
+        return ", ".join(value) or "none"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Option:
+    """One row of the option table."""
+
+    name: str
+    default: Any
+    help: str
+    unit: str
+    parse: Callable[[object], Any]
+    group: Group = "run"
+    doors: frozenset[Door] = EVERYWHERE
+    show: Callable[[Any], str] = _shown
+    flag: str | None = None
+    repeated: bool = False
+    ini_type: IniType = "string"
+
+    @property
+    def is_switch(self) -> bool:
+        """Say whether the command line takes the flag without a value."""
+        return isinstance(self.default, bool)
+
+    @property
+    def metavar(self) -> str:
+        """Return what stands for the value in ``--help``."""
+        words = {"int": "N", "float": "NUMBER", "linelist": "PATTERN"}
+        return words.get(self.ini_type, self.unit.split()[0].upper())
+
+    @property
+    def default_text(self) -> str:
+        """Return the default as a user would write it."""
+        return "none" if self.default is None else self.show(self.default)
+
+    @property
+    def command_line_flag(self) -> str:
+        """Return the flag, ``--tfleak-host-total`` for ``host_total``."""
+        return self.flag or "--tfleak-" + self.name.replace("_", "-")
+
+    @property
+    def ini_key(self) -> str:
+        """Return the ini key, ``tfleak_host_total`` for ``host_total``."""
+        return "tfleak_" + self.name
+
+
+def _option(default: Any, help: str, **row: Any) -> Any:
+    return field(default=default, metadata={"help": help, **row})
+
+
+def _whole(minimum: int) -> Callable[[object], int]:
+    def parse(value: object) -> int:
+        if isinstance(value, str) and _WHOLE.fullmatch(value):
+            value = int(value)
+        if isinstance(value, int) and not isinstance(value, bool):
+            if value > _LARGEST:
+                raise ValueError(f"expected a whole number, {_LARGEST} or less")
+            if value >= minimum:
+                return int(value)
+        raise ValueError(f"expected a whole number, {minimum} or more")
+
+    return parse
+
+
+def _number(value: object) -> float:
+    if isinstance(value, str):
+        with suppress(ValueError):
+            value = float(value)
+    if (
+        isinstance(value, (int, float))
+        and not isinstance(value, bool)
+        and 0 <= value < 2**62  # also false for NaN
+    ):
+        return int(value) if isinstance(value, int) else float(value)
+    raise ValueError("expected a number, 0 or more")
+
+
+def _none_or(parse: Callable[[object], Any]) -> Callable[[object], Any]:
+    def parse_or_none(value: object) -> Any:
+        if value is None or value == "none":
+            return None
+        try:
+            return parse(value)
+        except ValueError as error:
+            raise ValueError(f'{error}, or "none"') from None
+
+    return parse_or_none
+
+
+def _choice(*choices: str) -> Callable[[object], str]:
+    def parse(value: object) -> str:
+        if isinstance(value, str) and value in choices:
+            return value
+        raise ValueError("expected one of " + ", ".join(f'"{c}"' for c in choices))
+
+    return parse
+
+
+def _switch(value: object) -> bool:
+    words = {"true": True, "false": False}
+    if isinstance(value, str) and value.strip().lower() in words:
+        return words[value.strip().lower()]
+    if isinstance(value, bool):
+        return value
+    raise ValueError("expected true or false")
+
+
+def _text(value: object) -> str:
+    if isinstance(value, str) and value.strip():
+        return value
+    raise ValueError("expected a text")
+
+
+def _patterns(value: object) -> tuple[str, ...]:
+    if isinstance(value, str):
+        value = [] if value == "none" else [value]
+    if isinstance(value, (list, tuple)) and all(
+        isinstance(pattern, str) and pattern.strip() for pattern in value
+    ):
+        return tuple(pattern.strip() for pattern in value)
+    raise ValueError('expected a pattern such as "mylib.cache*", or a list of them')
+
+
+def _allowed(noun: str, default: float = 0) -> Any:
+    return _option(
+        default,
+        f"allowed growth of {noun}",
+        unit="per iteration",
+        parse=_number,
+        group="allowance",
+    )
+
+
+def _allowed_bytes(noun: str, default: int | None = None) -> Any:
+    if default is None:
+        span, unit = " over all judged iterations", "bytes"
+    else:
+        span, unit = "", "bytes per iteration"
+    return _option(
+        default,
+        f"allowed growth of {noun}{span}",
+        unit=unit,
+        parse=parse_bytes if default is not None else _none_or(parse_bytes),
+        group="allowance",
+        show=format_bytes,
+    )
+
+
+def _counted(default: int, help: str, unit: str, least: int = 0, **row: Any) -> Any:
+    return _option(default, help, unit=unit, parse=_whole(least), ini_type="int", **row)
+
+
+def _switched(default: bool, help: str, **row: Any) -> Any:
+    return _option(default, help, unit="true | false", parse=_switch, **row)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """How one test body is repeated, read and judged."""
+
+    iterations: int = _counted(50, "iterations that are judged", "iterations", least=1)
+    warmup: int = _counted(
+        5, "iterations that run first and are not judged", "iterations"
+    )
+    max_time: float | None = _option(
+        300.0,
+        "time that the loop of one test may take; it then ends with what it has",
+        unit="seconds",
+        parse=_none_or(parse_seconds),
+        show=format_seconds,
+    )
+    repeat: str = _option(
+        "body",
+        'what an iteration is: the test\'s "body", or the whole "test" with its '
+        "function-scoped fixtures set up anew",
+        unit="body | test",
+        parse=_choice("body", "test"),
+        doors=frozenset({"marker", "command line", "ini"}),
+    )
+    clear_session: str = _option(
+        "around",
+        "when keras.utils.clear_session() is called: before the baseline and after the "
+        'last iteration ("around"), after each one ("iteration"), or "never"',
+        unit="around | iteration | never",
+        parse=_choice("around", "iteration", "never"),
+    )
+    require_gpu: bool = _switched(
+        False, "make it an error when GPU memory could not be measured"
+    )
+    strict: bool = _switched(False, "fail tests whose verdict is INCONCLUSIVE")
+    ignore: tuple[str, ...] = _option(
+        (),
+        "kinds of objects that are not counted: patterns on the type's full name",
+        unit="patterns",
+        parse=_patterns,
+        repeated=True,
+        ini_type="linelist",
+    )
+    host_per_iteration: int = _allowed_bytes("host memory", 6 * 1024)
+    host_total: int | None = _allowed_bytes("host memory")
+    gpu_per_iteration: int = _allowed_bytes("GPU memory", 1024)
+    gpu_total: int | None = _allowed_bytes("GPU memory")
+    sessions: int = _counted(
+        0,
+        "sessions that may be left open, and stay alive, after the last iteration",
+        "sessions",
+        group="allowance",
+    )
+    graphs: int = _counted(
+        0,
+        "graphs that may be left alive after the last iteration",
+        "graphs",
+        group="allowance",
+    )
+    blocks: float = _allowed("Python's memory blocks", 64)
+    objects: float | None = _option(
+        None,
+        "allowed growth of Python objects of any type (none: shown, never judged)",
+        unit="per iteration",
+        parse=_none_or(_number),
+        group="allowance",
+    )
+    functions: float = _allowed("concrete functions")
+    traces: float = _allowed("traces of tf.functions")
+    tensors: float = _allowed("eager tensors")
+    variables: float = _allowed("TensorFlow variables")
+    operations: float = _allowed("operations in graphs")
+    iterators: float = _allowed("dataset iterators")
+    datasets: float = _allowed("datasets")
+    registered_functions: float = _allowed("functions in TensorFlow's eager context")
+    py_functions: float = _allowed("Python functions that TensorFlow's ops call")
+    custom_gradients: float = _allowed("entries of the custom-gradient registry")
+    layers: float = _allowed("Keras layers")
+    optimizers: float = _allowed("Keras optimizers")
+    threads: float = _allowed("threads")
+    fds: float = _allowed("open file descriptors")
+    children: float = _allowed("child processes")
+    enabled: bool = _switched(
+        True,
+        "false opts the test out",
+        group="scope",
+        doors=frozenset({"marker"}),
+    )
+    reason: str | None = _option(
+        None,
+        "why the test is opted out",
+        unit="text",
+        parse=_none_or(_text),
+        group="scope",
+        doors=frozenset({"marker"}),
+    )
+    all_tests: bool = _switched(
+        False,
+        "measure every collected test, marked or not",
+        group="scope",
+        doors=RUN,
+        flag="--tfleak",
+    )
+
+
+def option_table(door: Door | None = None) -> tuple[Option, ...]:
+    """Return the rows of the option table, all or those that a door offers."""
+    rows = (
+        Option(name=f.name, default=f.default, **f.metadata)
+        for f in dataclasses.fields(Plan)
+    )
+    return tuple(row for row in rows if door is None or door in row.doors)
+
+
+def parse_option(name: str, value: object, door: Door) -> Any:
+    """Return the value of an option as the plan holds it.
+
+    Raises PlanError, which names the value and what is allowed.
+    """
+    rows = {row.name: row for row in option_table(door)}
+    if name not in rows:
+        raise PlanError(_unknown(name, list(rows)))
+    try:
+        return rows[name].parse(value)
+    except ValueError as error:
+        raise PlanError(f"{name}={value!r}: {error}") from None
+
+
+def parse_options(options: dict[str, object], door: Door) -> dict[str, Any]:
+    """Return a dict of options, each parsed. Raises PlanError."""
+    return {name: parse_option(name, value, door) for name, value in options.items()}
+
+
+def make_plan(**options: object) -> Plan:
+    """Return the plan of a library call. Raises PlanError."""
+    return Plan(**parse_options(options, "library"))
+
+
+def _unknown(name: str, allowed: list[str]) -> str:
+    close = get_close_matches(name, allowed, n=1)
+    hint = f" (did you mean {close[0]!r}?)" if close else ""
+    return f"unknown keyword {name!r}{hint}; allowed: {', '.join(sorted(allowed))}"

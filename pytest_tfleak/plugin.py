@@ -1,0 +1,243 @@
+"""pytest's hooks. Options become a plan, and for each measured test
+
+    plan -> loop over the test's own runtest -> trace -> judge -> verdict -> LeakFailed
+
+runs inside the call phase; the verdict travels on the report, as builtins, to the ledger
+of the controlling process, which the terminal summary reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Generator
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+from typing import Any
+
+import pytest
+
+from pytest_tfleak import hookspecs
+from pytest_tfleak import options
+from pytest_tfleak.failure import LeakFailed
+from pytest_tfleak.plan import PlanError
+from pytest_tfleak.verdict import Verdict
+
+if TYPE_CHECKING:
+    from pytest_tfleak.census import Census
+    from pytest_tfleak.items import Checker
+    from pytest_tfleak.ledger import Ledger
+    from pytest_tfleak.probes.base import Probe
+    from pytest_tfleak.snapshot import MemorySnapshot
+
+RUN = pytest.StashKey[dict[str, Any]]()
+LEDGER = pytest.StashKey["Ledger"]()
+REQUEST = pytest.StashKey[options.Request]()
+VERDICTS = pytest.StashKey[list[Verdict]]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    options.declare(parser)
+
+
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    pluginmanager.add_hookspecs(hookspecs)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    from pytest_tfleak.ledger import Ledger
+
+    config.addinivalue_line("markers", options.marker_help())
+    config.stash[RUN] = options.run_options(config)
+    ledger = config.stash[LEDGER] = Ledger()
+    if not hasattr(config, "workerinput"):  # a worker's reports go to the controller
+        config.pluginmanager.register(_LedgerKeeper(ledger), "tfleak-ledger")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_tfleak_probes(census: Census) -> Sequence[Probe]:
+    from pytest_tfleak.probes import make_probes
+
+    return make_probes(census)
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    from pytest_tfleak.census import Census
+    from pytest_tfleak.reports.terminal import header_lines
+
+    probes = _make_probes(config, Census())
+    lines = header_lines(
+        [(probe.name, probe.why_off()) for probe in probes], config.get_verbosity()
+    )
+    for probe in probes:
+        probe.close()
+    return lines
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> None:
+    errors = []
+    for item in items:
+        try:
+            request = options.request_for(item, config.stash[RUN])
+        except PlanError as error:
+            errors.append(f"{item.nodeid}: tfleak marker: {error}")
+        else:
+            if request is not None:
+                item.stash[REQUEST] = request
+    if errors:
+        raise pytest.UsageError(*errors)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    request = item.stash.get(REQUEST, None)
+    if request is not None and request.is_marked and request.plan.enabled:
+        from pytest_tfleak.items import why_unsupported
+
+        why = why_unsupported(item)
+        if why is not None:
+            raise pytest.UsageError(f"{item.nodeid}: the tfleak marker {why}")
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    request = item.stash.get(REQUEST, None)
+    if request is None:
+        return (yield)
+    from pytest_tfleak.items import MeasuredItem
+
+    measured = MeasuredItem(item, request, partial(_make_probes, item.config))
+    with measured.in_place_of_runtest():
+        try:
+            return (yield)
+        finally:
+            record(item, measured.verdict)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if call.when == "call":
+        verdicts = item.stash.get(VERDICTS, [])
+        vars(report)["tfleak"] = [verdict.to_dict() for verdict in verdicts]
+        leaked = isinstance(call.excinfo and call.excinfo.value, LeakFailed)
+        vars(report)["tfleak_failed"] = leaked
+        crash = getattr(report.longrepr, "reprcrash", None)
+        if leaked and crash is not None:
+            # the line of the short summary: without the name of the exception
+            crash.message = str(call.excinfo.value).removeprefix("LEAK: ")
+        item.stash[VERDICTS] = []
+    return report
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_report_teststatus(
+    report: pytest.CollectReport | pytest.TestReport,
+) -> tuple[str, str, tuple[str, dict[str, bool]]] | None:
+    if report.failed and getattr(report, "tfleak_failed", False):
+        return "failed", "L", ("LEAK", {"red": True})
+    return None
+
+
+class _LedgerKeeper:
+    """Gathers the verdicts from the reports, in the controlling process."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        for data in getattr(report, "tfleak", []):
+            self._ledger.add(Verdict.from_dict(data))
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    ledger = config.stash[LEDGER]
+    if not ledger.verdicts():
+        return
+    from pytest_tfleak.reports.terminal import summary_lines
+
+    writer = terminalreporter._tw
+    lines = summary_lines(
+        ledger,
+        config.get_verbosity(),
+        writer.fullwidth,
+        _can_encode_blocks(config),
+    )
+    if not lines:
+        return
+    terminalreporter.section("tfleak", sep="=")
+    for line in lines:
+        terminalreporter.write_line(line.text, **_MARKUP[line.markup])
+
+
+_MARKUP = {
+    "leak": {"red": True},
+    "warn": {"yellow": True},
+    "clean": {"green": True},
+    "dim": {"light": True},
+    "plain": {},
+}
+
+
+@pytest.fixture
+def tfleak(request: pytest.FixtureRequest) -> Checker:
+    """Check a block inside a test: ``tfleak.check(fn, iterations=30)``."""
+    from pytest_tfleak.items import Checker
+
+    config = request.config
+    item = request.node
+    return Checker(
+        nodeid=item.nodeid,
+        run=config.stash[RUN],
+        probes=partial(_make_probes, config),
+        record=partial(record, item),
+    )
+
+
+@pytest.fixture
+def clear_keras_session() -> Generator[None, None, None]:
+    """Call ``keras.utils.clear_session()`` before and after the test."""
+    from pytest_tfleak.observed import call_clear_session
+
+    call_clear_session()
+    yield
+    call_clear_session()
+
+
+@pytest.fixture
+def memory_snapshot(request: pytest.FixtureRequest) -> Callable[[], MemorySnapshot]:
+    """Return a function that takes a ``MemorySnapshot``; two of them subtract."""
+    from pytest_tfleak.snapshot import take_snapshot
+
+    return partial(take_snapshot, partial(_make_probes, request.config))
+
+
+def record(item: pytest.Item, verdict: Verdict | None) -> None:
+    """Keep a verdict for the report of the running test."""
+    if verdict is not None:
+        item.stash.setdefault(VERDICTS, []).append(verdict)
+
+
+def _make_probes(config: pytest.Config, census: Census) -> list[Probe]:
+    groups = config.hook.pytest_tfleak_probes(census=census)
+    # pluggy calls the built-in first; a hook's results come in the order of the calls
+    return [probe for group in groups for probe in group]
+
+
+def _can_encode_blocks(config: pytest.Config) -> bool:
+    """Say whether the terminal's encoding has the characters of a sparkline."""
+    import sys
+
+    encoding = getattr(sys.stdout, "encoding", None) or "ascii"
+    try:
+        "\u2581\u2588".encode(encoding)
+    except (LookupError, UnicodeEncodeError):
+        return False
+    return True

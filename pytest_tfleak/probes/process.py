@@ -1,0 +1,88 @@
+"""What the process holds beside memory: threads, descriptors, children.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import os
+from array import array
+from collections.abc import Sequence
+
+import psutil
+
+from pytest_tfleak.probes.base import Probe
+from pytest_tfleak.trace import Signal
+
+SIGNALS = (
+    Signal(name="process.threads", unit="threads", allowance="threads"),
+    Signal(name="process.fds", unit="descriptors", allowance="fds"),
+    Signal(name="process.children", unit="processes", allowance="children"),
+    Signal(name="process.children.rss", unit="B", nature="noisy"),
+)
+
+
+class ProcessProbe(Probe):
+    """Reads the operating system's counts for this process."""
+
+    name = "process"
+
+    def __init__(self) -> None:
+        self._process = psutil.Process()
+        self._reasons: dict[str, str] = {}
+
+    def signals(self) -> Sequence[Signal]:
+        """Return the signals of the process."""
+        return SIGNALS
+
+    def read(self, buffer: array[int], start: int, deep: bool) -> None:
+        """Write the counts; the children's memory where ``deep`` is true."""
+        buffer[start] = self._process.num_threads()
+        if "process.fds" not in self._reasons:
+            fds = self._read_fds()
+            if fds is not None:
+                buffer[start + 1] = fds
+        if _has_no_children():
+            buffer[start + 2] = 0
+            if deep:
+                buffer[start + 3] = 0
+            return
+        children = self._process.children()
+        buffer[start + 2] = len(children)
+        if deep:
+            buffer[start + 3] = sum(map(_rss, children))
+
+    def reasons(self) -> dict[str, str]:
+        """Say why descriptors could not be counted."""
+        return self._reasons
+
+    def _read_fds(self) -> int | None:
+        # Windows counts handles instead
+        read = getattr(self._process, "num_fds", None)
+        read = read or getattr(self._process, "num_handles", None)
+        try:
+            return None if read is None else read()
+        except (psutil.Error, OSError) as error:
+            self._reasons["process.fds"] = f"not given here ({type(error).__name__})"
+            return None
+
+
+def _has_no_children() -> bool:
+    """Say, in a microsecond, whether the kernel knows no child of this process."""
+    if not hasattr(os, "waitid"):
+        return False
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _rss(child: psutil.Process) -> int:
+    try:
+        rss: int = child.memory_info().rss
+    except psutil.Error:
+        return 0
+    return rss

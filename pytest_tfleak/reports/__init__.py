@@ -1,0 +1,1 @@
+"""Sinks of one ledger, one module each."""

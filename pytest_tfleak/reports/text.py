@@ -1,0 +1,177 @@
+"""Text for a terminal: safe, no wider than asked for, with figures that do not lie."""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from collections.abc import Iterable
+from collections.abc import Sequence
+from itertools import pairwise
+
+from pytest_tfleak.units import format_quantity
+
+NARROWEST = 20  # columns; a narrower terminal gets lines of this width
+LONGEST_NAME = 40
+_BLOCKS = "▁▂▃▄▅▆▇█"
+_ASCII = "_.:-=+*#"
+_GAP = " "
+#: A figure and its unit stay on one line.
+_SPACE = re.compile(r"\s+(?!(?:B|[KMG]iB|ms|s|min|%)(?!\w))")
+_PATH = re.compile(r".*(/|::|^\W*[A-Za-z]:\\)")
+
+
+def safe(text: str, unicode: bool = True) -> str:
+    """Return text without anything that a terminal would act on, as escapes instead."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(
+        char
+        if char.isprintable() and (unicode or char.isascii())
+        else char.encode("unicode_escape").decode("ascii")
+        for char in text
+    )
+
+
+def columns(text: str) -> int:
+    """Return how many columns of a terminal a text takes."""
+    if text.isascii():
+        return len(text)
+    return sum(_columns_of(char) for char in text)
+
+
+def shorten(text: str, width: int) -> str:
+    """Return a name that fits, with its middle left out where it does not."""
+    if columns(text) <= width:
+        return text
+    room = max(width - 3, 0)
+    head = _fitting(text, room - room // 2)
+    tail = _fitting(text[::-1], room // 2)[::-1]
+    return head + "..."[: max(width, 0)] + tail
+
+
+def short_name(name: str) -> str:
+    """Return the name of a signal or of a type, safe and not too long."""
+    return shorten(safe(name), LONGEST_NAME)
+
+
+def truncate(text: str, width: int) -> str:
+    """Return a sentence that fits, with its end left out where it does not."""
+    if columns(text) <= width:
+        return text
+    return _fitting(text, width - 3).rstrip() + "..." if width > 3 else ""
+
+
+def pad(text: str, width: int) -> str:
+    """Return text filled up with spaces to a width."""
+    return text + " " * (width - columns(text))
+
+
+def wrap(text: str, width: int, first: str = "", rest: str = "") -> list[str]:
+    """Return text as lines that begin with ``first``, then ``rest``.
+
+    A word that does not fit is shortened, but a path or a node id stays whole.
+    """
+    lines: list[str] = []
+    line, empty = first, True
+    for word in _SPACE.split(text.strip()):
+        if not empty and columns(line) + 1 + columns(word) > width:
+            lines.append(line)
+            line, empty = rest, True
+        if empty and not _PATH.match(word):
+            word = shorten(word, max(width - columns(line), 4))
+        line += word if empty else " " + word
+        empty = False
+    lines.append(line.rstrip())
+    return lines
+
+
+def first_that_fits(texts: Iterable[str], width: int) -> str:
+    """Return the first text that fits; where none does, the end of the last is cut."""
+    text = ""
+    for text in texts:
+        if columns(text) <= width:
+            return text
+    return truncate(text, width)
+
+
+def signed(value: float, unit: str) -> str:
+    """Return growth with its sign: ``+4 KiB``, ``-2``, ``0``."""
+    text = format_quantity(value, unit)
+    return "+" + text if text[0].isdigit() and value > 0 else text
+
+
+def compared(value: float, limit: float, unit: str) -> tuple[str, str]:
+    """Return two figures that look different where they are different."""
+    left, right = format_quantity(value, unit), format_quantity(limit, unit)
+    suffix = " B" if unit == "B" else ""
+    for digits in range(10):
+        if left != right or value == limit:
+            break
+        left, right = f"{value:,.{digits}f}{suffix}", f"{limit:,.{digits}f}{suffix}"
+    return left, right
+
+
+def percent(share: float) -> str:
+    """Return a share that shows 0 or 100 % only where it is that."""
+    if 0 < share < 0.01:
+        return "<1 %"
+    hundredths = round(share * 100, 6)
+    return f"{math.floor(hundredths) if share < 1 else math.ceil(hundredths):,} %"
+
+
+def sparkline(series: Sequence[int | None], width: int, unicode: bool = True) -> str:
+    """Return readings as a line of bars; a missing one is a gap.
+
+    A longer series is thinned out. The first reading keeps a place of its own, and each
+    later place shows the reading farthest from the one before, so no step is hidden.
+    """
+    readings = [value for value in series if value is not None]
+    if not readings:
+        return _GAP * min(len(series), max(width, 0))
+    bars = _BLOCKS if unicode else _ASCII
+    low, high = min(readings), max(readings)
+    return "".join(
+        _GAP
+        if value is None
+        else bars[(value - low) * (len(bars) - 1) // max(high - low, 1)]
+        for value in _thinned(series, max(width, 0))
+    )
+
+
+def _thinned(series: Sequence[int | None], width: int) -> list[int | None]:
+    if len(series) <= width:
+        return list(series)
+    if width < 2:
+        return list(series[-width:]) if width else []
+    size = (len(series) - 1) / (width - 1)
+    cuts = [1 + round(k * size) for k in range(width)]
+    kept = [series[0]]
+    last = series[0]
+    for start, stop in pairwise(cuts):
+        readings = [value for value in series[start:stop] if value is not None]
+        if not readings:
+            kept.append(None)
+            continue
+        before = last
+        if before is None:
+            last = readings[0]
+        else:
+            last = max(reversed(readings), key=lambda value: abs(value - before))
+        kept.append(last)
+    return kept
+
+
+def _fitting(text: str, width: int) -> str:
+    used = 0
+    for place, char in enumerate(text):
+        used += _columns_of(char)
+        if used > width:
+            return text[:place]
+    return text
+
+
+def _columns_of(char: str) -> int:
+    if unicodedata.category(char) in ("Mn", "Me"):
+        return 0
+    return 2 if unicodedata.east_asian_width(char) in "WF" else 1

@@ -1,0 +1,142 @@
+"""What was found in one test: builtins only, with a schema number and an inverse.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+SCHEMA = 1
+
+
+class Status(str, Enum):
+    """The outcome for one test."""
+
+    CLEAN = "clean"
+    LEAK = "leak"
+    INCONCLUSIVE = "inconclusive"
+    NOT_MEASURED = "not_measured"
+
+
+class Reason(str, Enum):
+    """Why a verdict is neither CLEAN nor LEAK."""
+
+    TOO_FEW_ITERATIONS = "too_few_iterations"
+    OUT_OF_TIME = "out_of_time"
+    FADING = "fading"
+    UNSTEADY = "unsteady"
+    NO_SIGNAL = "no_signal"
+    BODY_FAILED = "body_failed"
+    BODY_SKIPPED = "body_skipped"
+    INTERRUPTED = "interrupted"
+    DISABLED = "disabled"
+    UNSUPPORTED = "unsupported"
+    MEASURES_ITSELF = "measures_itself"
+    GPU_NOT_MEASURED = "gpu_not_measured"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignalReport:
+    """What one signal read. Figures are None where nothing was measured."""
+
+    name: str
+    unit: str
+    status: str  # measured | unavailable | untrusted
+    reason: str | None
+    per_iteration: float | None
+    total: int | None
+    allowance: float | None
+    decides: bool
+    series: tuple[int | None, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One signal that grew past its allowance, or objects that are still there."""
+
+    signal: str
+    unit: str
+    per_iteration: float | None  # None: the objects are there, they do not pile up
+    total: int
+    allowance: float
+    first: int  # the judged iterations in which it was seen, from 1
+    last: int
+    allow: str  # the keyword that allows it, "" for a signal without one
+    kind: str | None = None
+    what: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """The outcome of one measurement."""
+
+    nodeid: str
+    status: Status
+    reason: Reason | None = None
+    detail: str | None = None  # one plain sentence that belongs to the reason
+    iterations: int = 0  # judged ones, confirmation included
+    confirmation: int = 0
+    warmup: int = 0
+    seconds: float = 0.0
+    body_seconds: float = 0.0
+    signals: tuple[SignalReport, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        raise TypeError("a verdict is not a truth value: compare verdict.status")
+
+    def signal(self, name: str) -> SignalReport:
+        """Return the report of one signal. Raises KeyError."""
+        for signal in self.signals:
+            if signal.name == name:
+                return signal
+        raise KeyError(name)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return builtins only, fit for JSON and for crossing to another process."""
+        return {"schema": SCHEMA, **dataclasses.asdict(self, dict_factory=_builtins)}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Verdict:
+        """Return the verdict that ``to_dict`` was called on.
+
+        Raises ValueError for a schema that this version does not read.
+        """
+        data = dict(data)
+        schema = data.pop("schema", None)
+        if schema != SCHEMA:
+            raise ValueError(f"verdict has schema {schema!r}, expected {SCHEMA}")
+        reason = data.pop("reason")
+        signals = (
+            SignalReport(**{**s, "series": tuple(s["series"])})
+            for s in data.pop("signals")
+        )
+        return cls(
+            status=Status(data.pop("status")),
+            reason=None if reason is None else Reason(reason),
+            signals=tuple(signals),
+            findings=tuple(Finding(**f) for f in data.pop("findings")),
+            notes=tuple(data.pop("notes")),
+            **data,
+        )
+
+
+def _builtins(items: list[tuple[str, Any]]) -> dict[str, Any]:
+    return {key: _builtin(value) for key, value in items}
+
+
+def _builtin(value: Any) -> Any:
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, tuple):
+        return [_builtin(item) for item in value]
+    for builtin in (int, float, str):
+        # A subclass such as numpy.float64 in a report kills an xdist session.
+        if isinstance(value, builtin) and not isinstance(value, bool):
+            return builtin(value)
+    return value

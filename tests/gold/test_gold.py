@@ -1,0 +1,336 @@
+"""Compare whole messages with the files beside this one.
+
+``TFLEAK_REGENERATE_GOLD=1 pytest tests/gold`` writes the files anew: read the diff.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pytest_tfleak.ledger import Ledger
+from pytest_tfleak.reports.terminal import failure_text
+from pytest_tfleak.reports.terminal import header_lines
+from pytest_tfleak.reports.terminal import headline
+from pytest_tfleak.reports.terminal import summary_lines
+from pytest_tfleak.verdict import Finding
+from pytest_tfleak.verdict import Reason
+from pytest_tfleak.verdict import SignalReport
+from pytest_tfleak.verdict import Status
+from pytest_tfleak.verdict import Verdict
+
+HERE = Path(__file__).parent
+KIB = 1024
+ROWS = 105
+
+
+def ramp(step: float, start: int = 0, rows: int = ROWS) -> tuple[int, ...]:
+    return tuple(int(start + step * row) for row in range(1, rows + 1))
+
+
+def signal(
+    name: str,
+    series: tuple[int | None, ...] = (),
+    allowance: float | None = 0.0,
+    rate: float | None = None,
+    unit: str | None = None,
+    reason: str | None = None,
+    status: str = "measured",
+) -> SignalReport:
+    judged = [value for value in series[5:] if value is not None]
+    total = judged[-1] - judged[0] if len(judged) > 1 else None
+    if rate is None and total is not None:
+        rate = total / (len(series[5:]) - 1)
+    return SignalReport(
+        name=name,
+        unit=unit or name.rpartition(".")[2],
+        status=status,
+        reason=reason,
+        per_iteration=rate,
+        total=total,
+        allowance=allowance,
+        decides=allowance is not None and bool(series),
+        series=series,
+    )
+
+
+def heap(step: float, allowance: float = 6 * KIB, rows: int = ROWS) -> SignalReport:
+    return signal(
+        "host.heap", ramp(step, 200_000_000, rows), allowance, float(step), "B"
+    )
+
+
+def finding(source: SignalReport, allow: str, **more: object) -> Finding:
+    assert source.total is not None and source.allowance is not None
+    fields: dict[str, object] = {
+        "signal": source.name,
+        "unit": source.unit,
+        "per_iteration": source.per_iteration,
+        "total": source.total,
+        "allowance": source.allowance,
+        "first": 1,
+        "last": len(source.series) - 5,
+        "allow": allow,
+    }
+    return Finding(**(fields | more))  # type: ignore[arg-type]
+
+
+def leak(name: str, *findings: Finding, **more: object) -> Verdict:
+    fields: dict[str, object] = {
+        "nodeid": f"tests/test_model.py::{name}",
+        "status": Status.LEAK,
+        "iterations": 100,
+        "confirmation": 50,
+        "warmup": 5,
+        "seconds": 1.23,
+        "body_seconds": 0.81,
+        "findings": findings,
+    }
+    return Verdict(**(fields | more))  # type: ignore[arg-type]
+
+
+def other(name: str, status: Status, reason: Reason | None, **more: object) -> Verdict:
+    fields: dict[str, object] = {
+        "nodeid": f"tests/test_model.py::{name}",
+        "status": status,
+        "reason": reason,
+        "iterations": 50,
+        "warmup": 5,
+        "seconds": 0.61,
+        "body_seconds": 0.4,
+    }
+    return Verdict(**(fields | more))  # type: ignore[arg-type]
+
+
+def kept_tensor() -> Verdict:
+    tensors = signal("tf.tensors", ramp(1))
+    memory = heap(7_540)
+    blocks = signal("python.blocks", ramp(70, 400_000), 64.0)
+    return leak(
+        "test_history_grows",
+        finding(memory, "host_per_iteration"),
+        finding(blocks, "blocks"),
+        finding(
+            tensors,
+            "tensors",
+            kind="tensorflow.python.framework.ops.EagerTensor",
+            what="1 EagerTensor, 2 dict per iteration",
+        ),
+        signals=(
+            memory,
+            signal("host.rss", ramp(9_000, 400_000_000), None, unit="B"),
+            blocks,
+            tensors,
+            signal("tf.variables", ramp(0, 12)),
+            signal("host.uss", reason="this system has no smaps", status="unavailable"),
+        ),
+    )
+
+
+def kept_session() -> Verdict:
+    sessions = signal("tf.sessions", ramp(1))
+    graphs = signal("tf.graphs", ramp(1))
+    stack = signal("tf.session_stack", ramp(1), unit="sessions")
+    return leak(
+        "test_interactive_session",
+        finding(graphs, "graphs", what="1 Graph per iteration"),
+        finding(sessions, "sessions", what="1 InteractiveSession per iteration"),
+        finding(stack, ""),
+        signals=(sessions, graphs, stack),
+        notes=(
+            "the test left 105 sessions on the stack of default sessions; they were "
+            "closed, so that later tests run as they would without it",
+            "clear_session() was not called: an InteractiveSession was open",
+        ),
+    )
+
+
+def open_session() -> Verdict:
+    left = Finding(
+        signal="tf.sessions",
+        unit="sessions",
+        per_iteration=None,
+        total=1,
+        allowance=0.0,
+        first=1,
+        last=50,
+        allow="sessions",
+        kind="tensorflow.python.client.session.Session",
+        what="1 Session",
+    )
+    flat = signal("tf.sessions", (1,) * 55)
+    return leak(
+        "test_global_session",
+        left,
+        iterations=50,
+        confirmation=0,
+        signals=(flat,),
+    )
+
+
+def native_heap() -> Verdict:
+    memory = heap(65_552)
+    return leak(
+        "test_native_call[float32-batch_size=128]",
+        finding(memory, "host_per_iteration"),
+        signals=(memory,),
+    )
+
+
+def over_total() -> Verdict:
+    memory = heap(3_000, rows=55)
+    total = finding(memory, "host_total", allowance=100 * KIB)
+    return leak("test_total", total, iterations=50, confirmation=0, signals=(memory,))
+
+
+def every_fifth() -> Verdict:
+    tensors = signal("tf.tensors", ramp(0.2), rate=0.2)
+    return leak(
+        "test_now_and_then",
+        finding(tensors, "tensors", first=4),
+        signals=(tensors,),
+    )
+
+
+def at_the_allowance() -> Verdict:
+    memory = heap(6_100)
+    return leak("test_border", finding(memory, "host_per_iteration"), signals=(memory,))
+
+
+def third_party() -> Verdict:
+    handles = signal("db.handles", ramp(2), 0.0)
+    return leak("test_query", finding(handles, ""), signals=(handles,))
+
+
+def out_of_time() -> Verdict:
+    return other(
+        "test_slow",
+        Status.INCONCLUSIVE,
+        Reason.OUT_OF_TIME,
+        detail="host.heap grows, but max_time left no time to confirm it",
+        iterations=12,
+        seconds=300.2,
+        body_seconds=299.0,
+        signals=(heap(9_000, rows=17),),
+    )
+
+
+def unsupported() -> Verdict:
+    return other(
+        "TestNet::test_forward",
+        Status.NOT_MEASURED,
+        Reason.UNSUPPORTED,
+        detail="an async test cannot be repeated yet",
+        iterations=0,
+        warmup=0,
+    )
+
+
+def clean(name: str = "test_predict", step: float = 1_230) -> Verdict:
+    return other(
+        name,
+        Status.CLEAN,
+        None,
+        signals=(
+            heap(step, rows=55),
+            signal("tf.tensors", (7,) * 55),
+            signal("host.rss", ramp(4_096, 10**9, 55), None, unit="B"),
+            signal(
+                "gpu.allocator[GPU:0]", unit="B", reason="no GPU", status="unavailable"
+            ),
+        ),
+    )
+
+
+def whole_run() -> Ledger:
+    ledger = Ledger()
+    for verdict in (
+        clean(),
+        other(
+            "test_legacy",
+            Status.NOT_MEASURED,
+            Reason.DISABLED,
+            detail="issue 12",
+            iterations=0,
+        ),
+        native_heap(),
+        unsupported(),
+        out_of_time(),
+        clean("test_pure_python", 0),
+        other(
+            "test_broken",
+            Status.NOT_MEASURED,
+            Reason.BODY_FAILED,
+            detail="the test ended with ValueError in iteration 13",
+            iterations=7,
+        ),
+        open_session(),
+        kept_tensor(),
+    ):
+        ledger.add(verdict)
+    return ledger
+
+
+def clean_run() -> Ledger:
+    ledger = Ledger()
+    for number in range(12):
+        ledger.add(clean(f"test_{number}"))
+    return ledger
+
+
+PROBES = [
+    ("host", None),
+    ("python", None),
+    ("tensorflow", "not imported yet"),
+    ("nvml", "no NVIDIA driver"),
+]
+MESSAGES = (
+    kept_tensor,
+    kept_session,
+    open_session,
+    native_heap,
+    over_total,
+    every_fifth,
+    at_the_allowance,
+    third_party,
+    out_of_time,
+    unsupported,
+    clean,
+)
+GOLD: dict[str, Callable[[bool], str]] = {}
+for _make in MESSAGES:
+    GOLD[f"message_{_make.__name__}"] = lambda u, make=_make: failure_text(
+        make(), 80, u
+    )
+GOLD["headlines"] = lambda u: "\n".join(headline(make()) for make in MESSAGES)
+GOLD["header"] = lambda u: "\n".join(header_lines(PROBES, 0))
+GOLD["header_verbose"] = lambda u: "\n".join(header_lines(PROBES, 1))
+for _name, _verbosity in (("quiet", -1), ("default", 0), ("verbose", 1), ("full", 2)):
+    GOLD[f"summary_{_name}"] = lambda u, verbosity=_verbosity: "\n".join(
+        line.text for line in summary_lines(whole_run(), verbosity, 80, u)
+    )
+GOLD["summary_clean"] = lambda u: "\n".join(
+    line.text for line in summary_lines(clean_run(), 0, 80, u)
+)
+
+
+@pytest.mark.parametrize("encoding", ["utf8", "ascii"])
+@pytest.mark.parametrize("name", GOLD)
+def test_matches_the_gold_file(name: str, encoding: str) -> None:
+    text = GOLD[name](encoding == "utf8") + "\n"
+    path = HERE / f"{name}.{encoding}.txt"
+    if os.environ.get("TFLEAK_REGENERATE_GOLD"):
+        path.write_text(text, encoding="utf-8")
+    assert text == path.read_text(encoding="utf-8")
+    if encoding == "ascii":
+        assert text.isascii()
+
+
+def test_every_gold_file_has_its_message() -> None:
+    names = {path.name for path in HERE.glob("*.txt")}
+    assert names == {
+        f"{name}.{code}.txt" for name in GOLD for code in ("utf8", "ascii")
+    }

@@ -1,0 +1,147 @@
+"""Which module may import what: a fresh interpreter imports each one alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import pytest_tfleak
+
+HEAVY = frozenset(
+    {"pytest", "_pytest", "tensorflow", "keras", "numpy", "psutil", "pynvml"}
+)
+NOTHING: frozenset[str] = frozenset()
+PYTEST = frozenset({"pytest", "_pytest"})
+PSUTIL = frozenset({"psutil"})
+
+# What each module may bring in, itself or by way of what it imports. A module without
+# an entry fails the test. TensorFlow, Keras, NumPy and pynvml: not one, ever.
+ALLOWED = {
+    "pytest_tfleak": NOTHING,
+    "pytest_tfleak.census": NOTHING,
+    "pytest_tfleak.check": PSUTIL,
+    "pytest_tfleak.diagnosis": NOTHING,
+    "pytest_tfleak.diagnosis.kinds": NOTHING,
+    "pytest_tfleak.failure": PYTEST,
+    "pytest_tfleak.fixtures": PYTEST | PSUTIL,
+    "pytest_tfleak.hookspecs": PYTEST,
+    "pytest_tfleak.isolation": NOTHING,
+    "pytest_tfleak.judge": NOTHING,
+    "pytest_tfleak.ledger": NOTHING,
+    "pytest_tfleak.loop": NOTHING,
+    "pytest_tfleak.measured": PYTEST | PSUTIL,
+    "pytest_tfleak.observed": NOTHING,
+    "pytest_tfleak.options": PYTEST,
+    "pytest_tfleak.plan": NOTHING,
+    "pytest_tfleak.plugin": PYTEST | PSUTIL,
+    "pytest_tfleak.probes": PSUTIL,
+    "pytest_tfleak.probes.allocator": PSUTIL,
+    "pytest_tfleak.probes.base": PSUTIL,
+    "pytest_tfleak.probes.host": PSUTIL,
+    "pytest_tfleak.probes.process": PSUTIL,
+    "pytest_tfleak.probes.python": PSUTIL,
+    "pytest_tfleak.probes.tensorflow": PSUTIL,
+    "pytest_tfleak.reach": NOTHING,
+    "pytest_tfleak.reports": NOTHING,
+    "pytest_tfleak.reports.message": NOTHING,
+    "pytest_tfleak.reports.terminal": NOTHING,
+    "pytest_tfleak.reports.text": NOTHING,
+    "pytest_tfleak.reports.words": NOTHING,
+    "pytest_tfleak.snapshot": PSUTIL,
+    "pytest_tfleak.testing": PSUTIL,
+    "pytest_tfleak.trace": NOTHING,
+    "pytest_tfleak.units": NOTHING,
+    "pytest_tfleak.verdict": NOTHING,
+}
+
+# Data flows one way: these never bring in those.
+ONE_WAY = {
+    "pytest_tfleak.judge": {"loop", "probes", "census", "check", "reports"},
+    "pytest_tfleak.loop": {"judge", "check", "reports"},
+    "pytest_tfleak.ledger": {"loop", "judge", "probes", "check"},
+    "pytest_tfleak.options": {"loop", "judge", "probes", "check"},
+    "pytest_tfleak.reports.message": {"loop", "judge", "probes", "check"},
+    "pytest_tfleak.reports.terminal": {"loop", "judge", "probes", "check"},
+    "pytest_tfleak.testing": {"plugin", "options"},
+}
+
+MODULES = [
+    "pytest_tfleak",
+    *(
+        module.name
+        for module in pkgutil.walk_packages(pytest_tfleak.__path__, "pytest_tfleak.")
+    ),
+]
+
+
+def imported_by(code: str) -> set[str]:
+    """Return the modules that a piece of code brings into a fresh interpreter."""
+    program = (
+        "import sys, json; before = set(sys.modules)\n"
+        f"{code}\n"
+        "print('\\n' + json.dumps(sorted(set(sys.modules) - before)))"
+    )
+    environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    environment.pop("PYTEST_ADDOPTS", None)
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=environment,
+        cwd=Path(pytest_tfleak.__file__).parents[1],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_imports_no_more_than_it_may(module: str) -> None:
+    assert module in ALLOWED, f"say in ALLOWED what {module} may import"
+    assert imported_by(f"import {module}") & HEAVY <= ALLOWED[module]
+
+
+@pytest.mark.parametrize("module", sorted(ONE_WAY))
+def test_data_flows_one_way(module: str) -> None:
+    never = {f"pytest_tfleak.{name}" for name in ONE_WAY[module]}
+    assert not imported_by(f"import {module}") & never
+
+
+def test_the_tables_have_no_row_for_a_module_that_is_gone() -> None:
+    assert {*ALLOWED, *ONE_WAY} <= set(MODULES)
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--markers"], ["test_plain.py"]], ids=" ".join
+)
+def test_a_suite_without_tensorflow_pays_nothing_for_it(
+    tmp_path: Path, arguments: list[str]
+) -> None:
+    tmp_path.joinpath("test_plain.py").write_text("def test_plain():\n    pass\n")
+    options = ["--rootdir", str(tmp_path), "-p", "no:cacheprovider"]
+    options += ["-p", "pytest_tfleak.plugin"]
+    imported = imported_by(
+        f"import os, pytest; os.chdir({str(tmp_path)!r})\n"
+        f"assert pytest.main({[*options, *arguments]!r}) == 0"
+    )
+    assert not imported & {"tensorflow", "keras", "numpy", "pynvml"}
+
+
+def test_a_measured_test_without_tensorflow_does_not_import_it(tmp_path: Path) -> None:
+    tmp_path.joinpath("test_marked.py").write_text(
+        "import pytest\n\n@pytest.mark.tfleak\ndef test_marked():\n    pass\n"
+    )
+    options = ["--rootdir", str(tmp_path), "-p", "no:cacheprovider"]
+    options += ["-p", "pytest_tfleak.plugin", "test_marked.py"]
+    imported = imported_by(
+        f"import os, pytest; os.chdir({str(tmp_path)!r})\n"
+        f"assert pytest.main({options!r}) == 0"
+    )
+    assert "pytest_tfleak.loop" in imported
+    assert not imported & {"tensorflow", "keras", "numpy"}

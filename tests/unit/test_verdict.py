@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pytest_tfleak.verdict import SCHEMA
+from pytest_tfleak.verdict import Finding
+from pytest_tfleak.verdict import Reason
+from pytest_tfleak.verdict import SignalReport
+from pytest_tfleak.verdict import Status
+from pytest_tfleak.verdict import Verdict
+
+numbers = st.floats(allow_nan=False, allow_infinity=False)
+integers = st.integers(-(2**62), 2**62)
+
+signals = st.builds(
+    SignalReport,
+    name=st.text(),
+    unit=st.text(),
+    status=st.sampled_from(["measured", "unavailable", "untrusted"]),
+    reason=st.none() | st.text(),
+    per_iteration=st.none() | numbers,
+    total=st.none() | integers,
+    allowance=st.none() | numbers,
+    decides=st.booleans(),
+    series=st.lists(st.none() | integers, max_size=5).map(tuple),
+)
+findings = st.builds(
+    Finding,
+    signal=st.text(),
+    unit=st.text(),
+    per_iteration=st.none() | numbers,
+    total=integers,
+    allowance=numbers,
+    first=integers,
+    last=integers,
+    allow=st.text(),
+    kind=st.none() | st.text(),
+    what=st.none() | st.text(),
+)
+verdicts = st.builds(
+    Verdict,
+    nodeid=st.text(),
+    status=st.sampled_from(Status),
+    reason=st.none() | st.sampled_from(Reason),
+    detail=st.none() | st.text(),
+    iterations=integers,
+    confirmation=integers,
+    warmup=integers,
+    seconds=numbers,
+    body_seconds=numbers,
+    signals=st.lists(signals, max_size=3).map(tuple),
+    findings=st.lists(findings, max_size=3).map(tuple),
+    notes=st.lists(st.text(), max_size=3).map(tuple),
+)
+
+
+def types_in(value: Any) -> set[type]:
+    """Return the types of all that a nest of builtins holds."""
+    if type(value) is dict:
+        return {dict}.union(*map(types_in, [*value, *value.values()]))
+    if type(value) is list:
+        return {list}.union(*map(types_in, value))
+    return {type(value)}
+
+
+@given(verdicts)
+def test_from_dict_undoes_to_dict(verdict: Verdict) -> None:
+    assert Verdict.from_dict(verdict.to_dict()) == verdict
+
+
+@given(verdicts)
+def test_a_verdict_survives_json(verdict: Verdict) -> None:
+    text = json.dumps(verdict.to_dict(), allow_nan=False)
+    assert Verdict.from_dict(json.loads(text)) == verdict
+
+
+@given(verdicts)
+def test_a_dict_holds_builtins_only(verdict: Verdict) -> None:
+    allowed = {dict, list, str, int, float, bool, type(None)}
+    assert types_in(verdict.to_dict()) <= allowed
+
+
+def test_figures_of_other_libraries_become_builtins() -> None:
+    class Float(float):
+        """Stand in for numpy.float64, which is a float too."""
+
+    class Text(str):
+        """Stand in for numpy.str_, which is a str too."""
+
+        __slots__ = ()
+
+    finding = Finding(
+        signal="my.signal",
+        unit="B",
+        per_iteration=Float(1),
+        total=3,
+        allowance=Float(0),
+        first=1,
+        last=50,
+        allow="",
+    )
+    verdict = Verdict(
+        nodeid="", status=Status.LEAK, findings=(finding,), notes=(Text("x"),)
+    )
+    data = verdict.to_dict()
+    assert types_in(data) == {dict, list, str, int, float, type(None)}
+    assert data["notes"] == ["x"]
+
+
+def test_the_words_of_a_dict_are_stable() -> None:
+    assert [status.value for status in Status] == [
+        "clean",
+        "leak",
+        "inconclusive",
+        "not_measured",
+    ]
+    verdict = Verdict(nodeid="t", status=Status.NOT_MEASURED, reason=Reason.DISABLED)
+    data = verdict.to_dict()
+    assert list(data) == ["schema", *(f.name for f in dataclasses.fields(Verdict))]
+    assert (data["schema"], data["status"]) == (1, "not_measured")
+    assert data["reason"] == "disabled"
+
+
+@pytest.mark.parametrize("schema", [SCHEMA + 1, 0, None, str(SCHEMA)])
+def test_another_schema_is_refused(schema: object) -> None:
+    data = {**Verdict(nodeid="", status=Status.CLEAN).to_dict(), "schema": schema}
+    with pytest.raises(ValueError, match=f"has schema {schema!r}, expected {SCHEMA}$"):
+        Verdict.from_dict(data)
+
+
+def test_a_dict_without_a_schema_is_refused() -> None:
+    with pytest.raises(ValueError, match="schema None"):
+        Verdict.from_dict({})
+
+
+def test_from_dict_leaves_its_argument_alone() -> None:
+    data = Verdict(nodeid="t", status=Status.CLEAN, notes=("n",)).to_dict()
+    before = json.dumps(data)
+    Verdict.from_dict(data)
+    assert json.dumps(data) == before
+
+
+@pytest.mark.parametrize("status", Status)
+def test_a_verdict_is_no_truth_value(status: Status) -> None:
+    with pytest.raises(TypeError, match=r"compare verdict\.status"):
+        bool(Verdict(nodeid="", status=status))
+
+
+def test_a_signal_is_found_by_name() -> None:
+    report = SignalReport(
+        name="host.heap",
+        unit="B",
+        status="unavailable",
+        reason="musl",
+        per_iteration=None,
+        total=None,
+        allowance=None,
+        decides=False,
+        series=(),
+    )
+    verdict = Verdict(nodeid="", status=Status.CLEAN, signals=(report,))
+    assert verdict.signal("host.heap") is report
+    with pytest.raises(KeyError, match=r"host\.rss"):
+        verdict.signal("host.rss")
