@@ -9,13 +9,14 @@ By default TensorFlow reserves nearly all GPU memory at the start, so ``nvidia-s
 shows the same figure with the leak and without it. What piles up inside that
 reservation is what this plugin reads.
 
-Fix: close what you open. To reuse a session, key it by what does repeat, and bound the
-number of those that are kept.
+Fix: close what you open. To reuse a session, key it by what does repeat, and have an
+owner close it: here a fixture, which opens it before the test and closes it after.
 """
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 
 import pytest
 import tensorflow as tf
@@ -58,6 +59,13 @@ def test_fixed_closes_the_session_of_each_job() -> None:
     assert run_job_and_close() == 64
 
 
+@pytest.fixture
+def nightly() -> Iterator[str]:
+    with open_session() as sessions["nightly"]:
+        yield "nightly"
+    del sessions["nightly"]
+
+
 @pytest.mark.tfleak
-def test_fixed_reuses_the_session_of_a_name() -> None:
-    assert run_job("nightly") == 64
+def test_fixed_reuses_the_session_of_a_name(nightly: str) -> None:
+    assert run_job(nightly) == 64

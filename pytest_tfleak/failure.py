@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 
@@ -21,3 +23,13 @@ class MeasurementFailed(pytest.fail.Exception):
 
     def __init__(self, msg: str | None = None, pytrace: bool = False) -> None:
         super().__init__(msg, pytrace)
+
+
+def terminal_draws() -> bool:
+    """Say whether the terminal's encoding has the characters of a sparkline."""
+    encoding = getattr(sys.__stdout__, "encoding", None) or "ascii"
+    try:
+        "\u2581\u2588".encode(encoding)
+    except (LookupError, UnicodeEncodeError):
+        return False
+    return True

@@ -1,13 +1,9 @@
 """Put back the process-wide TensorFlow state that a test found, and say what it left.
 
-A leaked ``InteractiveSession`` keeps every later test in graph mode, and a tape that is
-entered and never left records them all. So what the test entered is popped again, and
-what was there before it (a fixture's session, say) stays.
-
-Undoing has two steps. First, what could act later is disarmed: sessions are closed, and
-so are the suspended generators behind ``Graph.as_default()`` and its like, which pop
-once more when they die. What they raise does not matter, because the second step then
-writes the state back as it was remembered.
+What the test entered is popped again; what was there before it (a fixture's session)
+stays. First, what could act later is disarmed: sessions are closed, and so are the
+suspended generators behind ``Graph.as_default()`` and its like, which pop once more
+when they die. What they raise does not matter: then the state is written back.
 
 PYTEST_DONT_REWRITE
 """
@@ -19,72 +15,56 @@ import inspect
 import sys
 import threading
 import weakref
+from collections import Counter
 from collections.abc import Callable
-from collections.abc import Container
-from collections.abc import Iterable
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import takewhile
+from os.path import commonprefix
 from types import GeneratorType
 from typing import Any
 
 _MISSING: Any = object()
-_EMPTY: Any = object()
-_AS_IT_IS: Any = object()
 
 # Owner -> attribute, value in a fresh process, kind, noun. No kind: put back silently.
 _WATCHED: dict[str, tuple[tuple[str, Any, str, str], ...]] = {
     "interpreter": (
         ("last_value", _MISSING, "stored_exception", "sys.last_value"),
-        ("last_exc", _MISSING, "", ""),  # since Python 3.12
-        ("last_type", _MISSING, "", ""),
-        ("last_traceback", _MISSING, "", ""),
+        *((f"last_{part}", _MISSING, "", "") for part in ("exc", "type", "traceback")),
     ),
-    "mode": (("default_execution_mode", _AS_IT_IS, "eager_execution", "eager default"),),
-    "graphs": (("stack", _EMPTY, "graph_stack", "default-graph stack"),),
-    "sessions": (("stack", _EMPTY, "session_stack", "default-session stack"),),
-    "switches": (("stack", _EMPTY, "eager_mode", "switch of the eager mode"),),
+    "graphs": (("stack", ..., "graph_stack", "default-graph stack"),),
+    "sessions": (("stack", ..., "session_stack", "default-session stack"),),
+    "switches": (("stack", ..., "eager_mode", "switch of the eager mode"),),
     "context": (
         # Written as an attribute: tf.random.set_seed() clears the eager kernel cache.
-        ("_seed", None, "seed", "global seed"),
+        ("_seed", None, "seed", "the global seed"),
         ("_rng", _MISSING, "", ""),
     ),
     "thread": (
-        ("is_eager", _EMPTY, "eager_mode", "switch of the eager mode"),
-        ("device_name", _EMPTY, "device_scope", "device scope"),
-        ("device_spec", _EMPTY, "", ""),
-        ("scope_name", _EMPTY, "name_scope", "name scope"),
+        ("is_eager", ..., "eager_mode", "switch of the eager mode"),
+        ("device_name", ..., "device_scope", "device scope"),
+        ("device_spec", ..., "", ""),
+        ("scope_name", ..., "name_scope", "name scope"),
     ),
     "graph": (
-        ("_distribution_strategy_stack", _EMPTY, "strategy", "strategy scope"),
+        ("_distribution_strategy_stack", ..., "strategy", "strategy scope"),
         ("_global_distribute_strategy_scope", None, "", ""),
-        ("_variable_creator_stack", _EMPTY, "creator_scope", "variable-creator scope"),
-        ("_control_dependencies_stack", _EMPTY, "control_scope", "dependency scope"),
-        ("_device_function_stack", _EMPTY, "device_scope", "device scope"),
-        ("_colocation_stack", _EMPTY, "colocation_scope", "colocation scope"),
-        ("_name_stack", _EMPTY, "name_scope", "name scope"),
-        ("_seed", None, "seed", "graph seed"),
+        ("_variable_creator_stack", ..., "creator_scope", "variable-creator scope"),
+        ("_control_dependencies_stack", ..., "control_scope", "dependency scope"),
+        ("_device_function_stack", ..., "device_scope", "device scope"),
+        ("_name_stack", ..., "name_scope", "name scope"),
+        ("_seed", None, "seed", "the seed of the default graph"),
     ),
-    "variables": (("current_scope", _EMPTY, "variable_scope", "variable scope"),),
 }
-_SETTINGS = ("stored_exception", "eager_execution", "seed")
+_SETTINGS = ("stored_exception", "seed")
 # What one kind brings along is not a mistake of its own.
-_BRINGS = {
-    "graph_stack": ("eager_mode",),
-    "eager_execution": ("eager_mode",),
-    "strategy": ("creator_scope", "device_scope", "variable_scope"),
-    "variable_scope": ("name_scope",),
-}
-# Module, class, its name in methods and in the C API, kind, noun.
+_BRINGS = {"graph_stack": {"eager_mode"}, "strategy": {"creator_scope", "device_scope"}}
+# Module, class, what its methods call it, where its C++ object is.
 _RECORDERS = (
-    ("backprop", "GradientTape", "tape", "Tape", "tapes", "gradient tape"),
-    ("forwardprop", "ForwardAccumulator", "accumulator", "ForwardAccumulator")
-    + ("accumulators", "forward accumulator"),
+    ("backprop", "GradientTape", "tape", lambda tape: tape._tape._tape),
+    ("forwardprop", "ForwardAccumulator", "accumulator", lambda it: it._accumulator),
 )
-# Where the generators live that enter a scope now and leave it when they die.
-_SCOPE_MODULES = ("eager.context", "framework.func_graph", "framework.ops")
-_SCOPE_MODULES += ("framework.stack",)
+_State = tuple[Any, list[int] | None]  # a value and, of a stack, its entries' ids
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,64 +82,38 @@ class Surroundings:
 
     def __init__(self) -> None:
         """Remember the state that this thread sees now."""
-        self._attributes, self._recorders = _Attributes(), _Recorders()
-        self._known: weakref.WeakSet[Any] = weakref.WeakSet()
-        _guarded(self._recorders.remember)
-        _guarded(self._attributes.remember)
-        if self._attributes.is_open:
-            # What a fixture holds open has generators too, and they stay.
-            self._known.update(_suspended_scopes())
+        tapes, others = _Recorders(), _Attributes()
+        self._left = _guarded(tapes.remember, others.remember)
+        self._steps = [tapes.undo, others.find, others.disarm, others.undo]
 
     def restore(self) -> tuple[Leftover, ...]:
         """Put everything back and say what was left; never raise."""
-        attributes, self._attributes = self._attributes, _Attributes()
-        recorders, self._recorders = self._recorders, _Recorders()
-        left = _guarded(recorders.put_back) + _guarded(attributes.find)
-        if entered := attributes.entered:
-            left += _guarded(lambda: _disarm(entered, self._known))
-        left += _guarded(attributes.put_back)
-        self._known = weakref.WeakSet()
-        return tuple(left)
+        steps, self._steps = self._steps, []
+        return (*self._left, *_guarded(*steps)) if steps else ()
 
 
-def _guarded(step: Callable[[], Iterable[Leftover]]) -> list[Leftover]:
-    """Run a step; a failure is a leftover, a private name that TF lacks is nothing."""
+def _guarded(*steps: Callable[[], Iterator[Leftover] | None]) -> list[Leftover]:
+    """Run all steps; what fails is a leftover, a private name that TF lacks is not."""
     left: list[Leftover] = []
-    try:
-        left.extend(step())
-    except AttributeError:
-        pass
-    except Exception as error:
-        text = f"the state could not be put back: {type(error).__name__}: {error}"
-        left.append(Leftover(kind="unrestored", count=1, text=text, leak=False))
+    for step in steps:
+        try:
+            left.extend(step() or ())
+        except AttributeError:
+            pass
+        except Exception as error:
+            text = f"the state could not be put back: {type(error).__name__}: {error}"
+            left.append(Leftover(kind="unrestored", count=1, text=text, leak=False))
     return left
 
 
-def _disarm(entered: list[Any], known: weakref.WeakSet[Any]) -> tuple[Leftover, ...]:
-    """Close the sessions and generators that would pop the stacks once more."""
-    for owner in reversed(entered):
-        if hasattr(owner, "_explicitly_closed"):  # an InteractiveSession
-            with suppress(Exception):
-                owner.close()
-    targets = {id(owner) for owner in entered}
-    for scope in _suspended_scopes():
-        if scope not in known and scope.gi_frame is not None:
-            names = scope.gi_frame.f_locals
-            if id(names.get("default", names.get("self"))) in targets:
-                with suppress(Exception):
-                    scope.close()
-    return ()
-
-
 def _suspended_scopes() -> list[Any]:
-    """List the suspended generators that hold a TensorFlow scope open."""
-    modules = {vars(module)["__name__"] for module in map(_tf, _SCOPE_MODULES) if module}
+    """List TensorFlow's suspended generators: they leave a scope when they die."""
     return [
         found
         for found in _objects()
         if type(found) is GeneratorType
         and inspect.getgeneratorstate(found) == inspect.GEN_SUSPENDED
-        and getattr(found, "gi_frame").f_globals.get("__name__") in modules
+        and "tensorflow" in found.gi_code.co_filename
     ]
 
 
@@ -175,122 +129,111 @@ def _tf(name: str) -> Any:
     return sys.modules.get("tensorflow.python." + name)
 
 
-def _leak(kind: str, count: int, noun: str) -> Leftover:
-    text = f"{f'1 {noun} was' if count == 1 else f'{count} {noun}s were'} never left"
-    if noun.endswith(" stack"):
-        entries = "1 entry was" if count == 1 else f"{count} entries were"
-        text = f"{entries} left on the {noun}"
-    return Leftover(kind=kind, count=count, text=text, leak=True)
+def _leftover(kind: str, count: int, noun: str) -> Leftover:
+    many = count > 1
+    if kind in _SETTINGS:
+        text = f"{noun} was changed and not put back"
+    elif noun.endswith(" stack"):
+        text = f"{count} {'entries were' if many else 'entry was'} left on the {noun}"
+    else:
+        text = f"{count} {noun}{'s were' if many else ' was'} never left"
+    return Leftover(kind=kind, count=count, text=text, leak=kind not in _SETTINGS)
 
 
 class _Recorders:
     """The gradient tapes and forward accumulators that record on this thread.
 
-    TensorFlow keeps the active ones in a C++ set that cannot be listed, as handles that
-    the garbage collector does not track. So pushes are noted as they happen: nothing
-    else finds a tape that was entered and then dropped.
+    TensorFlow keeps the active ones in a C++ set that cannot be listed, and the garbage
+    collector does not know them. So pushes are noted, or no dropped tape is ever found.
     """
 
     def __init__(self) -> None:
-        self._thread = threading.get_ident()
-        self._stopped, self._empty = False, True
+        self._thread, self._empty = threading.get_ident(), True
         self._before: weakref.WeakSet[Any] = weakref.WeakSet()
         self._noted: dict[int, tuple[Any, Any, Any]] = {}
         self._hooks: list[tuple[Any, str, Any, Any]] = []
 
-    def remember(self) -> Iterable[Leftover]:
+    def remember(self) -> None:
         if (api := _tf("pywrap_tfe")) is not None:
-            self._stopped = api.TFE_Py_TapeSetIsStopped()
-            self._empty = api.TFE_Py_TapeSetIsEmpty() and not self._stopped
+            self._empty = api.TFE_Py_TapeSetIsEmpty()
             for row in _RECORDERS:
                 self._hook(row, "_push_" + row[2], self._note)
                 self._hook(row, "_pop_" + row[2], self._forget)
-        return ()
 
-    def put_back(self) -> Iterator[Leftover]:
+    def undo(self) -> Iterator[Leftover]:
         for owner, name, original, hook in self._hooks:
             if owner.__dict__[name] is hook:
                 setattr(owner, name, original)
+        self._thread = -1  # a hook that another one wraps notes nothing more
         api = _tf("pywrap_tfe")
-        if api.TFE_Py_TapeSetIsStopped() != self._stopped:
-            text = "recording on gradient tapes was left stopped or restarted"
-            yield Leftover(kind="recording", count=1, text=text, leak=True)
-        api.TFE_Py_TapeSetRestartOnThread()  # while stopped, the set calls itself empty
-        if api.TFE_Py_TapeSetIsEmpty():
-            self._noted.clear()
-        elif not self._hooks:  # TensorFlow was imported since
-            self._note_living()
-        for _, _, word, c_name, kind, noun in _RECORDERS:
-            mine = [noted for noted in self._noted.values() if noted[0] == word]
-            for _, reference, handle in mine:
-                # Removing drops a reference even if nothing is removed, so add first.
-                with suppress(Exception):
-                    getattr(api, f"TFE_Py_{c_name}SetAdd")(handle)
-                getattr(api, f"TFE_Py_{c_name}SetRemove")(handle)
-                if (owner := reference()) is not None:
-                    owner._recording = False
-            if mine:
-                yield _leak(kind, len(mine), noun)
+        if not self._hooks and not api.TFE_Py_TapeSetIsEmpty():
+            self._note_living()  # TensorFlow was imported since
+        for row, reference, handle in self._noted.values():
+            name = f"TFE_Py_{row[1].removeprefix('Gradient')}Set"
+            # Removing drops a reference even if nothing is removed, so add first.
+            with suppress(Exception):
+                getattr(api, name + "Add")(handle)
+            getattr(api, name + "Remove")(handle)
+            if (owner := reference()) is not None:
+                owner._recording = False
+        for word, count in Counter(row[2] for row, *_ in self._noted.values()).items():
+            yield _leftover(word + "s", count, "gradient " + word)
         self._noted.clear()
+        self._hooks.clear()  # they hold this object, and it holds them
         if self._empty and not api.TFE_Py_TapeSetIsEmpty():
-            yield _leak("tapes", 1, "gradient tape that still records")
-        if self._stopped:
-            api.TFE_Py_TapeSetStopOnThread()
+            yield _leftover("tapes", 1, "gradient tape that still records")
 
-    def _hook(self, row: Any, name: str, tell: Callable[[str, Any], None]) -> None:
+    def _hook(self, row: Any, name: str, tell: Callable[[Any, Any], None]) -> None:
         owner = getattr(_tf("eager." + row[0]), row[1])
         original = getattr(owner, name)
 
         def hook(recorder: Any) -> None:
             original(recorder)
             if threading.get_ident() == self._thread:
-                tell(row[2], recorder)
+                tell(row, recorder)
 
         setattr(owner, name, hook)
         self._hooks.append((owner, name, original, hook))
 
-    def _note(self, word: str, owner: Any) -> None:
+    def _note(self, row: Any, owner: Any) -> None:
         if owner not in self._before:
-            handle = getattr(owner, "_" + word)
-            handle = getattr(handle, "_tape", handle)
-            self._noted[id(owner)] = (word, weakref.ref(owner), handle)
+            handle = row[3](owner)
+            self._noted[id(handle)] = (row, weakref.ref(owner), handle)
 
-    def _forget(self, word: str, owner: Any) -> None:
-        if self._noted.pop(id(owner), None) is None:
+    def _forget(self, row: Any, owner: Any) -> None:
+        if self._noted.pop(id(row[3](owner)), None) is None:
             self._before.add(owner)  # it was entered before, and may be again
 
     def _note_living(self) -> None:
-        kinds = {getattr(_tf("eager." + row[0]), row[1]): row[2] for row in _RECORDERS}
+        kinds = {getattr(_tf("eager." + row[0]), row[1]): row for row in _RECORDERS}
         for found in _objects():
-            for kind, word in kinds.items():
+            for kind, row in kinds.items():
                 if issubclass(type(found), kind) and found._recording:
-                    self._note(word, found)
+                    self._note(row, found)
 
 
 class _Attributes:
     """The attributes in ``_WATCHED``; those of graphs hold the scopes that are open."""
 
     def __init__(self) -> None:
-        self.is_open = False
-        self.entered: list[Any] = []
-        self._before: dict[int, tuple[Callable[[], Any], dict[str, Any]]] = {}
-        self._changed: list[tuple[Any, str, Any, list[int] | None]] = []
-        self._scoped_graph: Callable[[], Any] = lambda: None
+        self._known: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._entered: list[Any] = []
+        self._before: dict[int, tuple[Callable[[], Any], dict[str, _State]]] = {}
+        self._then: list[tuple[Any, str, _State]] = []
+        self._scoped: Callable[[], Any] = lambda: None
 
-    def remember(self) -> Iterable[Leftover]:
-        for kind, owner in _owners(None):
-            values = {name: _read(owner, name) for name, *_ in _WATCHED[kind]}
+    def remember(self) -> None:
+        for kind, owner in _owners():
+            values = {row[0]: _read(owner, row[0]) for row in _WATCHED[kind]}
             self._before[id(owner)] = (weakref.ref(owner), values)
             for name, fresh, what, _ in _WATCHED[kind]:
-                now = values[name]
-                if what and what not in _SETTINGS:
-                    is_open = _differs(now, _fresh(owner, name, now, fresh))
-                    self.is_open |= is_open
-                    if is_open and kind == "graph" and owner is _global_graph():
-                        self._scoped_graph = weakref.ref(owner)
-        return ()
+                now, scope = values[name], what and what not in _SETTINGS
+                if scope and _differs(now, _fresh(name, now, fresh)):
+                    self._known = self._known or weakref.WeakSet(_suspended_scopes())
+                    if owner is _graphs()._global_default_graph:
+                        self._scoped = weakref.ref(owner)
 
-    def find(self) -> Iterable[Leftover]:
+    def find(self) -> Iterator[Leftover]:
         left: dict[str, Leftover] = {}
         closed = False
         for kind, owner in _owners(self._before):
@@ -298,108 +241,110 @@ class _Attributes:
             values = values if reference() is owner else {}
             for name, fresh, what, noun in _WATCHED[kind]:
                 now = _read(owner, name)
-                then = values.get(name) or _fresh(owner, name, now, fresh)
+                then = values.get(name) or _fresh(name, now, fresh)
                 kept = _kept(now[1], then[1])
-                # Of what was entered before, the test left some: nobody else will.
+                # A graph of before that the test itself left is not entered again.
                 closed |= kind == "graphs" and kept < len(then[1] or ())
-                if not _differs(now, then) or (name == "is_eager" and closed):
+                if name == "is_eager" and closed:
                     continue
-                self._changed.append((owner, name, *then))
-                if kind == "mode":  # the fresh value of is_eager goes by it
-                    setattr(owner, name, then[0])
-                if kind in ("graphs", "sessions"):
-                    self.entered += now[0][kept:]
-                elif kind == "graph":
-                    self.entered.append(owner)
-                if what in _SETTINGS:
-                    text = f"the {noun} was changed and not put back"
-                    left[what] = Leftover(kind=what, count=1, text=text, leak=False)
-                elif what and what not in left:
-                    left[what] = _leak(what, max(len(now[1] or ()) - kept, 1), noun)
-        for what in [brought for kind in left for brought in _BRINGS.get(kind, ())]:
-            left.pop(what, None)
+                self._then.append((owner, name, then))
+                count = 1 if now[1] is None else len(now[1]) - kept
+                if count and _differs(now, then):
+                    if kind in ("graphs", "sessions"):
+                        self._entered += now[0][kept:]
+                    elif kind == "graph":
+                        self._entered.append(owner)
+                    if what and what not in left:
+                        left[what] = _leftover(what, count, noun)
+        brought = {what for kind in left for what in _BRINGS.get(kind, ())}
+        left = {what: left[what] for what in left if what not in brought}
         if "eager_mode" in left:
-            self.entered.append(_tf("eager.context")._context)
-        return left.values()
+            self._entered.append(_tf("eager.context")._context)
+        return iter(left.values())
 
-    def put_back(self) -> Iterable[Leftover]:
-        for owner, name, value, entries in self._changed:
-            if value is _MISSING:
+    def disarm(self) -> None:
+        """Close the sessions and generators that would pop the stacks once more."""
+        for owner in reversed(self._entered):
+            if hasattr(owner, "_explicitly_closed"):  # an InteractiveSession
+                with suppress(Exception):
+                    owner.close()
+        targets = {id(owner) for owner in self._entered}
+        for scope in _suspended_scopes() if targets else ():
+            if scope not in self._known and scope.gi_frame is not None:
+                names = scope.gi_frame.f_locals
+                if id(names.get("default", names.get("self"))) in targets:
+                    with suppress(Exception):
+                        scope.close()
+
+    def undo(self) -> None:
+        for owner, name, then in self._then:
+            value, entries = then
+            if value is _MISSING and hasattr(owner, name):
                 delattr(owner, name)
-                continue
-            if entries is not None:
-                listed = getattr(value, "_stack", value)
-                del listed[_kept([*map(id, listed)], entries) :]
-            setattr(owner, name, value)
-        if (graph := self._scoped_graph()) is not None:
+            elif _differs(_read(owner, name), then):
+                if entries is not None:
+                    listed: Any = getattr(value, "_stack", value)
+                    del listed[_kept([*map(id, listed)], entries) :]
+                setattr(owner, name, value)
+        if (graph := self._scoped()) is not None:
             # Clearing the Keras session took a fixture's scopes away with the graph.
-            _tf("framework.ops")._default_graph_stack._global_default_graph = graph
-        return ()
+            _graphs()._global_default_graph = graph
 
 
-def _owners(known: Container[int] | None) -> Iterator[tuple[str, Any]]:
+def _owners(known: dict[int, Any] | None = None) -> Iterator[tuple[str, Any]]:
     """Yield what has watched attributes: of the graphs, the known and the global."""
-    yield "interpreter", sys
-    module, ops = _tf("eager.context"), _tf("framework.ops")
-    if module is None or ops is None:
-        return
-    yield "mode", module
-    yield "graphs", ops._default_graph_stack
-    yield "sessions", _tf("framework.stack")._default_session_stack
-    if (context := module._context) is not None:  # never make it
-        yield "switches", context.context_switches
-        yield "context", context
-        yield "thread", context._thread_local_data
-    last = _global_graph()
-    for graph in (*ops._default_graph_stack.stack, *([] if last is None else [last])):
-        if known is None or id(graph) in known or graph is last:
+    context = getattr(_tf("eager.context"), "_context", None)  # None until it is needed
+    found = {
+        "interpreter": sys,
+        "graphs": _graphs(),
+        "sessions": getattr(_tf("framework.stack"), "_default_session_stack", None),
+        "switches": getattr(context, "context_switches", None),
+        "context": context,
+        "thread": getattr(context, "_thread_local_data", None),
+    }
+    yield from ((kind, owner) for kind, owner in found.items() if owner is not None)
+    last = getattr(_graphs(), "_global_default_graph", None)
+    for graph in (*getattr(_graphs(), "stack", ()), last):
+        if graph is not None and (not known or id(graph) in known or graph is last):
             yield "graph", graph
-            for store in graph._collections.get(("__varscope",), ()):
-                yield "variables", store
 
 
-def _global_graph() -> Any:
-    return _tf("framework.ops")._default_graph_stack._global_default_graph
+def _graphs() -> Any:
+    return getattr(_tf("framework.ops"), "_default_graph_stack", None)
 
 
-def _read(owner: Any, name: str) -> tuple[Any, list[int] | None]:
+def _read(owner: Any, name: str) -> _State:
     """Return an attribute and, if it is a stack, the identities of its entries."""
     value = getattr(owner, name, _MISSING)
-    listed = getattr(value, "_stack", value)
+    listed = getattr(value, "_stack", value)  # of a TraceableStack
     return value, [*map(id, listed)] if isinstance(listed, list) else None
 
 
-def _fresh(owner: Any, name: str, now: Any, fresh: Any) -> tuple[Any, list[int] | None]:
+def _fresh(name: str, now: _State, fresh: Any) -> _State:
     """Return what an attribute is in a fresh process."""
     value, entries = now
-    if fresh is _AS_IT_IS or value is _MISSING:
-        return value, entries
-    if fresh is not _EMPTY:
-        return fresh, None
+    module = _tf("eager.context")
+    if value is _MISSING or fresh is not ...:
+        return (value if value is _MISSING else fresh), None
     if entries is not None:
         # The switch to eager mode at the bottom is there from the start.
-        own = takewhile(lambda entry: hasattr(entry, "enter_context_fn"), value)
-        return value, entries[: len([e for e in [*own][:1] if e.device_stack is None])]
+        bottom = value[0] if entries and name == "stack" else None
+        is_switch = getattr(bottom, "enter_context_fn", None) is module.eager_mode
+        return value, entries[: int(is_switch)]
     if name == "is_eager":
-        module = _tf("eager.context")
         return module.default_execution_mode == module.EAGER_MODE, None
-    if name == "current_scope":
-        used = value.name or value.custom_getter is not None
-        return (type(owner)().current_scope if used else value), None
     return type(value)(), None
 
 
-def _differs(now: Any, then: Any) -> bool:
+def _differs(now: _State, then: _State) -> bool:
     """Compare stacks by their entries, plain values by equality, others by identity."""
     if now[1] is not None:
         return bool(now[1] != then[1] or (now[1] and now[0] is not then[0]))
     # A seed may be an array, which does not compare to one truth.
     plain = isinstance(now[0], (int, str)) or hasattr(now[0], "device_index")
-    same = now[0] is then[0] or (plain and bool(now[0] == then[0]))
-    return not same
+    return now[0] is not then[0] and not (plain and now[0] == then[0])
 
 
 def _kept(now: list[int] | None, then: list[int] | None) -> int:
     """Count the entries at the bottom of a stack that were there before."""
-    pairs = zip(now or (), then or ())
-    return len([*takewhile(lambda pair: pair[0] == pair[1], pairs)])
+    return len(commonprefix([now or [], then or []]))

@@ -6,19 +6,24 @@ import inspect
 from collections.abc import Callable
 from collections.abc import Generator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import pytest
+from _pytest.tmpdir import tmppath_result_key
 from _pytest.unittest import TestCaseFunction
 
 from pytest_tfleak.check import Measurement
 from pytest_tfleak.check import ProbeMaker
 from pytest_tfleak.failure import LeakFailed
 from pytest_tfleak.failure import MeasurementFailed
+from pytest_tfleak.failure import terminal_draws
 from pytest_tfleak.options import Request
 from pytest_tfleak.plan import Plan
 from pytest_tfleak.plan import PlanError
 from pytest_tfleak.plan import parse_options
+from pytest_tfleak.records import FailedSubtests
+from pytest_tfleak.records import Records
 from pytest_tfleak.reports.terminal import failure_text
 from pytest_tfleak.snapshot import MemorySnapshot
 from pytest_tfleak.snapshot import take_snapshot
@@ -45,9 +50,7 @@ def why_unsupported(item: pytest.Item) -> str | None:
 class MeasuredItem:
     """Repeats an item's ``runtest`` the way pytest would have called it."""
 
-    def __init__(
-        self, item: pytest.Item, request: Request, probes: ProbeMaker
-    ) -> None:
+    def __init__(self, item: pytest.Item, request: Request, probes: ProbeMaker) -> None:
         self._item = item
         self._plan = request.plan
         self._is_marked = request.is_marked
@@ -66,23 +69,24 @@ class MeasuredItem:
 
     def run(self) -> None:
         """Measure the test and raise what its verdict demands."""
+        __tracebackhide__ = True
         why = self._why_not()
         if why is not None:
             self._runtest()
             self.verdict = _not_measured(self._item.nodeid, *why)
             return
-        body = self._run_body
-        if self._plan.repeat == "test":
-            body = self._run_with_fixtures
+        assert isinstance(self._item, pytest.Function)
         measurement = Measurement(
-            body,
+            partial(self._iterate, self._item, Records(self._item)),
             self._plan,
             nodeid=self._item.nodeid,
             probes=self._probes,
-            handed=self._fixture_values(),
+            handed=self._fixture_values(self._item),
         )
         try:
             measurement.run()
+        except FailedSubtests:
+            return  # pytest fails the test for them
         finally:
             self.verdict = measurement.verdict
         fail_if_demanded(measurement.verdict, self._plan, self._is_marked)
@@ -95,34 +99,30 @@ class MeasuredItem:
         why = why_unsupported(self._item)
         return None if why is None else (Reason.UNSUPPORTED, f"tfleak {why}")
 
-    def _fixture_values(self) -> list[object]:
-        values: dict[str, Any] = getattr(self._item, "funcargs", {})
-        return [value for name, value in values.items() if name != "request"]
+    def _fixture_values(self, item: pytest.Function) -> list[object]:
+        """Return what the body is handed, and may leave objects in."""
+        lasting = {
+            name
+            for name, definitions in item._fixtureinfo.name2fixturedefs.items()
+            if self._plan.repeat == "body" or definitions[-1].scope != "function"
+        }
+        return [item.funcargs[n] for n in item.funcargs if n in lasting - {"request"}]
 
-    def _run_body(self) -> None:
-        _forget_captured(self._item.config)
-        self._runtest()
-
-    def _run_with_fixtures(self) -> None:
-        """Run the test, then set up its function-scoped fixtures anew."""
-        self._run_body()
-        state = self._item.session._setupstate
-        state.teardown_exact(self._item.parent)  # type: ignore[arg-type]  # a chain will do
-        self._item._initrequest()  # type: ignore[attr-defined]  # of Function
-        state.setup(self._item)
-
-
-def _forget_captured(config: pytest.Config) -> None:
-    """Drop what pytest captured of the last iteration: it would pile up as a leak."""
-    logging = config.pluginmanager.getplugin("logging-plugin")
-    if logging is not None:
-        logging.caplog_handler.clear()
-        logging.report_handler.clear()
-    capture = config.pluginmanager.getplugin("capturemanager")
-    if capture is not None and capture.is_globally_capturing():
-        capture.read_global_capture()
-    if capture is not None and capture._capture_fixture is not None:
-        capture._capture_fixture.readouterr()
+    def _iterate(self, item: pytest.Function, records: Records) -> None:
+        """Call the body as pytest would, with ``repeat="test"`` in new fixtures."""
+        __tracebackhide__ = True
+        records.drop_output()
+        if self._plan.repeat == "body":
+            records.call(self._runtest)
+            return
+        state = item.session._setupstate
+        state.setup(item)  # does nothing the first time: pytest has done it
+        records.call(self._runtest)
+        outcomes = item.stash.get(tmppath_result_key, None)
+        state.teardown_exact(item.parent)  # type: ignore[arg-type]  # a chain will do
+        if outcomes is not None:  # tmp_path's teardown expects them, and drops them
+            item.stash[tmppath_result_key] = outcomes
+        item._initrequest()  # lets go of the fixtures' values
 
 
 class Checker:
@@ -148,6 +148,7 @@ class Checker:
         LeakFailed on a leak, pytest.UsageError for an option that no plan takes, and
         what ``fn`` raises.
         """
+        __tracebackhide__ = True
         try:
             plan = Plan(**{**self._run, **parse_options(options, "library")})
         except PlanError as error:
@@ -172,12 +173,13 @@ def fail_if_demanded(verdict: Verdict | None, plan: Plan, is_marked: bool) -> No
     if verdict is None:
         return
     if verdict.status is Status.LEAK:
-        raise LeakFailed(failure_text(verdict))
-    if verdict.status is Status.INCONCLUSIVE and plan.strict:
-        raise MeasurementFailed(failure_text(verdict))
-    if verdict.status is Status.NOT_MEASURED:
-        if is_marked or verdict.reason is Reason.GPU_NOT_MEASURED:
-            raise MeasurementFailed(failure_text(verdict))
+        raise LeakFailed(failure_text(verdict, unicode=terminal_draws()))
+    demanded = (verdict.status is Status.INCONCLUSIVE and plan.strict) or (
+        verdict.status is Status.NOT_MEASURED
+        and (is_marked or verdict.reason is Reason.GPU_NOT_MEASURED)
+    )
+    if demanded:
+        raise MeasurementFailed(failure_text(verdict, unicode=terminal_draws()))
 
 
 def _not_measured(nodeid: str, reason: Reason, detail: str) -> Verdict:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,9 +40,18 @@ def declare(parser: pytest.Parser) -> None:
         parser.addini(
             option.ini_key,
             f"{option.help} [{option.unit}; default: {option.default_text}]",
-            type=option.ini_type,
+            type=_ini_type(option),
             default=None,
         )
+
+
+def _ini_type(option: Option) -> Any:
+    """Return a type that takes TOML's own numbers and truth values, as pytest can."""
+    if option.is_switch:
+        return "bool"
+    if option.ini_type != "linelist" and pytest.version_tuple >= (9, 2):
+        return str | int | float
+    return option.ini_type
 
 
 def marker_help() -> str:
@@ -81,9 +92,10 @@ def run_options(config: pytest.Config) -> dict[str, Any]:
 
 def _ini_value(config: pytest.Config, option: Option) -> object:
     try:
-        return config.getini(option.ini_key) or None
-    except (TypeError, ValueError) as error:
-        raise PlanError(f"{option.ini_key}: {error}") from None
+        value = config.getini(option.ini_key)
+    except (TypeError, ValueError, pytest.UsageError) as error:  # by pytest's version
+        raise PlanError(f"{option.name}: {error}; expected {option.unit}") from None
+    return None if value in ("", []) else value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +104,24 @@ class Request:
 
     plan: Plan
     is_marked: bool
+
+
+def check_markers(items: Iterable[pytest.Item], run: dict[str, Any]) -> list[str]:
+    """Return what is wrong with the markers of tests, a message for each mistake."""
+    mistakes: dict[str, list[str]] = {}
+    for item in dict.fromkeys(items):
+        try:
+            request_for(item, run)
+        except PlanError as error:
+            mistakes.setdefault(str(error), []).append(item.nodeid)
+    return [
+        f"{nodeids[0]}{_and_others(nodeids[1:])}: tfleak marker: {mistake}"
+        for mistake, nodeids in mistakes.items()
+    ]
+
+
+def _and_others(others: Sequence[str]) -> str:
+    return f" (and {len(others)} more)" if others else ""
 
 
 def request_for(item: pytest.Item, run: dict[str, Any]) -> Request | None:
@@ -130,11 +160,14 @@ def _class_levels(
     node: pytest.Class, marks: list[pytest.Mark]
 ) -> Iterator[list[pytest.Mark]]:
     """Yield the markers of base classes before those of the class itself."""
+    added = marks
     for base in reversed(node.obj.__mro__):
         own = vars(base).get("pytestmark", [])
         listed = own if isinstance(own, (list, tuple)) else [own]
         plain = [getattr(mark, "mark", mark) for mark in listed]
         yield [mark for mark in marks if mark in plain]
+        added = [mark for mark in added if mark not in plain]
+    yield added  # by Node.add_marker
 
 
 def _options(mark: pytest.Mark) -> dict[str, Any]:

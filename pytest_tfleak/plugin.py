@@ -1,9 +1,11 @@
-"""pytest's hooks. Options become a plan, and for each measured test
+"""pytest's hooks.
+
+Options become a plan, and inside the call phase of each measured test runs
 
     plan -> loop over the test's own runtest -> trace -> judge -> verdict -> LeakFailed
 
-runs inside the call phase; the verdict travels on the report, as builtins, to the ledger
-of the controlling process, which the terminal summary reads.
+The verdict travels on the report, as builtins, to the ledger of the controlling
+process, which the terminal summary reads.
 """
 
 from __future__ import annotations
@@ -20,10 +22,13 @@ import pytest
 from pytest_tfleak import hookspecs
 from pytest_tfleak import options
 from pytest_tfleak.failure import LeakFailed
+from pytest_tfleak.failure import terminal_draws
 from pytest_tfleak.plan import PlanError
 from pytest_tfleak.verdict import Verdict
 
 if TYPE_CHECKING:
+    import pluggy
+
     from pytest_tfleak.census import Census
     from pytest_tfleak.items import Checker
     from pytest_tfleak.ledger import Ledger
@@ -32,7 +37,6 @@ if TYPE_CHECKING:
 
 RUN = pytest.StashKey[dict[str, Any]]()
 LEDGER = pytest.StashKey["Ledger"]()
-REQUEST = pytest.StashKey[options.Request]()
 VERDICTS = pytest.StashKey[list[Verdict]]()
 
 
@@ -65,7 +69,7 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     from pytest_tfleak.census import Census
     from pytest_tfleak.reports.terminal import header_lines
 
-    probes = _make_probes(config, Census())
+    probes = _make_probes(config.hook, Census())
     lines = header_lines(
         [(probe.name, probe.why_off()) for probe in probes], config.get_verbosity()
     )
@@ -74,45 +78,56 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     return lines
 
 
-@pytest.hookimpl(tryfirst=True)
+@pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_collection_modifyitems(
     config: pytest.Config, items: list[pytest.Item]
-) -> None:
-    errors = []
-    for item in items:
-        try:
-            request = options.request_for(item, config.stash[RUN])
-        except PlanError as error:
-            errors.append(f"{item.nodeid}: tfleak marker: {error}")
-        else:
-            if request is not None:
-                item.stash[REQUEST] = request
-    if errors:
-        raise pytest.UsageError(*errors)
+) -> Generator[None, object, object]:
+    collected = list(items)  # a bad marker is a mistake in deselected tests as well
+    result = yield
+    mistakes = options.check_markers([*collected, *items], config.stash[RUN])
+    if mistakes:
+        if hasattr(config, "workeroutput"):
+            config.workeroutput["tfleak_mistakes"] = mistakes
+        raise pytest.UsageError(*mistakes)
+    return result
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    # a worker cannot end the run with a usage error
+    mistakes = getattr(node, "workeroutput", {}).get("tfleak_mistakes")
+    if mistakes:
+        raise pytest.UsageError(*mistakes)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    request = item.stash.get(REQUEST, None)
+    request = _request_for(item)
     if request is not None and request.is_marked and request.plan.enabled:
         from pytest_tfleak.items import why_unsupported
 
         why = why_unsupported(item)
         if why is not None:
-            raise pytest.UsageError(f"{item.nodeid}: the tfleak marker {why}")
+            pytest.fail(f"the tfleak marker {why}", pytrace=False)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
-    request = item.stash.get(REQUEST, None)
+    __tracebackhide__ = True
+    request = _request_for(item)  # anew: a fixture may have added a marker
     if request is None:
         return (yield)
     from pytest_tfleak.items import MeasuredItem
 
-    measured = MeasuredItem(item, request, partial(_make_probes, item.config))
+    measured = MeasuredItem(item, request, partial(_make_probes, item.ihook))
     with measured.in_place_of_runtest():
         try:
             return (yield)
+        except (KeyboardInterrupt, pytest.exit.Exception):
+            # there will be no report of this test
+            if measured.verdict is not None:
+                item.config.stash[LEDGER].add(measured.verdict)
+            raise
         finally:
             record(item, measured.verdict)
 
@@ -125,12 +140,12 @@ def pytest_runtest_makereport(
     if call.when == "call":
         verdicts = item.stash.get(VERDICTS, [])
         vars(report)["tfleak"] = [verdict.to_dict() for verdict in verdicts]
-        leaked = isinstance(call.excinfo and call.excinfo.value, LeakFailed)
-        vars(report)["tfleak_failed"] = leaked
+        error = call.excinfo and call.excinfo.value
+        vars(report)["tfleak_failed"] = isinstance(error, LeakFailed)
         crash = getattr(report.longrepr, "reprcrash", None)
-        if leaked and crash is not None:
+        if isinstance(error, LeakFailed) and crash is not None:
             # the line of the short summary: without the name of the exception
-            crash.message = str(call.excinfo.value).removeprefix("LEAK: ")
+            crash.message = str(error).partition("\n")[0].removeprefix("LEAK: ")
         item.stash[VERDICTS] = []
     return report
 
@@ -168,7 +183,7 @@ def pytest_terminal_summary(
         ledger,
         config.get_verbosity(),
         writer.fullwidth,
-        _can_encode_blocks(config),
+        terminal_draws(),
     )
     if not lines:
         return
@@ -191,12 +206,11 @@ def tfleak(request: pytest.FixtureRequest) -> Checker:
     """Check a block inside a test: ``tfleak.check(fn, iterations=30)``."""
     from pytest_tfleak.items import Checker
 
-    config = request.config
     item = request.node
     return Checker(
         nodeid=item.nodeid,
-        run=config.stash[RUN],
-        probes=partial(_make_probes, config),
+        run=request.config.stash[RUN],
+        probes=partial(_make_probes, item.ihook),
         record=partial(record, item),
     )
 
@@ -216,7 +230,14 @@ def memory_snapshot(request: pytest.FixtureRequest) -> Callable[[], MemorySnapsh
     """Return a function that takes a ``MemorySnapshot``; two of them subtract."""
     from pytest_tfleak.snapshot import take_snapshot
 
-    return partial(take_snapshot, partial(_make_probes, request.config))
+    return partial(take_snapshot, partial(_make_probes, request.node.ihook))
+
+
+def _request_for(item: pytest.Item) -> options.Request | None:
+    try:
+        return options.request_for(item, item.config.stash[RUN])
+    except PlanError as error:
+        pytest.fail(f"tfleak marker: {error}", pytrace=False)
 
 
 def record(item: pytest.Item, verdict: Verdict | None) -> None:
@@ -225,19 +246,7 @@ def record(item: pytest.Item, verdict: Verdict | None) -> None:
         item.stash.setdefault(VERDICTS, []).append(verdict)
 
 
-def _make_probes(config: pytest.Config, census: Census) -> list[Probe]:
-    groups = config.hook.pytest_tfleak_probes(census=census)
+def _make_probes(hook: pluggy.HookRelay, census: Census) -> list[Probe]:
+    groups = hook.pytest_tfleak_probes(census=census)
     # pluggy calls the built-in first; a hook's results come in the order of the calls
     return [probe for group in groups for probe in group]
-
-
-def _can_encode_blocks(config: pytest.Config) -> bool:
-    """Say whether the terminal's encoding has the characters of a sparkline."""
-    import sys
-
-    encoding = getattr(sys.stdout, "encoding", None) or "ascii"
-    try:
-        "\u2581\u2588".encode(encoding)
-    except (LookupError, UnicodeEncodeError):
-        return False
-    return True

@@ -8,6 +8,7 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 import sys
+import weakref
 from array import array
 from collections.abc import Callable
 from collections.abc import Sequence
@@ -100,6 +101,8 @@ class TensorFlowProbe(Probe):
             census.watch(name, types)
         self._reasons: dict[str, str] = {}
         self._unwatch: Callable[[], None] | None = None
+        #: What was the process's default graph at some reading: replaced, not leaked.
+        self._defaults: list[weakref.ref[Any]] = []
         #: Sessions that were dropped while open; Python closed them.
         self.dropped = array("q", [0])
         self._figures: tuple[tuple[Signal, Callable[[], int | None]], ...] = (
@@ -149,6 +152,7 @@ class TensorFlowProbe(Probe):
         """Write the counts; nothing where TensorFlow or Keras is not imported."""
         if not _is_imported("tensorflow"):
             return
+        self._note_default_graph()
         for position, (signal, figure) in enumerate(self._figures):
             if signal.name in self._reasons:
                 continue
@@ -190,12 +194,13 @@ class TensorFlowProbe(Probe):
 
     def still_there(self) -> dict[str, list[Any]]:
         """Return the open sessions and the graphs that were made during the run."""
-        default = global_default_graph()
+        self._note_default_graph()
+        defaults = {id(graph()) for graph in self._defaults}
         graphs = self._census.made_since_start("tf.graphs")
         sessions = self._census.made_since_start("tf.sessions")
         return {
             "tf.sessions": _open(sessions),
-            "tf.graphs": [graph for graph in graphs if graph is not default],
+            "tf.graphs": [graph for graph in graphs if id(graph) not in defaults],
         }
 
     def notes(self) -> tuple[str, ...]:
@@ -232,6 +237,13 @@ class TensorFlowProbe(Probe):
     def _traces(self) -> int | None:
         functions = self._census.members("tf.traces")
         return sum(map(_tracing_count, functions))
+
+    def _note_default_graph(self) -> None:
+        graph = global_default_graph()
+        if graph is None or (self._defaults and self._defaults[-1]() is graph):
+            return
+        self._defaults = [r for r in self._defaults if r() is not None]
+        self._defaults.append(weakref.ref(graph))
 
     def _watch_drops(self) -> None:
         """Notice sessions that die open: their ``__del__`` closes them."""

@@ -35,6 +35,7 @@ from pytest_tfleak.verdict import Verdict
 HEADLINE = 80  # columns
 LONGEST_LIST = 300
 LONGEST_CURVE = 40
+MOST_OTHERS = 5
 ALLOW = "to allow it"
 _LABEL = 11
 
@@ -70,7 +71,9 @@ def failure_text(verdict: Verdict, width: int = 80, unicode: bool = True) -> str
 
 def ordered(findings: Iterable[Finding]) -> list[Finding]:
     """Return findings with the most telling one first."""
-    return sorted(findings, key=lambda finding: rank(finding.signal, finding.unit))
+    return sorted(
+        findings, key=lambda f: rank(f.signal, f.unit, f.per_iteration is None)
+    )
 
 
 def lead_figures(verdict: Verdict) -> Iterator[str]:
@@ -154,8 +157,12 @@ def _leak_rows(verdict: Verdict, width: int, unicode: bool) -> Iterator[Row]:
         yield "readings", curve(verdict, signal, _room(width), unicode)
     if lead.what:
         yield "what", shorten(safe(lead.what), LONGEST_LIST)
-    for other in others:
+    # one leak moves many signals, and must not look like as many leaks
+    cut = MOST_OTHERS if len(others) > MOST_OTHERS + 1 else len(others)
+    for other in others[:cut]:
         yield "also", _compact(other)
+    if others[cut:]:
+        yield "also", ", ".join(short_name(other.signal) for other in others[cut:])
     yield from _note_rows(verdict)
     if words.look_for:
         yield "look for", words.look_for

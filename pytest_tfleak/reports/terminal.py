@@ -182,7 +182,7 @@ def _signal_lines(verdict: Verdict, width: int, unicode: bool) -> list[Line]:
     for name, signal in zip(names, signals, strict=True):
         start = f"      {pad(name, widest)}  "
         if columns(start) > width // 2:
-            start = f"      {name}: "
+            start = f"      {shorten(name, width - 8)}: "
         parts = list(_signal_parts(signal, verdict))
         text = "; ".join(parts)
         if columns(start) + columns(text) > width:

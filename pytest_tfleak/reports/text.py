@@ -75,12 +75,15 @@ def wrap(text: str, width: int, first: str = "", rest: str = "") -> list[str]:
     lines: list[str] = []
     line, empty = first, True
     for word in _SPACE.split(text.strip()):
-        if not empty and columns(line) + 1 + columns(word) > width:
-            lines.append(line)
+        room = width - columns(line) - (not empty)
+        if columns(word) > room and (not empty or columns(line) > columns(rest)):
+            lines.append(line.rstrip())
             line, empty = rest, True
-        if empty and not _PATH.match(word):
-            word = shorten(word, max(width - columns(line), 4))
-        line += word if empty else " " + word
+            room = width - columns(line)
+        if not empty:
+            line += " " + word
+        else:
+            line += word if _PATH.match(word) else shorten(word, room)
         empty = False
     lines.append(line.rstrip())
     return lines

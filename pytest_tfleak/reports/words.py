@@ -97,7 +97,7 @@ SIGNALS: dict[str, SignalWords] = {
         "control-dependency scope",
         "control-dependency scopes",
         "open",
-        "a control-dependency scope that is entered and never left; use a with statement",
+        "a scope that is entered and never left; use a with statement",
     ),
     "tf.device_scope": SignalWords(
         "device scopes that were entered and never left",
@@ -320,10 +320,17 @@ def words_for(signal: str, unit: str) -> SignalWords:
     return SignalWords(unit, _singular(unit), unit)
 
 
-def rank(signal: str, unit: str) -> tuple[float, str]:
-    """Return the sort key that puts the most telling signal first."""
+def rank(signal: str, unit: str, is_left: bool = False) -> tuple[float, float, str]:
+    """Return the sort key that puts the most telling signal first.
+
+    Objects that are left say less than objects that pile up, but a scope that was never
+    left often explains both.
+    """
     other = _BYTES_RANK if unit == "B" else _COUNT_RANK
-    return _RANKS.get(_base(signal), other), signal
+    place = _RANKS.get(_base(signal), other)
+    is_scope = _RANKS["tf.session_stack"] <= place <= _RANKS["tf.eager_mode"]
+    group = 2 if place >= _COUNT_RANK else int(is_left and not is_scope)
+    return group, place, signal
 
 
 def _singular(noun: str) -> str:

@@ -4,27 +4,30 @@ from __future__ import annotations
 
 import gc
 import os
+import random
 import subprocess
 import sys
 import textwrap
+import threading
 import time
+import weakref
 from collections.abc import Callable
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from contextlib import nullcontext
 from typing import Any
 
 import pytest
 
+from pytest_tfleak import isolation
 from pytest_tfleak.isolation import Leftover
 from pytest_tfleak.isolation import Surroundings
 
 tf: Any = pytest.importorskip("tensorflow")
 keras: Any = pytest.importorskip("keras")
+np: Any = pytest.importorskip("numpy")
 
 from tensorflow.python import pywrap_tfe  # noqa: E402
 from tensorflow.python.eager import context  # noqa: E402
-from tensorflow.python.eager import record  # noqa: E402
 from tensorflow.python.framework import ops  # noqa: E402
 from tensorflow.python.framework import stack  # noqa: E402
 
@@ -43,9 +46,7 @@ def state() -> dict[str, Any]:
         "sessions": list(stack._default_session_stack.stack),
         "switches": list(context.context().context_switches.stack),
         "eager": tf.executing_eagerly(),
-        "mode": context.default_execution_mode,
         "tapes": not pywrap_tfe.TFE_Py_TapeSetIsEmpty(),
-        "stopped": pywrap_tfe.TFE_Py_TapeSetIsStopped(),
         "device": (local.device_name, local.device_spec.to_string()),
         "scope": (local.scope_name, graph.get_name_scope()),
         "seed": (context.global_seed(), graph.seed),
@@ -54,8 +55,6 @@ def state() -> dict[str, Any]:
         "creators": list(graph._variable_creator_stack),
         "control": list(graph._control_dependencies_stack),
         "graph device": list(graph._device_function_stack.peek_objs()),
-        "variable scope": v1.get_variable_scope().name,
-        "custom getter": v1.get_variable_scope().custom_getter,
         "exceptions": [getattr(sys, f"last_{name}", None) for name in STORED],
     }
 
@@ -92,7 +91,6 @@ def unraisable(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     assert raised == []
     before["exceptions"] = state()["exceptions"]  # pytest stores a failure there
     assert state() == before
-    works()
 
 
 def _entered(scope: AbstractContextManager[Any]) -> AbstractContextManager[Any]:
@@ -189,7 +187,10 @@ def persistent_tape() -> Any:
 
 
 def three_tapes() -> Any:
-    return [_tape(), _tape(persistent=True), _tape()]
+    # One after another is dropped, so that the next one may get its address.
+    _tape()
+    _tape(persistent=True)
+    return _tape()
 
 
 def tape_of_a_subclass() -> Any:
@@ -213,10 +214,6 @@ def accumulator() -> Any:
     primal = tf.Variable(1.0)
     tangent = tf.constant(1.0)
     return [primal, _entered(tf.autodiff.ForwardAccumulator(primal, tangent))]
-
-
-def recording_stopped() -> Any:
-    return _entered(record.stop_recording())
 
 
 def strategy() -> Any:
@@ -247,10 +244,6 @@ def graph_name_scope() -> Any:
     return _entered(ops.get_default_graph().name_scope("left"))
 
 
-def variable_scope() -> Any:
-    return _entered(v1.variable_scope("left"))
-
-
 def creator_scope() -> Any:
     return _entered(tf.variable_creator_scope(lambda make, **options: make(**options)))
 
@@ -267,10 +260,6 @@ def graph_mode() -> Any:
 
 def eager_mode() -> Any:
     return _entered(context.eager_mode())
-
-
-def eager_execution_disabled() -> Any:
-    ops.disable_eager_execution()
 
 
 def seed() -> Any:
@@ -309,7 +298,6 @@ LEFT: dict[Leak, tuple[dict[str, int], dict[str, int]]] = {
     tape_of_a_subclass: ({"tapes": 1},) * 2,
     tape_in_a_suspended_generator: ({"tapes": 1}, {}),
     accumulator: ({"accumulators": 1},) * 2,
-    recording_stopped: ({"recording": 1}, {}),
     strategy: ({"strategy": 1},) * 2,
     mirrored_strategy: ({"strategy": 1},) * 2,
     strategy_set: ({"strategy": 1},) * 2,
@@ -317,16 +305,14 @@ LEFT: dict[Leak, tuple[dict[str, int], dict[str, int]]] = {
     name_scope: ({"name_scope": 1},) * 2,
     two_name_scopes: ({"name_scope": 1},) * 2,
     graph_name_scope: ({"name_scope": 1}, {}),
-    variable_scope: ({"variable_scope": 1},) * 2,
     creator_scope: ({"creator_scope": 1}, {}),
     control_dependencies: ({"control_scope": 1},) * 2,
     graph_mode: ({"eager_mode": 1}, {}),
     eager_mode: ({"eager_mode": 1}, {}),
-    eager_execution_disabled: ({"eager_execution": 1},) * 2,
     seed: ({"seed": 1},) * 2,
     stored_exception: ({"stored_exception": 1},) * 2,
 }
-SETTINGS = ("eager_execution_disabled", "seed", "stored_exception")
+SETTINGS = ("seed", "stored_exception")
 
 
 @pytest.mark.parametrize("held", [True, False], ids=["held", "dropped"])
@@ -352,3 +338,386 @@ def test_what_was_left_is_put_back(leave: Leak, held: bool) -> None:
 
 def counts(left: tuple[Leftover, ...]) -> dict[str, int]:
     return {item.kind: item.count for item in left}
+
+
+def outer_graph() -> AbstractContextManager[Any]:
+    return tf.Graph().as_default()
+
+
+def outer_session() -> AbstractContextManager[Any]:
+    return v1.Session(graph=tf.Graph())
+
+
+def outer_device() -> AbstractContextManager[Any]:
+    return tf.device("/CPU:0")
+
+
+def outer_name_scope() -> AbstractContextManager[Any]:
+    return tf.name_scope("outer")
+
+
+def outer_strategy() -> AbstractContextManager[Any]:
+    return tf.distribute.OneDeviceStrategy("/CPU:0").scope()
+
+
+def outer_creator_scope() -> AbstractContextManager[Any]:
+    return tf.variable_creator_scope(lambda make, **options: make(**options))
+
+
+INNER = (
+    interactive_session_with_graph,
+    graph,
+    session,
+    tape,
+    name_scope,
+    creator_scope,
+    eager_mode,
+)
+OUTER = (
+    outer_graph,
+    outer_session,
+    outer_device,
+    outer_name_scope,
+    outer_strategy,
+    outer_creator_scope,
+)
+
+
+@pytest.mark.parametrize("inner", INNER, ids=lambda leave: leave.__name__)
+@pytest.mark.parametrize("outer", OUTER, ids=lambda enter: enter.__name__)
+def test_what_was_entered_before_stays_and_is_left_cleanly(
+    outer: Callable[[], AbstractContextManager[Any]], inner: Leak
+) -> None:
+    with outer():
+        before = state()
+        surroundings = Surroundings()
+        kept = inner()
+        left = surroundings.restore()
+        assert left
+        assert all(item.leak for item in left)
+        assert "unrestored" not in counts(left)
+        assert state() == before
+        del kept
+        gc.collect()
+        assert state() == before
+
+
+def test_an_interactive_session_made_before_stays() -> None:
+    outer = v1.InteractiveSession(graph=tf.Graph())
+    before = state()
+    surroundings = Surroundings()
+    inner = v1.InteractiveSession(graph=outer.graph)
+    assert counts(surroundings.restore()) == {GRAPH: 1, SESSION: 1}
+    assert state() == before
+    assert tf.constant(3.0).eval() == 3.0
+    inner.close()
+    assert state() == before
+    outer.close()
+
+
+def test_a_session_made_before_and_closed_in_the_test_is_not_brought_back() -> None:
+    outer = v1.InteractiveSession(graph=tf.Graph())
+    surroundings = Surroundings()
+    outer.close()
+    assert surroundings.restore() == ()
+
+
+def test_a_graph_entered_before_survives_one_leak_of_the_same_graph() -> None:
+    both = tf.Graph()
+    with both.as_default():
+        surroundings = Surroundings()
+        kept = _entered(both.as_default())
+        assert counts(surroundings.restore()) == {GRAPH: 1}
+        del kept
+        gc.collect()
+        assert ops._default_graph_stack.stack == [both]
+        assert not tf.executing_eagerly()
+
+
+@pytest.mark.parametrize("held", [True, False], ids=["held", "dropped"])
+def test_the_tape_of_the_caller_goes_on_recording(held: bool) -> None:
+    variable = tf.Variable(3.0)
+    with tf.GradientTape(persistent=True) as outer:
+        first = variable * variable
+        surroundings = Surroundings()
+        kept = _tape()
+        with outer.stop_recording():
+            variable * 2.0
+        if not held:
+            kept = None
+        assert counts(surroundings.restore()) == {"tapes": 1}
+        last = first * variable
+    assert float(outer.gradient(last, variable)) == 27.0
+    if held:
+        inner, inner_variable, square = kept
+        assert not inner._recording
+        assert float(inner.gradient(square, inner_variable)) == 2.0
+
+
+@pytest.mark.parametrize("held", [True, False], ids=["held", "dropped"])
+def test_a_tape_that_was_put_back_records_no_more(held: bool) -> None:
+    surroundings = Surroundings()
+    tape = _entered(tf.GradientTape())
+    variable = tf.Variable(1.0)
+    kept = tape if held else None
+    del tape
+    surroundings.restore()
+    variable * 2.0
+    if kept is not None:
+        assert kept.watched_variables() == ()
+    assert pywrap_tfe.TFE_Py_TapeSetIsEmpty()
+
+
+def test_tapes_of_other_threads_are_let_be() -> None:
+    started, finish = threading.Event(), threading.Event()
+    gradients: list[float] = []
+
+    def record_there() -> None:
+        variable = tf.Variable(3.0)
+        with tf.GradientTape() as tape:
+            started.set()
+            assert finish.wait(30)
+            square = variable * variable
+        gradients.append(float(tape.gradient(square, variable)))
+
+    surroundings = Surroundings()
+    thread = threading.Thread(target=record_there)
+    thread.start()
+    assert started.wait(30)
+    kept = _tape()
+    assert counts(surroundings.restore()) == {"tapes": 1}
+    finish.set()
+    thread.join(30)
+    assert gradients == [6.0]
+    del kept
+
+
+def test_a_clean_body_leaves_nothing_and_nothing_is_changed() -> None:
+    methods = dict(vars(tf.GradientTape))
+    before = state()
+    random_state = random.getstate(), str(np.random.get_state())
+    surroundings = Surroundings()
+    works()
+    with tf.GradientTape() as tape, tf.name_scope("a"), tf.device("/CPU:0"):
+        tape.watch(tf.constant(1.0))
+    with tf.distribute.OneDeviceStrategy("/CPU:0").scope():
+        tf.Variable(1.0)
+    with v1.variable_scope("clean"):
+        pass
+    with v1.Session(graph=tf.Graph()), tf.init_scope():
+        tf.constant(1.0)
+    assert surroundings.restore() == ()
+    assert state() == before
+    assert dict(vars(tf.GradientTape)) == methods
+    assert (random.getstate(), str(np.random.get_state())) == random_state
+
+
+def test_nothing_is_put_back_twice() -> None:
+    surroundings = Surroundings()
+    kept = interactive_session_with_graph()
+    assert surroundings.restore()
+    before = state()
+    with tf.Graph().as_default(), tf.GradientTape():
+        assert surroundings.restore() == ()
+        assert not tf.executing_eagerly()
+        assert not pywrap_tfe.TFE_Py_TapeSetIsEmpty()
+    assert state() == before
+    del kept
+
+
+@pytest.mark.parametrize("inner_first", [True, False])
+def test_two_at_once_do_not_lose_a_tape(inner_first: bool) -> None:
+    methods = dict(vars(tf.GradientTape))
+    first = Surroundings()
+    second = Surroundings()
+    _tape()
+    for surroundings in (second, first) if inner_first else (first, second):
+        surroundings.restore()
+    assert pywrap_tfe.TFE_Py_TapeSetIsEmpty()
+    if inner_first:
+        assert dict(vars(tf.GradientTape)) == methods
+    else:
+        tf.GradientTape._push_tape, tf.GradientTape._pop_tape = (
+            methods["_push_tape"],
+            methods["_pop_tape"],
+        )
+
+
+@pytest.mark.parametrize(
+    "leave",
+    [interactive_session_with_graph, session, tape, strategy],
+    ids=lambda leave: leave.__name__,
+)
+def test_nothing_that_was_left_is_kept_alive(leave: Leak) -> None:
+    surroundings = Surroundings()
+    kept = leave()
+    kept = kept[0] if isinstance(kept, list) else kept
+    reference = weakref.ref(kept)
+    graph = weakref.ref(kept.graph) if hasattr(kept, "graph") else reference
+    left = surroundings.restore()
+    del kept
+    gc.collect()
+    assert left
+    assert reference() is None
+    assert graph() is None
+
+
+def test_frozen_generators_are_found() -> None:
+    surroundings = Surroundings()
+    kept = _entered(tf.Graph().as_default())
+    gc.freeze()
+    assert counts(surroundings.restore()) == {GRAPH: 1}
+    del kept
+
+
+def test_the_kernels_are_kept_where_the_seed_is_put_back() -> None:
+    cleared: list[int] = []
+    clear = pywrap_tfe.TFE_ContextClearCaches
+    surroundings = Surroundings()
+    tf.random.set_seed(3)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pywrap_tfe, "TFE_ContextClearCaches", cleared.append)
+        assert [item.text for item in surroundings.restore()] == [
+            "the global seed was changed and not put back"
+        ]
+    assert cleared == []
+    assert context.global_seed() is None
+    clear(context.context()._context_handle)
+
+
+def test_a_seed_that_a_fixture_set_comes_back_where_it_was() -> None:
+    surroundings_of_this_test = Surroundings()
+    tf.random.set_seed(3)
+    expected = [float(tf.random.uniform([])) for _ in range(3)][2]
+    tf.random.set_seed(3)
+    for _ in range(2):
+        tf.random.uniform([])
+    surroundings = Surroundings()
+    tf.random.set_seed(4)
+    assert counts(surroundings.restore()) == {"seed": 1}
+    assert context.global_seed() == 3
+    assert float(tf.random.uniform([])) == expected
+    surroundings_of_this_test.restore()
+
+
+def test_a_cleared_keras_session_does_not_lose_the_scope_of_a_fixture() -> None:
+    strategy = tf.distribute.OneDeviceStrategy("/CPU:0")
+    with strategy.scope():
+        surroundings = Surroundings()
+        keras.utils.clear_session()
+        assert surroundings.restore() == ()
+        assert tf.distribute.get_strategy() is strategy
+
+
+def test_one_sentence_says_what_was_left() -> None:
+    surroundings = Surroundings()
+    kept = [strategy(), tape(), *three_interactive_sessions()]
+    assert sorted(item.text for item in surroundings.restore()) == [
+        "1 gradient tape was never left",
+        "1 strategy scope was never left",
+        "3 entries were left on the default-graph stack",
+        "3 entries were left on the default-session stack",
+    ]
+    del kept
+
+
+def test_it_costs_little_where_nothing_was_left() -> None:
+    def seconds() -> float:
+        start = time.perf_counter()
+        assert Surroundings().restore() == ()
+        return time.perf_counter() - start
+
+    assert min(seconds() for _ in range(20)) < 0.002
+
+
+def test_what_cannot_be_put_back_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    surroundings = Surroundings()
+    kept = interactive_session_with_graph()
+
+    def refuse(*_: object) -> None:
+        raise ValueError("refused")
+
+    monkeypatch.setattr(isolation, "_objects", refuse)
+    left = {item.kind: item for item in surroundings.restore()}
+    assert "ValueError: refused" in left["unrestored"].text
+    assert left[GRAPH].leak
+    del kept
+
+
+def _python(code: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-W", "error::ResourceWarning", "-c", textwrap.dedent(code)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Exception ignored" not in done.stderr
+    return done.stdout
+
+
+def test_without_tensorflow_nothing_is_imported() -> None:
+    code = """
+        import sys
+        from pytest_tfleak.isolation import Surroundings
+        surroundings = Surroundings()
+        sys.last_value = ValueError("stored")
+        assert [item.kind for item in surroundings.restore()] == ["stored_exception"]
+        assert not hasattr(sys, "last_value")
+        assert surroundings.restore() == ()
+        heavy = {"tensorflow", "keras", "numpy", "pytest", "psutil"}
+        assert not heavy & set(sys.modules), heavy & set(sys.modules)
+    """
+    _python(code)
+
+
+def test_no_eager_context_and_no_device_is_made() -> None:
+    code = """
+        import tensorflow as tf
+        from pytest_tfleak.isolation import Surroundings
+        from tensorflow.python.eager import context
+        assert Surroundings().restore() == ()
+        assert context._context is None
+        surroundings = Surroundings()
+        tf.config.set_soft_device_placement(True)
+        assert surroundings.restore() == ()
+        assert not context._context._initialized
+        assert Surroundings().restore() == ()
+        assert not context._context._initialized
+    """
+    _python(code)
+
+
+@pytest.mark.parametrize("imported", ["before", "between"])
+def test_tensorflow_that_begins_in_the_test_is_left_pristine(imported: str) -> None:
+    code = f"""
+        import gc
+        from pytest_tfleak.isolation import Surroundings
+        if {imported == "before"}:
+            import tensorflow as tf
+        surroundings = Surroundings()
+        import tensorflow as tf
+        from tensorflow.python import pywrap_tfe
+        v1 = tf.compat.v1
+        tape = tf.GradientTape()
+        tape.__enter__()
+        sessions = [v1.InteractiveSession(graph=tf.Graph()) for _ in range(2)]
+        tf.random.set_seed(1)
+        left = {{item.kind: item.count for item in surroundings.restore()}}
+        print(left)
+        assert left["graph_stack"] == left["session_stack"] == 2
+        assert left["tapes"] == 1
+        del sessions
+        gc.collect()
+        surroundings = Surroundings()
+        name = tf.name_scope("a").__enter__()
+        device = tf.device("/CPU:0").__enter__()
+        assert len(surroundings.restore()) == 2
+        assert tf.executing_eagerly()
+        assert float(tf.Variable(1.0) + 1.0) == 2.0
+        assert pywrap_tfe.TFE_Py_TapeSetIsEmpty()
+        assert Surroundings().restore() == ()
+        with tf.Graph().as_default(), v1.Session():
+            pass
+    """
+    _python(code)

@@ -17,7 +17,8 @@ each_module = pytest.mark.parametrize(
 
 @each_module
 def test_a_module_has_350_lines_at_most(path: Path) -> None:
-    assert len(path.read_text("utf-8").splitlines()) <= 350
+    lines = path.read_text("utf-8").count("\n")
+    assert lines <= 350
 
 
 @each_module

@@ -16,7 +16,6 @@ from random import Random
 from pytest_tfleak.judge import is_suspicious
 from pytest_tfleak.judge import judge
 from pytest_tfleak.plan import Plan
-from pytest_tfleak.trace import MISSING
 from pytest_tfleak.trace import Signal
 from pytest_tfleak.trace import Trace
 from pytest_tfleak.verdict import Verdict
@@ -50,26 +49,36 @@ def look_twice(
 
     ``read`` says how many rows there are, where ``max_time`` ended the loop early.
     """
-    rows = min(len(column) for column in columns.values()) if read is None else read
-    trace = Trace(tuple(columns), plan.warmup, 2 * plan.iterations)
-    for column, readings in enumerate(columns.values()):
-        for row, value in enumerate(readings[:rows][: plan.warmup + trace_room(plan)]):
-            trace.buffer[row * trace.width + column] = MISSING if value is None else value
-    trace.warmed_up = min(plan.warmup, rows)
-    trace.measured = min(plan.iterations, rows - trace.warmed_up)
+    rows = plan.warmup + 2 * plan.iterations if read is None else read
+    rows = min(rows, *(len(column) for column in columns.values()))
+    measured = max(0, min(plan.iterations, rows - plan.warmup))
+    warmup = min(plan.warmup, rows)
+    trace = trace_of(columns, warmup=warmup, measured=measured, confirmed=0)
     if is_suspicious(trace, plan):
-        left = rows - trace.warmed_up - trace.measured
-        trace.confirmed = min(plan.iterations, left)
+        trace.confirmed = min(plan.iterations, rows - trace.rows)
     return judge(trace, plan)
 
 
-def trace_room(plan: Plan) -> int:
-    """Return how many judged rows a trace of a plan can hold."""
-    return 2 * plan.iterations
+def trace_of(
+    columns: Mapping[Signal, Column],
+    *,
+    measured: int = 20,
+    confirmed: int = 20,
+    warmup: int = 0,
+) -> Trace:
+    """Return a trace that holds all rows of the columns, and was read so far."""
+    longest = max((len(column) for column in columns.values()), default=0)
+    trace = Trace(tuple(columns), warmup, max(longest, measured + confirmed))
+    trace.warmed_up, trace.measured, trace.confirmed = warmup, measured, confirmed
+    for column, readings in enumerate(columns.values()):
+        for row, value in enumerate(readings):
+            if value is not None:
+                trace.buffer[row * trace.width + column] = value
+    return trace
 
 
 def readings_of(family: Family, signal: Signal, rng: Random, plan: Plan) -> list[int]:
-    """Return the readings of a signal over a family's warm-up, look and confirmation."""
+    """Return the readings of a signal in a family: warm-up, look and confirmation."""
     scale = SCALES[signal]
     base = rng.randrange(10**7, 10**9) if signal.unit == "B" else rng.randrange(10**4)
     shape = family(rng, plan.iterations)
@@ -84,7 +93,7 @@ def _axis(n: int) -> range:
 
 
 def _add(*parts: list[float]) -> list[float]:
-    return [math.fsum(values) for values in zip(*parts)]
+    return [math.fsum(values) for values in zip(*parts, strict=True)]
 
 
 # Clean code

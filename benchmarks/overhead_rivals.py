@@ -1,0 +1,202 @@
+"""The parts of ``overhead.py`` that need processes of their own.
+
+Each figure comes with that of bare calls in a process of the same kind.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from importlib import import_module
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from benchmarks.overhead_bodies import CALLS
+from benchmarks.overhead_bodies import Body
+from benchmarks.overhead_bodies import make_bodies
+from benchmarks.overhead_bodies import summed_up
+from benchmarks.overhead_bodies import time_calls
+
+ROOT = Path(__file__).parent.parent
+_RESULT = "OVERHEAD_RESULT"
+_MODE = "OVERHEAD_MODE"
+
+#: How one test is run by pytest: what is asked for -> the arguments that ask for it.
+MODES = {
+    "bare": [],
+    "pytest-tfleak": ["-p", "pytest_tfleak.plugin"],
+    "pytest-memray --memray": ["-p", "pytest_memray.plugin", "--memray"],
+    "pytest-memray limit_leaks": ["-p", "pytest_memray.plugin", "--memray"],
+}
+
+_CONFTEST = """
+import json
+import os
+from time import perf_counter
+
+import pytest
+
+results = {}
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item):
+    started = perf_counter()
+    try:
+        return (yield)
+    finally:
+        results[item.callspec.id]["seconds"] = perf_counter() - started
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    if report.when == "call":
+        results[item.callspec.id] = {"outcome": report.outcome}
+    return report
+
+def pytest_sessionfinish():
+    with open(os.environ["OVERHEAD_RESULT"], "w", encoding="utf-8") as file:
+        json.dump(results, file)
+"""
+
+_TEST = """
+import os
+
+import pytest
+
+from benchmarks.overhead_bodies import CALLS
+from benchmarks.overhead_bodies import make_bodies
+
+bodies = make_bodies()
+mode = os.environ["OVERHEAD_MODE"]
+marks = {
+    "pytest-tfleak": [pytest.mark.tfleak(blocks=1e9)],
+    "pytest-memray limit_leaks": [pytest.mark.limit_leaks("1 GB")],
+}
+pytestmark = marks.get(mode, [])
+count = 1 if mode == "pytest-tfleak" else CALLS  # ours repeats the body itself
+
+@pytest.mark.parametrize("name", list(bodies))
+def test_body(name):
+    for _ in range(count):
+        bodies[name]()
+"""
+
+
+def environment(**more: str) -> dict[str, str]:
+    """Return this process's environment, for a child that finds the checkout."""
+    paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
+    path = os.pathsep.join(filter(None, paths))
+    quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
+    return {**os.environ, **quiet, "PYTHONPATH": path, **more}
+
+
+def measure_in_pytest(repetitions: int) -> dict[str, Any]:
+    """Run one test for each body and mode; return the time that the test took."""
+    seconds: dict[str, dict[str, list[float]]] = {}
+    outcomes: dict[str, dict[str, str]] = {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "conftest.py").write_text(_CONFTEST, encoding="utf-8")
+        (folder / "test_bodies.py").write_text(_TEST, encoding="utf-8")
+        (folder / "pytest.ini").write_text("[pytest]\n", encoding="utf-8")
+        modes = list(MODES)
+        for turn in range(repetitions):
+            for mode in modes[turn % len(modes) :] + modes[: turn % len(modes)]:
+                for body, result in _run_pytest(folder, mode).items():
+                    by_mode = seconds.setdefault(body, {})
+                    by_mode.setdefault(mode, []).append(result["seconds"])
+                    outcomes.setdefault(body, {})[mode] = result["outcome"]
+    return {
+        body: {
+            mode: {
+                "seconds": summed_up(times),
+                "ratio": summed_up(
+                    [t / b for t, b in zip(times, by_mode["bare"], strict=True)]
+                ),
+                "outcome": outcomes[body][mode],
+            }
+            for mode, times in by_mode.items()
+        }
+        for body, by_mode in seconds.items()
+    }
+
+
+def _run_pytest(folder: Path, mode: str) -> dict[str, dict[str, Any]]:
+    result = folder / "result.json"
+    result.unlink(missing_ok=True)
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", *MODES[mode], "test_bodies.py"],
+        cwd=folder,
+        env=environment(
+            PYTEST_DISABLE_PLUGIN_AUTOLOAD="1",
+            **{_RESULT: str(result), _MODE: mode},
+        ),
+        capture_output=True,
+        text=True,
+        check=False,  # a test that is found leaking fails, and was timed all the same
+    )
+    if not result.exists():
+        sys.exit(f"pytest failed ({mode}):\n{run.stdout}{run.stderr}")
+    results: dict[str, dict[str, Any]] = json.loads(result.read_text("utf-8"))
+    return results
+
+
+def measure_psleak(limit: float) -> dict[str, Any]:
+    """Start ``time_psleak`` in a process with the allocator that psleak asks for."""
+    run = subprocess.run(
+        [sys.executable, "-m", "benchmarks.overhead", "--psleak-alone", str(limit)],
+        env=environment(PYTHONMALLOC="malloc", PYTHONUNBUFFERED="1"),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    results: dict[str, Any] = json.loads(run.stdout.splitlines()[-1])
+    return results
+
+
+def time_psleak(limit: float) -> dict[str, Any]:
+    """Put each body to psleak, and cut it off after ``limit`` seconds."""
+    return {name: _ask_psleak(body, limit) for name, body in make_bodies().items()}
+
+
+class _CutOffError(Exception):
+    """The time that this benchmark gives psleak for one body is over."""
+
+
+def _ask_psleak(body: Body, limit: float) -> dict[str, Any]:
+    psleak: Any = import_module("psleak")
+    calls = 0
+    bare = [time_calls(body, CALLS)]
+    end = perf_counter() + limit
+
+    def counted() -> object:
+        nonlocal calls
+        calls += 1
+        if perf_counter() > end:
+            raise _CutOffError
+        return body()
+
+    case = psleak.MemoryLeakTestCase()
+    started = perf_counter()
+    try:
+        case.execute(counted)
+        outcome = "no leak"
+    except _CutOffError:
+        outcome = f"undecided after {limit:g} s"
+    except psleak.Error as error:
+        outcome = type(error).__name__
+    seconds = perf_counter() - started
+    bare.append(time_calls(body, CALLS))
+    bare_call = sum(bare) / len(bare) / CALLS
+    return {
+        "outcome": outcome,
+        "calls": calls,
+        "seconds": round(seconds, 3),
+        "bare_us_per_call": round(bare_call * 1e6, 3),
+        "added_us_per_call": round((seconds / calls - bare_call) * 1e6, 1),
+        "ratio": round(seconds / calls / bare_call, 3),
+    }

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+Run = Callable[..., pytest.RunResult]
+
+
+@pytest.fixture(autouse=True)
+def _few_plugins(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out of inner runs what is slow to load or changes their order."""
+    # Hypothesis' plugin imports all of it, rewritten anew, at the end of each inner run
+    names = ("hypothesispytest", "randomly", "cacheprovider")
+    monkeypatch.setenv("PYTEST_ADDOPTS", " ".join(f"-p no:{name}" for name in names))
+
+
+@pytest.fixture(params=["one process", "xdist"])
+def run(request: pytest.FixtureRequest, pytester: pytest.Pytester) -> Run:
+    """Run pytest on the test's files, once as it is and once with two workers."""
+    if request.param == "one process":
+        return pytester.runpytest_inprocess
+    pytest.importorskip("xdist")
+
+    def run_on_workers(*args: str) -> pytest.RunResult:
+        return pytester.runpytest_inprocess("-n2", *args)
+
+    return run_on_workers
+
+
+@pytest.fixture
+def leaks(pytester: pytest.Pytester) -> None:
+    """Let test files import ``leak``, which keeps 200 small objects for each call."""
+    pytester.makepyfile(
+        leaks="""
+        KEPT = []
+
+        def leak():
+            KEPT.append([object() for _ in range(200)])
+        """
+    )
+
+
+@pytest.fixture
+def fake_probe(pytester: pytest.Pytester) -> None:
+    """Add a probe whose one signal, ``fake.things``, grows by 1 an iteration."""
+    pytester.makeconftest(
+        """
+        from itertools import count
+        from pytest_tfleak.testing import FakeProbe
+
+        def pytest_tfleak_probes(census):
+            return [FakeProbe({"fake.things": count()}, unit="things")]
+        """
+    )

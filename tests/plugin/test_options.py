@@ -1,0 +1,175 @@
+"""Every row of the option table, at every level it offers, and who wins."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_tfleak import options
+from pytest_tfleak.plan import Door
+from pytest_tfleak.plan import Option
+from pytest_tfleak.plan import Plan
+from pytest_tfleak.plan import option_table
+from pytest_tfleak.plan import parse_option
+
+MARKED = "import pytest\n@pytest.mark.tfleak({})\ndef test_it(): pass"
+
+
+def written(row: Option) -> str:
+    """Return a value that is not the row's default, as an ini file would hold it."""
+    words = {"repeat": "test", "clear_session": "never", "reason": "too slow"}
+    if row.is_switch:
+        return str(not row.default).lower()
+    if row.unit.startswith("bytes"):
+        return "3 KiB"
+    if row.ini_type == "linelist":
+        return "mylib.cache*"
+    return words.get(row.name, "7")
+
+
+def plan_of(pytester: pytest.Pytester, source: str, *args: str) -> Plan | None:
+    """Return what the last test of a file is measured with."""
+    items, _ = pytester.inline_genitems(pytester.makepyfile(source), *args)
+    request = options.request_for(items[-1], options.run_options(items[-1].config))
+    return None if request is None else request.plan
+
+
+def expected_of(door: Door) -> dict[str, object]:
+    """Return what the written values of all options at a door stand for."""
+    expected = {
+        row.name: parse_option(row.name, written(row), door)
+        for row in option_table(door)
+    }
+    assert not [r for r in option_table(door) if expected[r.name] == r.default]
+    return expected
+
+
+def test_each_option_can_be_set_on_the_command_line(pytester: pytest.Pytester) -> None:
+    args = [
+        row.command_line_flag + ("" if row.is_switch else f"={written(row)}")
+        for row in option_table("command line")
+    ]
+    found = options.run_options(pytester.parseconfig(*args))
+    assert found == expected_of("command line")
+
+
+def test_each_option_can_be_set_in_the_ini_file(pytester: pytest.Pytester) -> None:
+    lines = [f"{row.ini_key} = {written(row)}" for row in option_table("ini")]
+    pytester.makeini("\n".join(["[pytest]", *lines]))
+    assert options.run_options(pytester.parseconfig()) == expected_of("ini")
+
+
+def test_each_option_can_be_set_as_a_text_in_pyproject(
+    pytester: pytest.Pytester,
+) -> None:
+    lines = [f'{row.ini_key} = "{written(row)}"' for row in option_table("ini")]
+    pytester.makepyprojecttoml("\n".join(["[tool.pytest.ini_options]", *lines]))
+    assert options.run_options(pytester.parseconfig()) == expected_of("ini")
+
+
+def test_each_option_can_be_set_by_the_marker(pytester: pytest.Pytester) -> None:
+    scope = ("enabled", "reason")
+    keywords = ", ".join(
+        f"{row.name}={written(row)!r}"
+        for row in option_table("marker")
+        if row.name not in scope
+    )
+    plan = plan_of(pytester, MARKED.format(keywords))
+    expected = expected_of("marker") | {"enabled": True, "reason": None}
+    assert plan is not None
+    assert {name: getattr(plan, name) for name in expected} == expected
+
+
+def test_nothing_is_set_where_nobody_sets_it(pytester: pytest.Pytester) -> None:
+    assert options.run_options(pytester.parseconfig()) == {}
+    plan = plan_of(pytester, MARKED.format(""))
+    assert plan == Plan()
+
+
+def test_a_zero_in_the_ini_file_is_a_value(pytester: pytest.Pytester) -> None:
+    pytester.makeini("[pytest]\ntfleak_warmup = 0\ntfleak_blocks = 0")
+    found = options.run_options(pytester.parseconfig())
+    assert found == {"warmup": 0, "blocks": 0}
+
+
+@pytest.mark.skipif(
+    pytest.version_tuple < (9, 2), reason="this pytest has no ini options of two types"
+)
+def test_pyproject_holds_options_in_types_of_toml(pytester: pytest.Pytester) -> None:
+    pytester.makepyprojecttoml(
+        """
+        [tool.pytest]
+        tfleak_iterations = 12
+        tfleak_warmup = 0
+        tfleak_strict = true
+        tfleak_require_gpu = false
+        tfleak_max_time = 2.5
+        tfleak_host_per_iteration = 4096
+        tfleak_host_total = "1 MiB"
+        tfleak_blocks = 100
+        tfleak_ignore = ["a.*", "b.*"]
+        """
+    )
+    assert options.run_options(pytester.parseconfig()) == {
+        "iterations": 12,
+        "warmup": 0,
+        "strict": True,
+        "require_gpu": False,
+        "max_time": 2.5,
+        "host_per_iteration": 4096,
+        "host_total": 2**20,
+        "blocks": 100,
+        "ignore": ("a.*", "b.*"),
+    }
+
+
+@pytest.mark.skipif(
+    pytest.version_tuple < (9,), reason="this pytest reads no table [tool.pytest]"
+)
+def test_pyproject_holds_whole_numbers_and_switches_of_toml(
+    pytester: pytest.Pytester,
+) -> None:
+    pytester.makepyprojecttoml(
+        "[tool.pytest]\ntfleak_iterations = 12\ntfleak_strict = true"
+    )
+    found = options.run_options(pytester.parseconfig())
+    assert found == {"iterations": 12, "strict": True}
+
+
+@pytest.mark.parametrize(
+    ("marker", "args", "expected"),
+    [
+        ("iterations=11", ["--tfleak-iterations=22"], 11),
+        ("warmup=1", ["--tfleak-iterations=22"], 22),
+        ("warmup=1", [], 33),
+    ],
+    ids=["marker", "command line", "ini"],
+)
+def test_marker_wins_over_command_line_over_ini(
+    pytester: pytest.Pytester, marker: str, args: list[str], expected: int
+) -> None:
+    pytester.makeini("[pytest]\ntfleak_iterations = 33")
+    plan = plan_of(pytester, MARKED.format(marker), *args)
+    assert plan is not None
+    assert plan.iterations == expected
+
+
+def test_the_command_line_can_repeat_a_default_against_the_ini(
+    pytester: pytest.Pytester,
+) -> None:
+    pytester.makeini("[pytest]\ntfleak_iterations = 33\ntfleak_host_total = 1 MiB")
+    args = ["--tfleak-iterations=50", "--tfleak-host-total=none"]
+    plan = plan_of(pytester, MARKED.format(""), *args)
+    assert plan is not None
+    assert (plan.iterations, plan.host_total) == (50, None)
+
+
+def test_override_ini_wins_over_the_ini_file(pytester: pytest.Pytester) -> None:
+    pytester.makeini("[pytest]\ntfleak_iterations = 33")
+    plan = plan_of(pytester, MARKED.format(""), "-o", "tfleak_iterations=44")
+    assert plan is not None
+    assert plan.iterations == 44
+
+
+def test_patterns_on_the_command_line_add_up(pytester: pytest.Pytester) -> None:
+    config = pytester.parseconfig("--tfleak-ignore=a.*", "--tfleak-ignore=b.*")
+    assert options.run_options(config) == {"ignore": ("a.*", "b.*")}

@@ -1,0 +1,232 @@
+"""What a user reads: header, letters, summary line, the section at the end, help."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from xml.etree import ElementTree
+
+import pytest
+
+from pytest_tfleak.plan import option_table
+
+Run = Callable[..., pytest.RunResult]
+SUITE = """
+import pytest
+from leaks import leak
+
+@pytest.mark.tfleak(iterations=20, warmup=2)
+def test_leaky(): leak()
+
+@pytest.mark.tfleak(iterations=20, warmup=2)
+def test_clean(): pass
+
+@pytest.mark.tfleak(iterations=3)
+def test_short(): pass
+
+def test_plain(): pass
+"""
+
+
+@pytest.fixture
+def suite(pytester: pytest.Pytester, leaks: None) -> pytest.Pytester:
+    pytester.makepyfile(test_it=SUITE)
+    return pytester
+
+
+def section(result: pytest.RunResult) -> list[str]:
+    """Return the lines of the section ``tfleak``."""
+    lines = result.stdout.lines
+    starts = [n for n, line in enumerate(lines) if line.strip("= ") == "tfleak"]
+    if not starts:
+        return []
+    rest = lines[starts[0] + 1 :]
+    ends = [n for n, line in enumerate(rest) if line.startswith("=====")]
+    return [line for line in rest[: ends[0] if ends else None] if line]
+
+
+def test_a_leak_has_a_letter_a_word_and_a_line(
+    suite: pytest.Pytester, run: Run
+) -> None:
+    result = run()
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.assert_outcomes(failed=1, passed=3)
+    result.stdout.fnmatch_lines(
+        [
+            "tfleak: probes: host, python, process; off: allocator (TensorFlow is *",
+            "*L*",
+            "*= FAILURES =*",
+            "LEAK: python.blocks +* per iteration*",
+            "*to allow it*@pytest.mark.tfleak(blocks=*",
+            "*= tfleak =*",
+            "LEAK *test_it.py::test_leaky  python.blocks +* per iteration*",
+            "INCONCLUSIVE  test_it.py::test_short*",
+            "1 clean",
+            "*= short test summary info =*",
+            "LEAK test_it.py::test_leaky - python.blocks +* per iteration*",
+            "*1 failed, 3 passed*",
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("args", "first", "last"),
+    [
+        (["-q"], "LEAK  test_it.py::test_leaky*", "INCONCLUSIVE  test_it.py*"),
+        (["-qq"], "LEAK  test_it.py::test_leaky*", "INCONCLUSIVE  test_it.py*"),
+        (["-v"], "LEAK *test_it.py::test_leaky*", "clean *::test_clean*"),
+        (["-vv"], "LEAK *test_it.py::test_leaky*", "*process.fds*"),
+        (["--tb=no"], "LEAK *test_it.py::test_leaky*", "1 clean"),
+        (["-s"], "LEAK *test_it.py::test_leaky*", "1 clean"),
+        (["-p", "no:logging"], "LEAK *test_it.py::test_leaky*", "1 clean"),
+        (["-p", "no:capture"], "LEAK *test_it.py::test_leaky*", "1 clean"),
+        (["-p", "no:warnings"], "LEAK *test_it.py::test_leaky*", "1 clean"),
+        (["-p", "no:faulthandler"], "LEAK *test_it.py::test_leaky*", "1 clean"),
+        (["--color=yes"], "*LEAK *test_it.py::test_leaky*", "*1 clean*"),
+        (["--setup-show"], "LEAK *test_it.py::test_leaky*", "1 clean"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_the_section_names_measured_tests_worst_first(
+    suite: pytest.Pytester, args: list[str], first: str, last: str
+) -> None:
+    if "no:capture" in args:
+        args = [*args, "-p", "no:logging"]
+    result = suite.runpytest_inprocess(*args)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    lines = section(result) or result.stdout.lines
+    pytest.LineMatcher(lines).fnmatch_lines([first, last])
+    if args == ["--color=yes"]:
+        assert "\x1b[31mLEAK" in result.stdout.str()
+    else:
+        assert "\x1b[" not in result.stdout.str()
+        assert max(map(len, section(result))) <= 80
+
+
+def test_verbose_words_name_a_leak(suite: pytest.Pytester) -> None:
+    result = suite.runpytest("-v")
+    result.stdout.fnmatch_lines(
+        ["test_it.py::test_leaky LEAK *", "test_it.py::test_clean PASSED *"]
+    )
+
+
+def test_columns_are_kept(
+    suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    lines = section(suite.runpytest("-vv"))
+    assert lines
+    assert max(map(len, lines)) <= 60
+
+
+@pytest.mark.parametrize(
+    "environment", [{"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "PYTHONUTF8": "0"}]
+)
+def test_a_terminal_without_unicode_is_no_trouble(
+    suite: pytest.Pytester,
+    monkeypatch: pytest.MonkeyPatch,
+    environment: dict[str, str],
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("PYTHONCOERCECLOCALE", "0")
+    result = suite.runpytest_subprocess("-vv")
+    result.assert_outcomes(failed=1, passed=3)
+    assert section(result)
+    if "PYTHONIOENCODING" in environment:
+        assert result.stdout.str().isascii()
+        assert "\\u2581" not in result.stdout.str()
+
+
+def test_a_suite_without_markers_prints_no_section(
+    pytester: pytest.Pytester,
+) -> None:
+    pytester.makepyfile("def test_it(): pass")
+    for args in ([], ["-v"], ["-q"]):
+        result = pytester.runpytest(*args)
+        result.assert_outcomes(passed=1)
+        assert section(result) == []
+
+
+def test_nothing_is_printed_without_a_terminal(suite: pytest.Pytester) -> None:
+    result = suite.runpytest_inprocess("-p", "no:terminal")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    assert result.stdout.str().strip() == ""
+
+
+def test_junit_holds_the_message(suite: pytest.Pytester, run: Run) -> None:
+    run("--junitxml=junit.xml")
+    tree = ElementTree.parse(suite.path / "junit.xml")
+    failures = tree.findall(".//failure")
+    assert len(failures) == 1
+    assert "python.blocks" in failures[0].get("message", "")
+    assert "@pytest.mark.tfleak(blocks=" in (failures[0].text or "")
+
+
+def test_the_section_is_the_same_under_xdist(suite: pytest.Pytester) -> None:
+    pytest.importorskip("xdist")
+    alone = section(suite.runpytest_inprocess("-q"))
+    parallel = section(suite.runpytest_inprocess("-q", "-n2"))
+    words = [line.split()[:2] for line in alone]
+    assert words
+    assert [line.split()[:2] for line in parallel] == words
+
+
+def test_collecting_measures_nothing(suite: pytest.Pytester) -> None:
+    result = suite.runpytest("--collect-only", "--tfleak")
+    assert result.ret == pytest.ExitCode.OK
+    assert section(result) == []
+
+
+def test_help_gives_every_option_with_unit_and_default(
+    pytester: pytest.Pytester,
+) -> None:
+    text = " ".join(pytester.runpytest("--help").stdout.str().split())
+    for row in option_table("command line"):
+        assert f" {row.command_line_flag}" in text
+        assert f"{row.help} [{row.unit}; default: {row.default_text}]" in text
+    for row in option_table("ini"):
+        assert f" {row.ini_key} (" in text
+
+
+def test_markers_give_every_keyword_with_unit_and_default(
+    pytester: pytest.Pytester,
+) -> None:
+    text = " ".join(pytester.runpytest("--markers").stdout.str().split())
+    assert "@pytest.mark.tfleak(**options): repeat the test" in text
+    for row in option_table("marker"):
+        assert f"{row.name} ({row.default_text}): {row.help} [{row.unit}]" in text
+
+
+def test_strict_markers_know_the_marker(suite: pytest.Pytester) -> None:
+    result = suite.runpytest("--strict-markers", "-k", "test_clean")
+    result.assert_outcomes(passed=1, deselected=3)
+
+
+def test_strict_fails_an_inconclusive_test(suite: pytest.Pytester, run: Run) -> None:
+    result = run("--tfleak-strict", "-k", "short")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["INCONCLUSIVE: too few iterations*"])
+
+
+def test_a_gpu_that_is_required_and_missing_fails_the_test(
+    suite: pytest.Pytester,
+) -> None:
+    result = suite.runpytest("--tfleak-require-gpu", "-k", "clean")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["NOT MEASURED: *GPU*"])
+
+
+def test_the_plugin_can_be_left_out(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("def test_it(): pass")
+    result = pytester.runpytest_subprocess("-p", "no:tfleak")
+    result.assert_outcomes(passed=1)
+    assert "tfleak:" not in result.stdout.str()
+
+
+def test_the_plugin_works_without_its_entry_point(
+    suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    result = suite.runpytest_subprocess("-p", "pytest_tfleak.plugin", "-q")
+    result.assert_outcomes(failed=1, passed=3)
+    assert section(result)
