@@ -18,13 +18,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 from collections.abc import Iterable
-from collections.abc import Iterator
 from contextlib import suppress
 from datetime import date
 from importlib import import_module
 from importlib import metadata
 from pathlib import Path
 from time import perf_counter
+from time import thread_time
 from typing import Any
 
 import psutil
@@ -37,8 +37,8 @@ from benchmarks.overhead_rivals import environment
 from benchmarks.overhead_rivals import measure_in_pytest
 from benchmarks.overhead_rivals import measure_psleak
 from benchmarks.overhead_rivals import time_psleak
-from benchmarks.overhead_start import RUNS
 from benchmarks.overhead_start import measure_start
+from benchmarks.overhead_table import table
 from pytest_tfleak.census import Census
 from pytest_tfleak.isolation import Surroundings
 from pytest_tfleak.judge import judge
@@ -48,8 +48,11 @@ from pytest_tfleak.probes import make_probes
 
 PLAN = Plan()
 #: A full collection and scan takes a quarter of a second: fewer calls will do.
-NAIVE_CALLS = 5
+NAIVE_CALLS = 2
 LOOPS = ("bare", "ours", "naive")
+ITERATION = "an iteration"
+#: Clearing the Keras session and the second freeze: the iterations are taken off.
+WARM_UP = "clear, second freeze"
 PACKAGES = (
     "tensorflow",
     "tensorflow-cpu",
@@ -76,17 +79,19 @@ def measure_loops(repetitions: int) -> dict[str, Any]:
                 if kind == "bare":
                     seconds = time_calls(body, PLAN.iterations) / PLAN.iterations
                 elif kind == "ours":
-                    seconds, fixed = _time_ours(body)
-                    for step, spent in fixed.items():
-                        steps[name].setdefault(step, []).append(spent)
+                    seconds, spent = _time_ours(body)
+                    for step, cpu in spent.items():
+                        steps[name].setdefault(step, []).append(cpu)
                 else:
                     seconds = _time_naive(body, naive)
                 times[name].setdefault(kind, []).append(seconds)
+        print(f"loops: {turn + 1} of {repetitions}", file=sys.stderr)
     return {
         name: {
             **{kind: _per_call(times[name], kind) for kind in LOOPS},
-            "ours_fixed_ms": {
-                step: summed_up(spent, 1e3, 3) for step, spent in steps[name].items()
+            "ours_cpu_us": summed_up(steps[name].pop(ITERATION), 1e6, 1),
+            "ours_fixed_cpu_ms": {
+                step: summed_up(cpu, 1e3, 3) for step, cpu in steps[name].items()
             },
         }
         for name in bodies
@@ -103,27 +108,30 @@ def _per_call(times: dict[str, list[float]], kind: str) -> dict[str, Any]:
 
 
 def _time_ours(body: Body) -> tuple[float, dict[str, float]]:
-    """Go through one measurement; return the time of an iteration and of the rest."""
+    """Go through one measurement; return an iteration's time, and CPU time by step.
+
+    This thread's CPU time tells what we do also where other processes want the cores.
+    """
     clock = _Stopwatch()
     surroundings = clock.time("remember what is open", Surroundings)
     census = Census()
     probes = clock.time("make the probes", lambda: make_probes(census))
-    loop = Loop(body, PLAN, probes, census)
+    loop = Loop(lambda: clock.leave_out(body), PLAN, probes, census)
     clock.time("first freeze", loop.__enter__)
     try:
-        warm_up = _timed(loop.warm_up)
-        measured = _timed(loop.measure)
-        seconds = measured / loop.trace.measured
-        # clearing the Keras session and freezing again; the iterations are taken off
-        rest = warm_up - seconds * loop.trace.warmed_up
-        clock.spent["clear, second freeze"] = rest
+        clock.time(WARM_UP, loop.warm_up)
+        started = perf_counter()
+        clock.time(ITERATION, loop.measure)
+        seconds = (perf_counter() - started) / loop.trace.measured
         clock.time("clear at the end", loop.clear)
         clock.time("stock", lambda: _take_stock(loop, census, probes))
     finally:
         clock.time("thaw", lambda: loop.__exit__(None, None, None))
     clock.time("judge", lambda: judge(loop.trace, PLAN, "body"))
     clock.time("restore", surroundings.restore)
-    clock.spent["all"] = sum(clock.spent.values())
+    clock.spent[ITERATION] /= loop.trace.measured
+    clock.spent[WARM_UP] -= clock.spent[ITERATION] * loop.trace.warmed_up
+    clock.spent["all"] = sum(clock.spent.values()) - clock.spent[ITERATION]
     return seconds, clock.spent
 
 
@@ -136,20 +144,23 @@ def _take_stock(loop: Loop, census: Census, probes: Iterable[Any]) -> None:
 
 
 class _Stopwatch:
+    """Takes the CPU time of steps, without that of the bodies they call."""
+
     def __init__(self) -> None:
         self.spent: dict[str, float] = {}
+        self._left_out = 0.0
 
     def time(self, name: str, step: Callable[[], Any]) -> Any:
-        started = perf_counter()
+        self._left_out = 0.0
+        started = thread_time()
         result = step()
-        self.spent[name] = perf_counter() - started
+        self.spent[name] = thread_time() - started - self._left_out
         return result
 
-
-def _timed(step: Step) -> float:
-    started = perf_counter()
-    step()
-    return perf_counter() - started
+    def leave_out(self, body: Body) -> None:
+        started = thread_time()
+        body()
+        self._left_out += thread_time() - started
 
 
 def _time_naive(body: Body, read: Step) -> float:
@@ -212,90 +223,6 @@ def _processor() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or "unknown"
-
-
-def table(results: dict[str, Any]) -> str:
-    """Return the results as Markdown, a table for each part that was measured."""
-    parts = {
-        "loops": (_loop_rows, _fixed_rows),
-        "pytest": (_pytest_rows,),
-        "psleak": (_psleak_rows,),
-        "start": (_start_rows,),
-    }
-    tables = [
-        "\n".join(rows(results[part]))
-        for part, makers in parts.items()
-        if results[part]
-        for rows in makers
-    ]
-    return "\n\n".join(tables)
-
-
-def _loop_rows(loops: dict[str, Any]) -> Iterator[str]:
-    yield "| body | bare | our loop | added | naive loop | added |"
-    yield "|---|--:|--:|--:|--:|--:|"
-    for name, of_body in loops.items():
-        row = [name, _milliseconds(of_body["bare"]["us"])]
-        for kind in ("ours", "naive"):
-            figures = of_body[kind]
-            row += [_times(figures["ratio"]), _milliseconds(figures["added_us"])]
-        yield f"| {' | '.join(row)} |"
-
-
-def _fixed_rows(loops: dict[str, Any]) -> Iterator[str]:
-    yield f"| our fixed cost, ms | {' | '.join(loops)} |"
-    yield "|---|" + "--:|" * len(loops)
-    fixed = [of_body["ours_fixed_ms"] for of_body in loops.values()]
-    for step in fixed[0]:
-        medians = [f"{spent[step]['median']:.1f}" for spent in fixed]
-        yield f"| {step} | {' | '.join(medians)} |"
-
-
-def _pytest_rows(bodies: dict[str, Any]) -> Iterator[str]:
-    yield f"| one test in pytest | {' | '.join(bodies)} |"
-    yield "|---|" + "--:|" * len(bodies)
-    for mode in next(iter(bodies.values())):
-        cells = [
-            f"{by_mode[mode]['seconds']['median']:.2f} s, "
-            f"{_times(by_mode[mode]['ratio'])}"
-            for by_mode in bodies.values()
-        ]
-        yield f"| {mode} | {' | '.join(cells)} |"
-
-
-def _psleak_rows(bodies: dict[str, Any]) -> Iterator[str]:
-    yield "| psleak | calls | time | per call, to bare | added | verdict |"
-    yield "|---|--:|--:|--:|--:|---|"
-    for name, asked in bodies.items():
-        yield (
-            f"| {name} | {asked['calls']} | {asked['seconds']:.1f} s "
-            f"| {asked['ratio']:,.2f}× | {asked['added_us_per_call'] / 1e3:.2f} ms "
-            f"| {asked['outcome']} |"
-        )
-
-
-def _start_rows(start: dict[str, Any]) -> Iterator[str]:
-    yield "| pytest's start | with | without | added (quartiles) |"
-    yield "|---|--:|--:|--:|"
-    for run in RUNS:
-        for what in ("wall_ms", "cpu_ms"):
-            figures = start[run][what]
-            added = figures["added"]
-            yield (
-                f"| {run}, {what[:-3]} | {figures['with']['median']:.0f} ms "
-                f"| {figures['without']['median']:.0f} ms | {added['median']:.1f} ms "
-                f"({added['lower']:.1f} to {added['upper']:.1f}) |"
-            )
-
-
-def _milliseconds(us: dict[str, float]) -> str:
-    return f"{us['median'] / 1e3:.3f} ms ({us['min'] / 1e3:.3f}–{us['max'] / 1e3:.3f})"
-
-
-def _times(ratio: dict[str, float]) -> str:
-    if ratio["median"] >= 100:
-        return f"{ratio['median']:,.0f}×"
-    return f"{ratio['median']:.3f}× ({ratio['lower']:.3f}–{ratio['upper']:.3f})"
 
 
 def main() -> None:

@@ -37,6 +37,7 @@ _CONFTEST = """
 import json
 import os
 from time import perf_counter
+from time import process_time
 
 import pytest
 
@@ -44,11 +45,13 @@ results = {}
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item):
-    started = perf_counter()
+    cpu, started = process_time(), perf_counter()
     try:
         return (yield)
     finally:
-        results[item.callspec.id]["seconds"] = perf_counter() - started
+        result = results[item.callspec.id]
+        result["seconds"] = perf_counter() - started
+        result["cpu_seconds"] = process_time() - cpu
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_makereport(item, call):
@@ -96,8 +99,7 @@ def environment(**more: str) -> dict[str, str]:
 
 def measure_in_pytest(repetitions: int) -> dict[str, Any]:
     """Run one test for each body and mode; return the time that the test took."""
-    seconds: dict[str, dict[str, list[float]]] = {}
-    outcomes: dict[str, dict[str, str]] = {}
+    runs: dict[str, dict[str, list[dict[str, Any]]]] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "conftest.py").write_text(_CONFTEST, encoding="utf-8")
@@ -107,22 +109,21 @@ def measure_in_pytest(repetitions: int) -> dict[str, Any]:
         for turn in range(repetitions):
             for mode in modes[turn % len(modes) :] + modes[: turn % len(modes)]:
                 for body, result in _run_pytest(folder, mode).items():
-                    by_mode = seconds.setdefault(body, {})
-                    by_mode.setdefault(mode, []).append(result["seconds"])
-                    outcomes.setdefault(body, {})[mode] = result["outcome"]
+                    runs.setdefault(body, {}).setdefault(mode, []).append(result)
+            print(f"pytest: {turn + 1} of {repetitions}", file=sys.stderr)
     return {
-        body: {
-            mode: {
-                "seconds": summed_up(times),
-                "ratio": summed_up(
-                    [t / b for t, b in zip(times, by_mode["bare"], strict=True)]
-                ),
-                "outcome": outcomes[body][mode],
-            }
-            for mode, times in by_mode.items()
-        }
-        for body, by_mode in seconds.items()
+        body: {mode: _compare(by_mode[mode], by_mode["bare"]) for mode in MODES}
+        for body, by_mode in runs.items()
     }
+
+
+def _compare(runs: list[dict[str, Any]], bare: list[dict[str, Any]]) -> dict[str, Any]:
+    figures: dict[str, Any] = {"outcomes": [run["outcome"] for run in runs]}
+    for what, ratio in (("seconds", "ratio"), ("cpu_seconds", "cpu_ratio")):
+        pairs = [(run[what], b[what]) for run, b in zip(runs, bare, strict=True)]
+        figures[what] = summed_up([time for time, _ in pairs])
+        figures[ratio] = summed_up([time / of_bare for time, of_bare in pairs])
+    return figures
 
 
 def _run_pytest(folder: Path, mode: str) -> dict[str, dict[str, Any]]:

@@ -43,6 +43,7 @@ class Census:
         self._types: dict[int, tuple[weakref.ref[type], tuple[int, ...]]] = {}
         self._freezes = 0
         self._frozen_before = False
+        self._carried = 0
         self.new_objects = 0
 
     def watch(
@@ -69,9 +70,30 @@ class Census:
         objects = gc.get_objects()
         for index, members in self._members(objects):
             for member in members:
-                self._follow(index, member)
+                self._follow(index, member, is_known=self._freezes == 0)
         del objects
         self._freezes += 1
+        gc.freeze()
+
+    def refreeze(self) -> None:
+        """Collect what became garbage after it was frozen, and freeze again.
+
+        A frozen cycle is out of the collector's reach: a model that fell out of a cache
+        would look as if it were kept.
+        """
+        gc.unfreeze()
+        gc.collect()
+        objects = gc.get_objects()
+        known = {id(r()) for followed in self._followed for r in followed}
+        carried = self.new_objects
+        for index, followed in enumerate(self._followed):
+            followed.clear()  # before the counts: a burial must not count twice
+            self._frozen[index] = 0
+        for index, members in self._members(objects):
+            for member in members:
+                self._follow(index, member, is_known=id(member) in known)
+        del objects
+        self._carried = carried
         gc.freeze()
 
     def thaw(self) -> None:
@@ -87,7 +109,7 @@ class Census:
         """Collect and count. Holds the members it found until ``release``."""
         gc.collect()
         objects = gc.get_objects()
-        self.new_objects = len(objects)
+        self.new_objects = self._carried + len(objects)
         for index in range(len(self._fresh)):
             self._fresh[index] = 0
         for index, members in self._members(objects):
@@ -173,15 +195,15 @@ class Census:
     def _is_ignored(self, name: str) -> bool:
         return any(fnmatchcase(name, pattern) for pattern in self._ignore)
 
-    def _follow(self, index: int, member: Any) -> None:
+    def _follow(self, index: int, member: Any, *, is_known: bool) -> None:
         self._frozen[index] += 1
         try:
             reference = weakref.ref(member, partial(_bury, self._frozen, index))
         except TypeError:
             return  # counted for good: it cannot be followed
         self._followed[index].append(reference)
-        if self._freezes:
-            self._since_start[index].append(reference)
+        if not is_known:
+            self._since_start[index].append(weakref.ref(member))
 
 
 def full_name(cls: type) -> str:

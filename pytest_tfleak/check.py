@@ -28,6 +28,7 @@ from pytest_tfleak.probes import make_probes
 from pytest_tfleak.probes.base import Probe
 from pytest_tfleak.reach import reachable
 from pytest_tfleak.reports.terminal import failure_text
+from pytest_tfleak.trace import Trace
 from pytest_tfleak.verdict import Finding
 from pytest_tfleak.verdict import Reason
 from pytest_tfleak.verdict import Status
@@ -132,8 +133,9 @@ class Measurement:
         if loop.not_cleared is not None and self._plan.clear_session == "iteration":
             self._notes.append(f"The Keras session was not cleared: {loop.not_cleared}.")
         verdict = judge(loop.trace, self._plan, self._nodeid)
+        since_freeze = loop.trace.confirmed or loop.trace.measured
         findings = (
-            self._describe(finding, loop.trace.kinds, census, verdict.iterations)
+            self._describe(finding, loop.trace.kinds, census, since_freeze)
             for finding in verdict.findings
         )
         return dataclasses.replace(
@@ -142,10 +144,19 @@ class Measurement:
 
     def _take_stock(self, loop: Loop, census: Census, probes: Sequence[Probe]) -> None:
         """Count what the run made and left: what was handed to the body may hold it."""
-        trace = loop.trace
-        census.take()
+        self._count_what_is_left(loop.trace, census, probes)
+        loop.trace.kinds.update(census.survivors())
+        if any(loop.trace.left.values()):
+            census.refreeze()  # what looks left may be garbage that was frozen
+            self._count_what_is_left(loop.trace, census, probes)
         for probe in probes:
             self._notes.extend(probe.notes())
+
+    def _count_what_is_left(
+        self, trace: Trace, census: Census, probes: Sequence[Probe]
+    ) -> None:
+        census.take()
+        for probe in probes:
             for signal, objects in probe.still_there().items():
                 held = reachable(self._handed, objects) if objects else set()
                 left = [o for o in objects if id(o) not in held]
@@ -154,7 +165,6 @@ class Measurement:
                 self._left_types[signal] = dict(names)
                 del objects, left
         census.release()
-        trace.kinds.update(census.survivors())
 
     def _interrupted(self, loop: Loop, error: BaseException) -> Verdict:
         reason, words = _why_it_ended(error)

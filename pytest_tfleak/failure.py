@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sys
 
-import pytest
+from _pytest.outcomes import Failed  # pytest.fail.Exception, as a type
 
 
-class LeakFailed(pytest.fail.Exception):
+class LeakFailed(Failed):
     """The test leaks. Raised in the call phase, so that ``xfail`` and ``-x`` work."""
 
     __module__ = "builtins"  # as pytest's own: a report names the class alone
@@ -16,7 +16,7 @@ class LeakFailed(pytest.fail.Exception):
         super().__init__(msg, pytrace)
 
 
-class MeasurementFailed(pytest.fail.Exception):
+class MeasurementFailed(Failed):
     """The test could not be measured or decided, and the plan demands it."""
 
     __module__ = "builtins"

@@ -88,6 +88,7 @@ class Loop:
 
     def confirm(self) -> None:
         """Run up to as many iterations again."""
+        self._census.refreeze()
         while self.trace.confirmed < self._plan.iterations:
             if self._is_out_of_time():
                 return

@@ -9,9 +9,7 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from dataclasses import field
 from difflib import get_close_matches
@@ -22,6 +20,13 @@ from pytest_tfleak.units import format_bytes
 from pytest_tfleak.units import format_seconds
 from pytest_tfleak.units import parse_bytes
 from pytest_tfleak.units import parse_seconds
+from pytest_tfleak.values import choice
+from pytest_tfleak.values import none_or
+from pytest_tfleak.values import number
+from pytest_tfleak.values import patterns
+from pytest_tfleak.values import switch
+from pytest_tfleak.values import text
+from pytest_tfleak.values import whole
 
 Door = Literal["marker", "command line", "ini", "library"]
 Group = Literal["run", "allowance", "scope"]
@@ -29,9 +34,6 @@ IniType = Literal["string", "int", "float", "bool", "linelist"]
 EVERYWHERE: frozenset[Door] = frozenset({"marker", "command line", "ini", "library"})
 #: Doors of the options that steer a whole run, not one measurement.
 RUN: frozenset[Door] = frozenset({"command line"})
-
-_WHOLE = re.compile(r"\s*-?[0-9]{1,100}\s*")
-_LARGEST = 2**31 - 1
 
 
 class PlanError(ValueError):
@@ -93,85 +95,12 @@ def _option(default: Any, help: str, **row: Any) -> Any:
     return field(default=default, metadata={"help": help, **row})
 
 
-def _whole(minimum: int) -> Callable[[object], int]:
-    def parse(value: object) -> int:
-        if isinstance(value, str) and _WHOLE.fullmatch(value):
-            value = int(value)
-        if isinstance(value, int) and not isinstance(value, bool):
-            if value > _LARGEST:
-                raise ValueError(f"expected a whole number, {_LARGEST} or less")
-            if value >= minimum:
-                return int(value)
-        raise ValueError(f"expected a whole number, {minimum} or more")
-
-    return parse
-
-
-def _number(value: object) -> float:
-    if isinstance(value, str):
-        with suppress(ValueError):
-            value = float(value)
-    if (
-        isinstance(value, (int, float))
-        and not isinstance(value, bool)
-        and 0 <= value < 2**62  # also false for NaN
-    ):
-        return int(value) if isinstance(value, int) else float(value)
-    raise ValueError("expected a number, 0 or more")
-
-
-def _none_or(parse: Callable[[object], Any]) -> Callable[[object], Any]:
-    def parse_or_none(value: object) -> Any:
-        if value is None or value == "none":
-            return None
-        try:
-            return parse(value)
-        except ValueError as error:
-            raise ValueError(f'{error}, or "none"') from None
-
-    return parse_or_none
-
-
-def _choice(*choices: str) -> Callable[[object], str]:
-    def parse(value: object) -> str:
-        if isinstance(value, str) and value in choices:
-            return value
-        raise ValueError("expected one of " + ", ".join(f'"{c}"' for c in choices))
-
-    return parse
-
-
-def _switch(value: object) -> bool:
-    words = {"true": True, "false": False}
-    if isinstance(value, str) and value.strip().lower() in words:
-        return words[value.strip().lower()]
-    if isinstance(value, bool):
-        return value
-    raise ValueError("expected true or false")
-
-
-def _text(value: object) -> str:
-    if isinstance(value, str) and value.strip():
-        return value
-    raise ValueError("expected a text")
-
-
-def _patterns(value: object) -> tuple[str, ...]:
-    if isinstance(value, str):
-        value = [] if value == "none" else [value]
-    if isinstance(value, (list, tuple)) and all(
-        isinstance(pattern, str) and pattern.strip() for pattern in value
-    ):
-        return tuple(pattern.strip() for pattern in value)
-    raise ValueError('expected a pattern such as "mylib.cache*", or a list of them')
-
-
 def _allowed(noun: str, default: float = 0) -> Any:
     return _option(
         default,
         f"allowed growth of {noun}",
         unit="per iteration",
-        parse=_number,
+        parse=number,
         group="allowance",
     )
 
@@ -185,18 +114,18 @@ def _allowed_bytes(noun: str, default: int | None = None) -> Any:
         default,
         f"allowed growth of {noun}{span}",
         unit=unit,
-        parse=parse_bytes if default is not None else _none_or(parse_bytes),
+        parse=parse_bytes if default is not None else none_or(parse_bytes),
         group="allowance",
         show=format_bytes,
     )
 
 
 def _counted(default: int, help: str, unit: str, least: int = 0, **row: Any) -> Any:
-    return _option(default, help, unit=unit, parse=_whole(least), ini_type="int", **row)
+    return _option(default, help, unit=unit, parse=whole(least), ini_type="int", **row)
 
 
 def _switched(default: bool, help: str, **row: Any) -> Any:
-    return _option(default, help, unit="true | false", parse=_switch, **row)
+    return _option(default, help, unit="true | false", parse=switch, **row)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,7 +140,7 @@ class Plan:
         300.0,
         "time that the loop of one test may take; it then ends with what it has",
         unit="seconds",
-        parse=_none_or(parse_seconds),
+        parse=none_or(parse_seconds),
         show=format_seconds,
     )
     repeat: str = _option(
@@ -219,7 +148,7 @@ class Plan:
         'what an iteration is: the test\'s "body", or the whole "test" with its '
         "function-scoped fixtures set up anew",
         unit="body | test",
-        parse=_choice("body", "test"),
+        parse=choice("body", "test"),
         doors=frozenset({"marker", "command line", "ini"}),
     )
     clear_session: str = _option(
@@ -227,7 +156,7 @@ class Plan:
         "when keras.utils.clear_session() is called: before the baseline and after the "
         'last iteration ("around"), after each one ("iteration"), or "never"',
         unit="around | iteration | never",
-        parse=_choice("around", "iteration", "never"),
+        parse=choice("around", "iteration", "never"),
     )
     require_gpu: bool = _switched(
         False, "make it an error when GPU memory could not be measured"
@@ -237,7 +166,7 @@ class Plan:
         (),
         "kinds of objects that are not counted: patterns on the type's full name",
         unit="patterns",
-        parse=_patterns,
+        parse=patterns,
         repeated=True,
         ini_type="linelist",
     )
@@ -262,7 +191,7 @@ class Plan:
         None,
         "allowed growth of Python objects of any type (none: shown, never judged)",
         unit="per iteration",
-        parse=_none_or(_number),
+        parse=none_or(number),
         group="allowance",
     )
     functions: float = _allowed("concrete functions")
@@ -290,7 +219,7 @@ class Plan:
         None,
         "why the test is opted out",
         unit="text",
-        parse=_none_or(_text),
+        parse=none_or(text),
         group="scope",
         doors=frozenset({"marker"}),
     )

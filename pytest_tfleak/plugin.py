@@ -24,6 +24,7 @@ from pytest_tfleak import options
 from pytest_tfleak.failure import LeakFailed
 from pytest_tfleak.failure import terminal_draws
 from pytest_tfleak.plan import PlanError
+from pytest_tfleak.seeds import SeedKeeper
 from pytest_tfleak.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
     config.addinivalue_line("markers", options.marker_help())
     config.stash[RUN] = options.run_options(config)
+    config.pluginmanager.register(SeedKeeper(), "tfleak-seeds")
     ledger = config.stash[LEDGER] = Ledger()
     if not hasattr(config, "workerinput"):  # a worker's reports go to the controller
         config.pluginmanager.register(_LedgerKeeper(ledger), "tfleak-ledger")

@@ -13,7 +13,7 @@ from pytest_tfleak.verdict import Finding
 
 #: Types that say little about a leak: named last.
 _PLAIN = frozenset(
-    f"builtins.{name}"
+    name if "." in name else f"builtins.{name}"
     for name in (
         "cell",
         "dict",
@@ -22,10 +22,13 @@ _PLAIN = frozenset(
         "method",
         "set",
         "tuple",
+        "weakref.ReferenceType",
     )
 )
 _MOST = 3  # kinds in one message
 _RAREST = 0.09  # per iteration: one of every tenth iteration is shown
+_LEAST = 0.5  # of the commonest kind: what is rarer came with a single call
+_OURS = "pytest_tfleak."
 
 
 def describe(
@@ -38,11 +41,15 @@ def describe(
     rates = {
         name: count / iterations
         for name, count in survivors.items()
-        if count / iterations >= _RAREST
+        if count / iterations >= _RAREST and not name.startswith(_OURS)
     }
     own = {n: r for n, r in rates.items() if kind_of(n) == finding.signal}
+    shown = own or rates
+    least = _LEAST * max(shown.values(), default=0)
+    if not own:
+        shown = {n: r for n, r in rates.items() if r >= least or kind_of(n)}
     ranked = sorted(
-        (own or rates).items(),
+        shown.items(),
         key=lambda item: (kind_of(item[0]) is None, item[0] in _PLAIN, -item[1], item),
     )[:_MOST]
     if not ranked:

@@ -101,6 +101,9 @@ class TensorFlowProbe(Probe):
             census.watch(name, types)
         self._reasons: dict[str, str] = {}
         self._unwatch: Callable[[], None] | None = None
+        #: What the run made and was alive at the last reading, and at the one before.
+        self._seen: list[weakref.ref[Any]] | None = None
+        self._seen_before: list[weakref.ref[Any]] | None = None
         #: What was the process's default graph at some reading: replaced, not leaked.
         self._defaults: list[weakref.ref[Any]] = []
         #: Sessions that were dropped while open; Python closed them.
@@ -153,6 +156,7 @@ class TensorFlowProbe(Probe):
         if not _is_imported("tensorflow"):
             return
         self._note_default_graph()
+        self._seen_before, self._seen = self._seen, self._made()
         for position, (signal, figure) in enumerate(self._figures):
             if signal.name in self._reasons:
                 continue
@@ -193,15 +197,21 @@ class TensorFlowProbe(Probe):
         return None if _is_imported("tensorflow") else "TensorFlow is not imported"
 
     def still_there(self) -> dict[str, list[Any]]:
-        """Return the open sessions and the graphs that were made during the run."""
+        """Return open sessions and graphs that the run made and did not take back.
+
+        What only the last iteration made does not count: the next one might have closed
+        it, as it closed those of the iterations before.
+        """
         self._note_default_graph()
         defaults = {id(graph()) for graph in self._defaults}
+        sessions = _open(self._census.made_since_start("tf.sessions"))
         graphs = self._census.made_since_start("tf.graphs")
-        sessions = self._census.made_since_start("tf.sessions")
-        return {
-            "tf.sessions": _open(sessions),
-            "tf.graphs": [graph for graph in graphs if id(graph) not in defaults],
-        }
+        graphs = [graph for graph in graphs if id(graph) not in defaults]
+        if self._seen_before is not None:
+            outlived = {id(reference()) for reference in self._seen_before}
+            sessions = [session for session in sessions if id(session) in outlived]
+            graphs = [graph for graph in graphs if id(graph) in outlived]
+        return {"tf.sessions": sessions, "tf.graphs": graphs}
 
     def notes(self) -> tuple[str, ...]:
         """Name the sessions that were dropped without ``close()``: untidy, no leak."""
@@ -237,6 +247,10 @@ class TensorFlowProbe(Probe):
     def _traces(self) -> int | None:
         functions = self._census.members("tf.traces")
         return sum(map(_tracing_count, functions))
+
+    def _made(self) -> list[weakref.ref[Any]]:
+        made = self._census.made_since_start
+        return [weakref.ref(o) for o in made("tf.sessions") + made("tf.graphs")]
 
     def _note_default_graph(self) -> None:
         graph = global_default_graph()

@@ -402,6 +402,18 @@ def test_what_was_entered_before_stays_and_is_left_cleanly(
         assert state() == before
 
 
+def test_interactive_sessions_are_closed_and_may_be_closed_again() -> None:
+    opened = v1.InteractiveSession._active_session_count
+    surroundings = Surroundings()
+    sessions = three_interactive_sessions()
+    surroundings.restore()
+    assert v1.InteractiveSession._active_session_count == opened
+    before = state()
+    for interactive in sessions:
+        interactive.close()
+    assert state() == before
+
+
 def test_an_interactive_session_made_before_stays() -> None:
     outer = v1.InteractiveSession(graph=tf.Graph())
     before = state()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.metadata import entry_points
 
 import pytest
 
@@ -10,8 +11,11 @@ Run = Callable[..., pytest.RunResult]
 @pytest.fixture(autouse=True)
 def _few_plugins(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out of inner runs what is slow to load or changes their order."""
+    # a checkout that is not installed has no entry point, and is loaded by name
+    if not entry_points(group="pytest11", name="tfleak"):
+        monkeypatch.setenv("PYTEST_PLUGINS", "pytest_tfleak.plugin")
     # Hypothesis' plugin imports all of it, rewritten anew, at the end of each inner run
-    names = ("hypothesispytest", "randomly", "cacheprovider")
+    names = ("hypothesispytest", "randomly", "memray", "cacheprovider")
     monkeypatch.setenv("PYTEST_ADDOPTS", " ".join(f"-p no:{name}" for name in names))
 
 

@@ -112,8 +112,7 @@ def test_markers_of_one_level_that_contradict_each_other_are_a_mistake(
         ),
         (
             "--tfleak-max-time=soon",
-            'max_time=\'soon\': expected 30, "30 s" or "5 min" '
-            '(units: ms, s, min, h), or "none"',
+            'max_time=\'soon\': expected 30, "30 s" or "5 min"',
         ),
     ],
 )

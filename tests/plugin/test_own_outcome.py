@@ -59,9 +59,7 @@ def test_the_outcome_of_the_body_wins(
     lines = ["LEAK *::test_leaky*python.blocks*", "NOT MEASURED*::test_it*", "1 clean"]
     result.stdout.fnmatch_lines(lines)
     text = " ".join(result.stdout.str().split())
-    assert (
-        pytest.LineMatcher([text]).fnmatch_lines([f"*NOT MEASURED*{listed}*"]) is None
-    )
+    pytest.LineMatcher([text]).fnmatch_lines([f"*NOT MEASURED*{listed}*"])
 
 
 XFAILS = f"""{BEFORE}
@@ -104,7 +102,8 @@ def test_xfail_knows_a_leak(leaks: None, pytester: pytest.Pytester, run: Run) ->
             "LEAK  *test_it.py::test_strict*",
             "LEAK test_it.py::test_raises_something_else - python.blocks*",
             "XPASS test_it.py::test_clean*",
-            "FAILED test_it.py::test_clean_strict*XPASS(strict)*",
+            "FAILED test_it.py::test_clean_strict*",
+            "?XPASS(strict)?*",
         ]
     )
 

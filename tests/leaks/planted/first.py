@@ -17,10 +17,13 @@ BIG = []
 FIFTH = []
 CLOSED = []
 GRAPHS = []
+ENTERED = []
 calls = itertools.count(1)
 steps = itertools.count()
 keys = itertools.count()
 imports = itertools.count(1)
+graph_calls = itertools.count()
+graph_keys = itertools.count()
 libc = ctypes.CDLL(None)
 libc.malloc.restype = ctypes.c_void_p
 libc.malloc.argtypes = [ctypes.c_size_t]
@@ -84,7 +87,8 @@ def test_tensor_of_every_fifth_call_leaks():
 
 
 def test_graph_entered_and_never_left_leaks():
-    tf.Graph().as_default().__enter__()
+    ENTERED.append(tf.Graph().as_default())
+    ENTERED[-1].__enter__()
 
 
 def test_tape_entered_and_never_left_leaks():
@@ -157,6 +161,41 @@ def test_eager_gradient_is_clean():
     with tf.GradientTape() as tape:
         y = x * x
     assert tape.gradient(y, x).numpy() == 4.0
+
+
+@pytest.fixture
+def seed():
+    tf.random.set_seed(7)
+
+
+def test_stateless_random_with_a_seed_is_clean(seed):
+    tf.random.stateless_uniform([4], seed=[1, 2])
+
+
+def test_random_after_a_seeded_test_is_clean():
+    tf.random.uniform([4])
+
+
+@functools.lru_cache(8)
+def graph(key):
+    with tf.Graph().as_default() as made:
+        tf.ones([4])
+    return made
+
+
+def test_full_cache_of_graphs_is_clean():
+    for _ in range(8 if next(graph_calls) == 0 else 1):
+        graph(next(graph_keys))
+
+
+class OneSession:
+    current = None
+
+
+def test_session_that_replaces_the_last_one_is_clean():
+    if OneSession.current is not None:
+        OneSession.current.close()
+    OneSession.current = v1.Session(graph=tf.Graph())
 
 
 @pytest.fixture

@@ -1,0 +1,107 @@
+"""What the README shows is what happens.
+
+``TFLEAK_REGENERATE_README=1 pytest tests/meta/test_readme.py`` rewrites its tables and
+outputs.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from pytest_tfleak.plan import option_table
+
+README = Path(__file__).parents[2] / "README.md"
+REGENERATE = bool(os.environ.get("TFLEAK_REGENERATE_README"))
+needs_tensorflow = pytest.mark.skipif(
+    find_spec("tensorflow") is None, reason="TensorFlow is not installed"
+)
+BLOCK = r"<!-- {kind}: {name} -->\n```\w+\n(.*?)```\n"
+
+
+def block(kind: str, name: str) -> str:
+    match = re.search(BLOCK.format(kind=kind, name=name), README.read_text(), re.DOTALL)
+    assert match is not None, f"README has no {kind} {name!r}"
+    return match[1]
+
+
+def assert_shown(kind: str, name: str, wanted: str) -> None:
+    """Compare a block of the README, figures of time and memory aside."""
+    if REGENERATE:
+        text = README.read_text()
+        start, end = re.search(
+            BLOCK.format(kind=kind, name=name), text, re.DOTALL
+        ).span(1)
+        README.write_text(text[:start] + wanted + text[end:])
+    assert scrub(block(kind, name)) == scrub(wanted)
+
+
+def scrub(text: str) -> str:
+    text = re.sub(r"[\d.,]+ (ms|s|min|B|KiB|MiB)\b", r"# \1", text)
+    text = re.sub(r"# \w+(?= ?\()|# (ms|s)\b", "#", text)
+    return "\n".join(line.rstrip() for line in text.splitlines())
+
+
+def test_newcomer_has_two_commands() -> None:
+    assert re.findall(r"<!-- command: (\w+) -->", README.read_text()) == [
+        "demo",
+        "test",
+    ]
+
+
+def test_option_table_is_complete() -> None:
+    rows = [
+        "| option | default | unit | what |",
+        "|---|---|---|---|",
+        *(
+            f"| `{row.name if 'marker' in row.doors else row.command_line_flag}` "
+            f"| {row.default_text} | {row.unit.replace('|', 'or')} | {row.help} |"
+            for row in option_table()
+        ),
+    ]
+    text = README.read_text()
+    marker = "<!-- table: options -->\n"
+    if REGENERATE:
+        before, _, after = text.partition(marker)
+        after = re.sub(r"\A(\|.*\n)+", "", after)
+        README.write_text(before + marker + "\n".join(rows) + "\n" + after)
+        text = README.read_text()
+    assert marker + "\n".join(rows) + "\n" in text
+
+
+@needs_tensorflow
+def test_first_example_prints_what_is_shown(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
+    monkeypatch.setenv("PYTHONIOENCODING", "utf-8")
+    monkeypatch.setenv("COLUMNS", "80")
+    pytester.makepyfile(test_predict=block("example", "quick"))
+    result = pytester.runpytest_subprocess("--color=no", "-p", "no:randomly")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    lines = result.stdout.str().splitlines()
+    start = next(i for i, line in enumerate(lines) if " test_predict " in line)
+    end = next(i for i, line in enumerate(lines) if "short test summary" in line)
+    assert_shown("output", "quick", "\n".join(lines[start:end]) + "\n")
+
+
+def test_probe_example_works(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(myapp="POOL = []")
+    pytester.makeconftest(block("example", "probe"))
+    pytester.makepyfile(
+        """
+        import myapp
+        import pytest
+
+        @pytest.mark.tfleak(iterations=10)
+        def test_pool():
+            myapp.POOL.append(object())
+        """
+    )
+    result = pytester.runpytest_subprocess()
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["LEAK: pool.connections +1 per iteration*"])
