@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-CASES = '''
+CASES = """
 import importlib.util
 import json
 import os
@@ -65,9 +65,9 @@ def test_case(case):
         body(state)
     except Exception:
         pass
-'''
+"""
 
-CONFTEST = '''
+CONFTEST = """
 import json
 import os
 
@@ -76,7 +76,7 @@ def pytest_runtest_logreport(report):
     for verdict in getattr(report, "tfleak", []):
         with open(os.environ["TFLEAK_VERDICTS"], "a") as out:
             out.write(json.dumps(verdict) + "\\n")
-'''
+"""
 
 
 def main() -> None:
@@ -100,7 +100,7 @@ def main() -> None:
 
 def find_cases(folder: Path) -> list[tuple[str, str]]:
     """Return (path, variant) of each variant of each case."""
-    cases = []
+    cases: list[tuple[str, str]] = []
     for path in sorted(folder.rglob("*.py")):
         tree = ast.parse(path.read_text())
         names = {n.name for n in tree.body if isinstance(n, ast.FunctionDef)}
@@ -136,13 +136,17 @@ def run(cases: list[tuple[str, str]], arguments: list[str]) -> Iterator[dict[str
         Path(folder, "conftest.py").write_text(CONFTEST)
         out = Path(folder, "verdicts.jsonl")
         environment = os.environ | {
-            "TFLEAK_CASES": json.dumps([(os.path.abspath(p), v) for p, v in cases]),
+            "TFLEAK_CASES": json.dumps([(str(Path(p).resolve()), v) for p, v in cases]),
             "TFLEAK_VERDICTS": str(out),
             "TF_CPP_MIN_LOG_LEVEL": "3",
         }
         command = [sys.executable, "-m", "pytest", "-q", "--tb=short", *arguments]
         done = subprocess.run(
-            [*command, folder], env=environment, capture_output=True, text=True
+            [*command, folder],
+            env=environment,
+            capture_output=True,
+            check=False,
+            text=True,
         )
         if done.returncode not in (0, 1):
             sys.exit(done.stdout[-4000:] + done.stderr[-4000:])

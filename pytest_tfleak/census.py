@@ -1,7 +1,7 @@
 """Who is alive that was not before: counts by kind, cheap enough for every iteration.
 
-What exists is frozen (``gc.freeze``), so a collection and a scan cost only what was made
-since. Frozen objects of the kinds that are watched are followed by weak references, so a
+What exists is frozen (``gc.freeze``), so a collection and a scan cost only what was
+made since. Frozen objects of the watched kinds are followed by weak references, so a
 count is absolute: an old tensor that a new one replaces is no growth. Kinds are told by
 the names in a type's ``__mro__``; no code of the objects runs.
 
@@ -28,7 +28,7 @@ TypeName = tuple[str, str]  # module, qualified name
 
 
 class Census:
-    """Counts the objects of the watched kinds, and all objects made since the freeze."""
+    """Counts objects of the watched kinds, and all objects made since the freeze."""
 
     def __init__(self, ignore: Sequence[str] = ()) -> None:
         self._ignore = tuple(ignore)
@@ -127,7 +127,7 @@ class Census:
         return self._frozen[index] + self._fresh[index]
 
     def members(self, kind: str) -> list[Any]:
-        """Return the living objects of a kind; call between ``take`` and ``release``."""
+        """Return the living objects of a kind, between ``take`` and ``release``."""
         index = self._kinds[kind]
         living = [reference() for reference in self._followed[index]]
         return [o for o in living if o is not None] + self._held[index]
@@ -139,7 +139,7 @@ class Census:
         return [o for o in living if o is not None] + self._held[index]
 
     def survivors(self) -> dict[str, int]:
-        """Return how many objects made since the last freeze are alive, by full type name."""
+        """Count the living objects made since the last freeze, by full type name."""
         gc.collect()
         objects = gc.get_objects()
         examples = dict(zip(map(id, map(type, objects)), objects, strict=True))

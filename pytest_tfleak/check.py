@@ -15,6 +15,10 @@ from typing import Any
 
 from pytest_tfleak.census import Census
 from pytest_tfleak.census import full_name
+from pytest_tfleak.diagnosis.experiments import Explanation
+from pytest_tfleak.diagnosis.experiments import Search
+from pytest_tfleak.diagnosis.experiments import run_without
+from pytest_tfleak.diagnosis.experiments import what_is_known
 from pytest_tfleak.diagnosis.kinds import describe
 from pytest_tfleak.diagnosis.kinds import describe_left
 from pytest_tfleak.isolation import Leftover
@@ -35,6 +39,7 @@ from pytest_tfleak.verdict import Status
 from pytest_tfleak.verdict import Verdict
 
 ProbeMaker = Callable[[Census], Sequence[Probe]]
+SecondLook = tuple[Trace, tuple[Finding, ...]]
 
 
 class LeakError(AssertionError):
@@ -118,6 +123,7 @@ class Measurement:
         census = Census(self._plan.ignore)
         probes = self._make_probes(census)
         loop = Loop(self._body, self._plan, probes, census)
+        explanation, again = None, None
         try:
             with loop:
                 loop.warm_up()
@@ -126,31 +132,102 @@ class Measurement:
                     loop.confirm()
                 if self._plan.clear_session != "never":
                     loop.clear()
-                self._take_stock(loop, census, probes)
+                self._take_stock(loop.trace, census, probes)
+                for probe in probes:
+                    self._notes.extend(probe.notes())
+                findings = self._findings(loop.trace, census)
+                if findings and self._plan.diagnose:
+                    search = Search(loop, self._plan, findings)
+                    explanation, again = self._explain(search, loop, census, probes)
         except BaseException as error:
             self.verdict = self._interrupted(loop, error)
             raise
         if loop.not_cleared is not None and self._plan.clear_session == "iteration":
-            self._notes.append(f"The Keras session was not cleared: {loop.not_cleared}.")
-        verdict = judge(loop.trace, self._plan, self._nodeid)
-        since_freeze = loop.trace.confirmed or loop.trace.measured
-        findings = (
-            self._describe(finding, loop.trace.kinds, census, since_freeze)
-            for finding in verdict.findings
+            self._notes.append(
+                f"The Keras session was not cleared: {loop.not_cleared}."
+            )
+        verdict = dataclasses.replace(
+            judge(loop.trace, self._plan, self._nodeid), findings=findings
         )
-        return dataclasses.replace(
-            verdict, findings=tuple(findings), notes=tuple(self._notes)
+        if explanation is not None:
+            verdict = self._add_known(verdict, explanation, again, loop.trace)
+        return dataclasses.replace(verdict, notes=tuple(self._notes))
+
+    def _findings(self, trace: Trace, census: Census) -> tuple[Finding, ...]:
+        """Judge a trace whose stock was taken; return its findings, described."""
+        since_freeze = trace.confirmed or trace.measured
+        return tuple(
+            self._describe(finding, trace.kinds, census, since_freeze)
+            for finding in judge(trace, self._plan).findings
         )
 
-    def _take_stock(self, loop: Loop, census: Census, probes: Sequence[Probe]) -> None:
+    def _explain(
+        self, search: Search, loop: Loop, census: Census, probes: Sequence[Probe]
+    ) -> tuple[Explanation | None, SecondLook | None]:
+        """Look for known causes, and judge again without those that have no remedy."""
+        try:
+            explanation, again = search.run(), None
+            if explanation.causes:
+                self._take_stock(before := Trace((), 0, 0), census, probes)
+                again = run_without(explanation.causes, loop, self._plan)
+                self._take_stock(again, census, probes)
+                for signal, count in before.left.items():
+                    again.left[signal] -= min(count, again.left[signal])
+        except BaseException as error:
+            reason, words = _why_it_ended(error)
+            if reason is Reason.INTERRUPTED:
+                raise
+            self._notes.append(f"The experiments on the cause were cut short: {words}.")
+            return None, None
+        self._notes.extend(explanation.notes)
+        if again is None:
+            return explanation, None
+        return explanation, (again, self._findings(again, census))
+
+    def _add_known(
+        self,
+        verdict: Verdict,
+        explanation: Explanation,
+        again: SecondLook | None,
+        trace: Trace,
+    ) -> Verdict:
+        accepted = self._plan.known == "report"
+        if again is None:
+            known = what_is_known(
+                verdict.findings, verdict.findings, explanation, accepted
+            )
+            return dataclasses.replace(verdict, findings=known)
+        retrace, left = again
+        retrace.reasons, retrace.seconds = trace.reasons, trace.seconds
+        retrace.body_seconds += trace.body_seconds
+        second = judge(retrace, self._plan, self._nodeid)
+        if second.reason in (Reason.OUT_OF_TIME, Reason.TOO_FEW_ITERATIONS):
+            self._notes.append(
+                "A part of this is known growth of TensorFlow, but there was no time "
+                "to judge what is left without it; allow more with max_time."
+            )
+            return verdict
+        known = what_is_known(verdict.findings, left, explanation, accepted)
+        self._notes.append(
+            "This was judged on iterations without known growth of TensorFlow, which "
+            "is named apart."
+        )
+        second = dataclasses.replace(second, findings=known)
+        if second.failing:
+            return dataclasses.replace(
+                second, status=Status.LEAK, reason=None, detail=None
+            )
+        return second
+
+    def _take_stock(
+        self, trace: Trace, census: Census, probes: Sequence[Probe]
+    ) -> None:
         """Count what the run made and left: what was handed to the body may hold it."""
-        self._count_what_is_left(loop.trace, census, probes)
-        loop.trace.kinds.update(census.survivors())
-        if any(loop.trace.left.values()):
+        self._count_what_is_left(trace, census, probes)
+        trace.kinds.update(census.survivors())
+        if any(trace.left.values()):
             census.refreeze()  # what looks left may be garbage that was frozen
-            self._count_what_is_left(loop.trace, census, probes)
-        for probe in probes:
-            self._notes.extend(probe.notes())
+            self._count_what_is_left(trace, census, probes)
 
     def _count_what_is_left(
         self, trace: Trace, census: Census, probes: Sequence[Probe]

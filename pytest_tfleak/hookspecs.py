@@ -17,7 +17,7 @@ def pytest_tfleak_probes(census: Census) -> Sequence[Probe]:
     """Return new probes for one measurement.
 
     Called once for each measured test. ``census`` counts living objects by type: call
-    ``census.watch(kind, types)`` now, and ``census.alive(kind)`` in the probe's ``read``.
-    The built-in probes come from the same hook and are read first.
+    ``census.watch(kind, types)`` now, and ``census.alive(kind)`` in the ``read`` of the
+    probe. The built-in probes come from the same hook and are read first.
     """
     raise NotImplementedError

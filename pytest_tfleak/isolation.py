@@ -20,7 +20,7 @@ from collections.abc import Callable
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from os.path import commonprefix
+from itertools import takewhile
 from types import GeneratorType
 from typing import Any
 
@@ -347,4 +347,5 @@ def _differs(now: _State, then: _State) -> bool:
 
 def _kept(now: list[int] | None, then: list[int] | None) -> int:
     """Count the entries at the bottom of a stack that were there before."""
-    return len(commonprefix([now or [], then or []]))
+    pairs = zip(now or (), then or (), strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))

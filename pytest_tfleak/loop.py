@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Sequence
+from math import inf
 from time import perf_counter
 from types import TracebackType
 
@@ -68,7 +69,7 @@ class Loop:
         for _ in range(self._plan.warmup):
             if self._is_out_of_time():
                 break
-            self._iterate(self.trace.rows)
+            self._iterate(self.trace)
             self.trace.warmed_up += 1
         if self._plan.clear_session != "never":
             self.clear()
@@ -83,7 +84,7 @@ class Loop:
         while self.trace.measured < self._plan.iterations:
             if self._is_out_of_time():
                 return
-            self._iterate(self.trace.rows)
+            self._iterate(self.trace)
             self.trace.measured += 1
 
     def confirm(self) -> None:
@@ -92,8 +93,56 @@ class Loop:
         while self.trace.confirmed < self._plan.iterations:
             if self._is_out_of_time():
                 return
-            self._iterate(self.trace.rows)
+            self._iterate(self.trace)
             self.trace.confirmed += 1
+
+    def refreeze(self) -> None:
+        """Let go of what became garbage, and look at what is made from now on."""
+        self._census.refreeze()
+
+    def run_again(
+        self,
+        after: Sequence[Callable[[], None]] = (),
+        *,
+        warmup: int,
+        iterations: int,
+        confirm: Callable[[Trace], bool] | None = None,
+        seconds: float = inf,
+    ) -> Trace:
+        """Run more iterations, with calls after each, and return a trace of their own.
+
+        ``confirm`` says of that trace whether as many iterations again must follow.
+        """
+        trace = Trace(self.trace.signals, warmup=warmup, capacity=2 * iterations)
+        until = perf_counter() + seconds
+        while trace.warmed_up < warmup:
+            self._iterate(trace, after)
+            trace.warmed_up += 1
+        if self._plan.clear_session != "never":
+            self.clear()
+        while trace.measured < iterations and perf_counter() < until:
+            self._iterate(trace, after)
+            trace.measured += 1
+        while (
+            confirm is not None
+            and trace.confirmed < iterations
+            and perf_counter() < until
+            and (trace.confirmed or confirm(trace))
+        ):
+            self._iterate(trace, after)
+            trace.confirmed += 1
+        return trace
+
+    @property
+    def seconds_per_iteration(self) -> float:
+        """Return how long an iteration took until now."""
+        return (perf_counter() - self._started) / max(1, self.trace.rows)
+
+    @property
+    def seconds_left(self) -> float:
+        """Return how much of ``max_time`` is left."""
+        limit = self._plan.max_time
+        return inf if limit is None else self._started + limit - perf_counter()
 
     def clear(self) -> None:
         """Clear the Keras session, and remember why where that is not possible."""
@@ -111,19 +160,21 @@ class Loop:
             capacity=2 * self._plan.iterations,
         )
 
-    def _iterate(self, row: int) -> None:
+    def _iterate(self, trace: Trace, after: Sequence[Callable[[], None]] = ()) -> None:
+        row = trace.rows
         started = perf_counter()
         self._body()
-        self.trace.body_seconds += perf_counter() - started
+        trace.body_seconds += perf_counter() - started
+        for call in after:
+            call()
         if self._plan.clear_session == "iteration":
             self.clear()
         self._census.take()
-        start = row * self.trace.width
+        start = row * trace.width
         deep = row % self._every == 0
         for probe, offset in zip(self._probes, self._offsets, strict=True):
-            probe.read(self.trace.buffer, start + offset, deep)
+            probe.read(trace.buffer, start + offset, deep)
         self._census.release()
 
     def _is_out_of_time(self) -> bool:
-        limit = self._plan.max_time
-        return limit is not None and perf_counter() - self._started > limit
+        return self.seconds_left < 0

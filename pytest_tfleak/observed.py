@@ -14,7 +14,7 @@ _KERAS_STATE = "keras.src.backend.common.global_state"
 
 def initialised_context() -> Any:
     """Return TensorFlow's eager context, None unless its devices are initialised."""
-    module = sys.modules.get("tensorflow.python.eager.context")
+    module: Any = sys.modules.get("tensorflow.python.eager.context")
     context = module.context_safe() if hasattr(module, "context_safe") else None
     if context is None or not getattr(context, "_initialized", False):
         return None
@@ -41,6 +41,8 @@ def clear_keras_session() -> str | None:
     if stack is not None and stack.stack:
         return "a graph is open as default"
     graph = global_default_graph()
+    if getattr(graph, "_distribution_strategy_stack", None):
+        return "a distribution strategy's scope is open"  # it lives on this graph
     if graph is not None and graph.num_operations():
         return f"the default graph holds {graph.num_operations()} operations"
     try:
@@ -51,7 +53,7 @@ def clear_keras_session() -> str | None:
 
 
 def call_clear_session() -> None:
-    """Call ``clear_session()`` of each Keras that is imported. Raises what they raise."""
+    """Call ``clear_session()`` of each imported Keras. Raises what they raise."""
     state = sys.modules.get(_KERAS_STATE)
     # settings such as the dtype policy are a fixture's business, not state to release
     settings = getattr(state, "GLOBAL_SETTINGS_TRACKER", None)
@@ -64,5 +66,6 @@ def call_clear_session() -> None:
 
 
 def _clears() -> list[Callable[[], None]]:
-    modules = (sys.modules.get(name) for name in (_KERAS_STATE, "tf_keras.src.backend"))
+    names = (_KERAS_STATE, "tf_keras.src.backend")
+    modules: list[Any] = [sys.modules.get(name) for name in names]
     return [m.clear_session for m in modules if hasattr(m, "clear_session")]

@@ -162,6 +162,23 @@ class Plan:
         False, "make it an error when GPU memory could not be measured"
     )
     strict: bool = _switched(False, "fail tests whose verdict is INCONCLUSIVE")
+    known: str = _option(
+        "report",
+        "growth that belongs to TensorFlow and that no test can avoid: say so "
+        '("report"), or fail the test ("fail")',
+        unit="report | fail",
+        parse=choice("report", "fail"),
+    )
+    diagnose: bool = _switched(
+        True, "after a leak, look for its cause by experiments on the test's body"
+    )
+    diagnose_time: float = _option(
+        30.0,
+        "time that the experiments after a leak may take",
+        unit="seconds",
+        parse=parse_seconds,
+        show=format_seconds,
+    )
     ignore: tuple[str, ...] = _option(
         (),
         "kinds of objects that are not counted: patterns on the type's full name",

@@ -41,7 +41,7 @@ class FakeProbe(Probe):
         return self._signals
 
     def read(self, buffer: array[int], start: int, deep: bool) -> None:
-        """Write the next reading of each series; None, or an ended series, is missing."""
+        """Write the next reading of each series; None or an ended series is missing."""
         for position, series in enumerate(self._readings):
             reading = next(series, None)
             buffer[start + position] = MISSING if reading is None else reading

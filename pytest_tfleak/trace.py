@@ -21,8 +21,8 @@ Nature = Literal["exact", "noisy"]
 class Signal:
     """One number that is read after each iteration.
 
-    ``unit`` is ``"B"`` or the plural of what is counted. ``allowance`` names the field of
-    the plan that allows growth, or is the figure itself; without one the signal is
+    ``unit`` is ``"B"`` or the plural of what is counted. ``allowance`` names the field
+    of the plan that allows growth, or is the figure itself; without one the signal is
     context and never decides. ``instead_of`` names the signal that decides where it was
     measured, so that this one decides only where it was not.
     """

@@ -55,6 +55,14 @@ class SignalReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Experiment:
+    """How fast a signal grew with one thing changed."""
+
+    name: str  # what was changed, in words
+    per_iteration: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
     """One signal that grew past its allowance, or objects that are still there."""
 
@@ -68,6 +76,10 @@ class Finding:
     allow: str  # the keyword that allows it, "" for a signal without one
     kind: str | None = None
     what: str | None = None
+    known: str | None = None  # the entry in known.py that explains it
+    accepted: bool = False  # known growth that does not fail the test
+    experiments: tuple[Experiment, ...] = ()
+    advice: str | None = None  # what the user can do
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +101,16 @@ class Verdict:
 
     def __bool__(self) -> bool:
         raise TypeError("a verdict is not a truth value: compare verdict.status")
+
+    @property
+    def failing(self) -> tuple[Finding, ...]:
+        """Return the findings that fail the test: all but accepted known growth."""
+        return tuple(finding for finding in self.findings if not finding.accepted)
+
+    @property
+    def accepted(self) -> tuple[Finding, ...]:
+        """Return the growth that belongs to a library and does not fail the test."""
+        return tuple(finding for finding in self.findings if finding.accepted)
 
     def signal(self, name: str) -> SignalReport:
         """Return the report of one signal. Raises KeyError."""
@@ -120,10 +142,15 @@ class Verdict:
             status=Status(data.pop("status")),
             reason=None if reason is None else Reason(reason),
             signals=tuple(signals),
-            findings=tuple(Finding(**f) for f in data.pop("findings")),
+            findings=tuple(map(_finding, data.pop("findings"))),
             notes=tuple(data.pop("notes")),
             **data,
         )
+
+
+def _finding(data: dict[str, Any]) -> Finding:
+    experiments = tuple(Experiment(**e) for e in data["experiments"])
+    return Finding(**{**data, "experiments": experiments})
 
 
 def _builtins(items: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -34,8 +34,8 @@ class Probe(Protocol):
     def read(self, buffer: array[int], start: int, deep: bool) -> None:
         """Write the reading of each signal, in order, from ``buffer[start]`` on.
 
-        A place that is not written keeps ``MISSING``. Signals that take long to read are
-        read only where ``deep`` is true: at a few iterations, spread over the run.
+        A place that is not written keeps ``MISSING``. Signals that take long to read
+        are read only where ``deep`` is true: at a few iterations, spread over the run.
         """
         ...
 

@@ -130,9 +130,7 @@ class TensorFlowProbe(Probe):
             ),
             (_count("tf.graph_stack", "entries", "graphs"), _graph_stack),
             (
-                _count(
-                    "tf.registered_functions", "functions", "registered_functions"
-                ),
+                _count("tf.registered_functions", "functions", "registered_functions"),
                 _registered_functions,
             ),
             (
@@ -219,10 +217,11 @@ class TensorFlowProbe(Probe):
         if not count:
             return ()
         sessions = "1 session was" if count == 1 else f"{count} sessions were"
-        return (
+        text = (
             f"{sessions} dropped without close(); Python closed what was dropped. "
-            "Close it yourself, or use it in a with statement.",
+            "Close it yourself, or use it in a with statement."
         )
+        return (text,)
 
     def _open_sessions(self) -> int | None:
         return len(_open(self._census.members("tf.sessions")))
@@ -240,9 +239,8 @@ class TensorFlowProbe(Probe):
         default = global_default_graph()
         graph_type = sys.modules["tensorflow.python.framework.ops"].Graph
         graphs = self._census.members("tf.graphs")
-        return sum(
-            graph_type.num_operations(graph) for graph in graphs if graph is not default
-        )
+        others = (graph for graph in graphs if graph is not default)
+        return sum(int(graph_type.num_operations(graph)) for graph in others)
 
     def _traces(self) -> int | None:
         functions = self._census.members("tf.traces")
@@ -261,7 +259,7 @@ class TensorFlowProbe(Probe):
 
     def _watch_drops(self) -> None:
         """Notice sessions that die open: their ``__del__`` closes them."""
-        module = sys.modules.get(SESSION[0])
+        module: Any = sys.modules.get(SESSION[0])
         if self._unwatch is not None or not hasattr(module, "BaseSession"):
             return
         session_type = module.BaseSession

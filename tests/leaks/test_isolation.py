@@ -340,27 +340,27 @@ def counts(left: tuple[Leftover, ...]) -> dict[str, int]:
     return {item.kind: item.count for item in left}
 
 
-def outer_graph() -> AbstractContextManager[Any]:
+def outer_graph() -> Any:
     return tf.Graph().as_default()
 
 
-def outer_session() -> AbstractContextManager[Any]:
+def outer_session() -> Any:
     return v1.Session(graph=tf.Graph())
 
 
-def outer_device() -> AbstractContextManager[Any]:
+def outer_device() -> Any:
     return tf.device("/CPU:0")
 
 
-def outer_name_scope() -> AbstractContextManager[Any]:
+def outer_name_scope() -> Any:
     return tf.name_scope("outer")
 
 
-def outer_strategy() -> AbstractContextManager[Any]:
+def outer_strategy() -> Any:
     return tf.distribute.OneDeviceStrategy("/CPU:0").scope()
 
 
-def outer_creator_scope() -> AbstractContextManager[Any]:
+def outer_creator_scope() -> Any:
     return tf.variable_creator_scope(lambda make, **options: make(**options))
 
 
@@ -660,6 +660,7 @@ def _python(code: str) -> str:
     done = subprocess.run(
         [sys.executable, "-W", "error::ResourceWarning", "-c", textwrap.dedent(code)],
         capture_output=True,
+        check=False,
         text=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
     )

@@ -33,9 +33,9 @@ def assert_shown(kind: str, name: str, wanted: str) -> None:
     """Compare a block of the README, figures of time and memory aside."""
     if REGENERATE:
         text = README.read_text()
-        start, end = re.search(
-            BLOCK.format(kind=kind, name=name), text, re.DOTALL
-        ).span(1)
+        match = re.search(BLOCK.format(kind=kind, name=name), text, re.DOTALL)
+        assert match is not None
+        start, end = match.span(1)
         README.write_text(text[:start] + wanted + text[end:])
     assert scrub(block(kind, name)) == scrub(wanted)
 

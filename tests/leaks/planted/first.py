@@ -183,6 +183,7 @@ def graph(key):
     return made
 
 
+@pytest.mark.tfleak(graphs=8)
 def test_full_cache_of_graphs_is_clean():
     for _ in range(8 if next(graph_calls) == 0 else 1):
         graph(next(graph_keys))

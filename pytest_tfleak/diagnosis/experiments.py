@@ -1,0 +1,310 @@
+"""Find the cause of growth by taking causes away, one after the other.
+
+After a LEAK verdict the body runs a few more iterations as it is, and then with each
+cause taken away that it has a part in. What makes the growth go, or makes it a good
+deal smaller, stays away for the experiments after it. Causes without a remedy come
+first: without those the body is judged again, and only what is left can fail the test.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from dataclasses import field
+from functools import partial
+from time import perf_counter
+
+from pytest_tfleak.diagnosis.neutralisers import NEUTRALISERS
+from pytest_tfleak.diagnosis.neutralisers import ClearedSession
+from pytest_tfleak.diagnosis.neutralisers import Neutraliser
+from pytest_tfleak.judge import is_suspicious
+from pytest_tfleak.known import Known
+from pytest_tfleak.known import known_here
+from pytest_tfleak.loop import Loop
+from pytest_tfleak.plan import Plan
+from pytest_tfleak.trace import Trace
+from pytest_tfleak.verdict import Experiment
+from pytest_tfleak.verdict import Finding
+
+#: Iterations of an experiment; a divisor of ten meets what leaks every 2nd, 5th, 10th.
+MOST, FEWEST = 10, 3
+#: Growth that falls by less than this share has another cause.
+PART, MOST_OF = 0.2, 0.5
+#: Bytes that one Python block in the scalar cache stands for.
+_SCALAR = 600
+_EXPECTED = 4  # experiments that the budget should be enough for
+
+Rates = dict[str, float]
+
+
+@dataclass(slots=True)
+class Explanation:
+    """What the experiments showed."""
+
+    causes: list[Known] = field(default_factory=list)  # without a remedy
+    #: The entry that lowers a signal most, and by how much.
+    known: dict[str, tuple[Known, float]] = field(default_factory=dict)
+    #: The same for what is left when the causes without a remedy are away.
+    remedies: dict[str, tuple[Known, float]] = field(default_factory=dict)
+    experiments: dict[str, list[Experiment]] = field(default_factory=dict)
+    released: set[str] = field(default_factory=set)  # by clearing the Keras session
+    notes: list[str] = field(default_factory=list)
+
+
+class Search:
+    """The experiments after one LEAK verdict, inside a budget of time."""
+
+    def __init__(self, loop: Loop, plan: Plan, findings: Sequence[Finding]) -> None:
+        self._loop = loop
+        self._growing = [f for f in findings if f.per_iteration is not None]
+        self._limits = {f.signal: _limit(f) for f in self._growing}
+        self._until = perf_counter() + plan.diagnose_time
+        each = loop.seconds_per_iteration
+        fitting = int(plan.diagnose_time / (_EXPECTED * max(each, 1e-6)))
+        self._iterations = max(FEWEST, min(MOST, fitting - 1))
+        self._warmup = 2 if self._iterations > MOST // 2 else 1
+        self._needed = each * (self._warmup + self._iterations)
+        self._rates: Rates = {}
+        self._active: list[Known] = []
+        self.result = Explanation()
+
+    def run(self) -> Explanation:
+        """Return what was found in the time there is. Raises what the body raises."""
+        candidates = [
+            entry for entry in known_here() if set(entry.signals) & set(self._limits)
+        ]
+        seen = self._watch(candidates)
+        candidates = [entry for entry in candidates if entry.name in seen]
+        self._try([c for c in candidates if c.remedy is None], self.result.known, PART)
+        self.result.causes = list(self._active)
+        self._try([c for c in candidates if c.remedy], self.result.remedies, MOST_OF)
+        if self._open():
+            self._clear_session()
+        return self.result
+
+    def _watch(self, candidates: Sequence[Known]) -> set[str]:
+        """Measure the body as it is; return the entries that it has a part in."""
+        if not self._growing or not self._has_time():
+            return set()
+        watching: dict[str, Neutraliser] = {}
+        with ExitStack() as stack:
+            for entry in candidates:
+                watcher = NEUTRALISERS[entry.experiment](acts=False)
+                if _enter(stack, watcher):
+                    watching[entry.name] = watcher
+            self._rates = self._measure(list(watching.values()))
+        return {name for name, watcher in watching.items() if watcher.seen}
+
+    def _try(
+        self,
+        candidates: Sequence[Known],
+        found: dict[str, tuple[Known, float]],
+        share: float,
+    ) -> None:
+        for _ in range(2):  # a small part shows when a large one is gone
+            before = len(self._active)
+            for entry in candidates:
+                if entry not in self._active and self._is_worth_it(entry):
+                    self._try_one(entry, found, share)
+            if len(self._active) in (0, before):
+                return
+
+    def _is_worth_it(self, entry: Known) -> bool:
+        signals = self._open() & set(entry.signals)
+        if not signals or not self._has_time():
+            return False
+        if entry.experiment == "no-scalar-cache" and "host.heap" in signals:
+            # each scalar in the cache is a block: few blocks are not many scalars
+            most = _SCALAR * self._rates.get("python.blocks", 0.0)
+            return most > PART * self._rates["host.heap"]
+        return True
+
+    def _try_one(
+        self, entry: Known, found: dict[str, tuple[Known, float]], share: float
+    ) -> None:
+        with ExitStack() as stack:
+            neutralisers = enter_all(stack, [*self._active, entry])
+            rates = self._measure(neutralisers)
+        words = NEUTRALISERS[entry.experiment].words
+        lowered = False
+        for signal in self._open() & set(entry.signals):
+            before, after = self._rates[signal], rates[signal]
+            limit = self._limits[signal]
+            if is_lowered(before, after, limit, share):
+                lowered = True
+                self._add(signal, words, after)
+                if before - after > found.get(signal, (entry, 0.0))[1]:
+                    found[signal] = (entry, before - after)
+        if lowered:
+            self._active.append(entry)
+            self._rates = rates
+
+    def _clear_session(self) -> None:
+        experiment = ClearedSession()
+        if not self._has_time():
+            return
+        with ExitStack() as stack:
+            neutralisers = enter_all(stack, self.result.causes)
+            rates = self._measure([*neutralisers, experiment])
+        if not experiment.seen:
+            return
+        for signal in self._open():
+            if is_lowered(
+                self._rates[signal], rates[signal], self._limits[signal], 0.5
+            ):
+                self._add(signal, experiment.words, rates[signal])
+                if rates[signal] <= limit:
+                    self.result.released.add(signal)
+
+    def _add(self, signal: str, words: str, rate: float) -> None:
+        done = self.result.experiments.setdefault(signal, [])
+        done.append(Experiment(name=words, per_iteration=rate))
+
+    def _measure(self, neutralisers: Sequence[Neutraliser]) -> Rates:
+        trace = self._loop.run_again(
+            [neutraliser.after for neutraliser in neutralisers],
+            warmup=self._warmup,
+            iterations=self._iterations,
+        )
+        return {signal: growth_of(trace, signal) for signal in self._limits}
+
+    def _open(self) -> set[str]:
+        """Return the signals that still grow past what is allowed."""
+        return {s for s, rate in self._rates.items() if rate > self._limits[s]}
+
+    def _has_time(self) -> bool:
+        if perf_counter() + self._needed <= self._until:
+            return True
+        note = "Not all known causes were tried: diagnose_time was up."
+        if note not in self.result.notes:
+            self.result.notes.append(note)
+        return False
+
+
+def enter_all(stack: ExitStack, entries: Sequence[Known]) -> list[Neutraliser]:
+    """Take the causes of some entries away until the stack is left."""
+    made = [NEUTRALISERS[entry.experiment]() for entry in entries]
+    return [neutraliser for neutraliser in made if _enter(stack, neutraliser)]
+
+
+def run_without(causes: Sequence[Known], loop: Loop, plan: Plan) -> Trace:
+    """Run the body as for a verdict, with some causes taken away."""
+    loop.refreeze()
+    with ExitStack() as stack:
+        trace = loop.run_again(
+            [neutraliser.after for neutraliser in enter_all(stack, causes)],
+            warmup=min(plan.warmup, 2),
+            iterations=plan.iterations,
+            confirm=partial(is_suspicious, plan=plan),
+            seconds=max(loop.seconds_left, plan.diagnose_time),
+        )
+        if plan.clear_session != "never":
+            loop.clear()
+    return trace
+
+
+def is_lowered(before: float, after: float, limit: float, share: float) -> bool:
+    """Say whether growth past a limit fell by a good share, and by more than noise."""
+    drop = before - after
+    if before <= limit or drop < share * before:
+        return False
+    return after <= limit or drop > limit
+
+
+def growth_of(trace: Trace, signal: str) -> float:
+    """Return the mean growth per iteration over the judged rows of a short trace."""
+    readings = trace.series(signal)[max(0, trace.warmed_up - 1) :]
+    known = [value for value in readings if value is not None]
+    if len(known) < 2:
+        return 0.0
+    return (known[-1] - known[0]) / (len(known) - 1)
+
+
+def what_is_known(
+    findings: Sequence[Finding],
+    left: Sequence[Finding],
+    explanation: Explanation,
+    accepted: bool,
+) -> tuple[Finding, ...]:
+    """Return what is left, and what went away with the known causes.
+
+    ``left`` are the findings of the second judgement; without known causes they are
+    ``findings`` themselves.
+    """
+    remaining = [_with_remedy(finding, explanation) for finding in left]
+    if not explanation.causes:
+        return tuple(remaining)
+    still = {finding.signal: finding for finding in left}
+    main = explanation.causes[0]
+    known = []
+    for finding in findings:
+        rest = still.get(finding.signal)
+        gone = finding
+        if rest is not None:
+            before, after = finding.per_iteration, rest.per_iteration
+            if before is None or after is None:
+                continue
+            if not is_lowered(before, after, _limit(finding), PART):
+                continue
+            share = (before - after) / before
+            gone = dataclasses.replace(
+                finding,
+                per_iteration=before - after,
+                total=round(finding.total * share),
+            )
+        elif finding.per_iteration is None:
+            remaining.append(finding)  # it is still there, whatever grows
+            continue
+        entry = explanation.known.get(finding.signal, (main, 0.0))[0]
+        known.append(
+            dataclasses.replace(
+                gone,
+                known=entry.name,
+                accepted=accepted,
+                experiments=_of(explanation, finding.signal, entry),
+            )
+        )
+    return (*remaining, *known)
+
+
+def _with_remedy(finding: Finding, explanation: Explanation) -> Finding:
+    signal = finding.signal
+    found = explanation.remedies.get(signal)
+    advice = None
+    if signal in explanation.released:
+        advice = "keras.utils.clear_session() releases it: call it after each iteration"
+    experiments = tuple(explanation.experiments.get(signal, ()))
+    if found is None:
+        return dataclasses.replace(finding, advice=advice, experiments=experiments)
+    entry = found[0]
+    return dataclasses.replace(
+        finding,
+        known=entry.name,
+        advice=entry.remedy,
+        experiments=_of(explanation, signal, entry),
+    )
+
+
+def _of(explanation: Explanation, signal: str, entry: Known) -> tuple[Experiment, ...]:
+    words = NEUTRALISERS[entry.experiment].words
+    done = explanation.experiments.get(signal, ())
+    return tuple(experiment for experiment in done if experiment.name == words)
+
+
+def _enter(stack: ExitStack, neutraliser: Neutraliser) -> bool:
+    try:
+        stack.enter_context(neutraliser)
+    except AttributeError:  # a TensorFlow that is built differently
+        neutraliser.__exit__()
+        return False
+    return True
+
+
+def _limit(finding: Finding) -> float:
+    if finding.allow.endswith("_total"):
+        return finding.allowance / max(1, finding.last - finding.first + 1)
+    return finding.allowance
