@@ -347,5 +347,4 @@ def _differs(now: _State, then: _State) -> bool:
 
 def _kept(now: list[int] | None, then: list[int] | None) -> int:
     """Count the entries at the bottom of a stack that were there before."""
-    pairs = zip(now or (), then or (), strict=False)
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+    return sum(1 for _ in takewhile(bool, map(int.__eq__, now or (), then or ())))

@@ -93,7 +93,7 @@ def unraisable(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     assert state() == before
 
 
-def _entered(scope: AbstractContextManager[Any]) -> AbstractContextManager[Any]:
+def _entered(scope: Any) -> Any:
     scope.__enter__()
     return scope
 
