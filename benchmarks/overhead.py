@@ -264,7 +264,8 @@ def _measure(options: argparse.Namespace) -> None:
         results["machine"]["load_after"] = [round(n, 2) for n in os.getloadavg()]
         if options.output is not None:
             options.output.parent.mkdir(parents=True, exist_ok=True)
-            text = json.dumps(results, indent=1) + "\n"
+            lines = (f'"{part}": {json.dumps(of)}' for part, of in results.items())
+            text = "{\n" + ",\n".join(lines) + "\n}\n"  # a line for each part
             options.output.write_text(text, encoding="utf-8")
     print(json.dumps(results["machine"]), table(results), sep="\n\n")
 

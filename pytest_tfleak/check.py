@@ -135,7 +135,8 @@ class Measurement:
                 self._take_stock(loop.trace, census, probes)
                 for probe in probes:
                     self._notes.extend(probe.notes())
-                findings = self._findings(loop.trace, census)
+                since_freeze = loop.trace.confirmed or loop.trace.measured
+                findings = self._findings(loop.trace, census, since_freeze)
                 if findings and self._plan.diagnose:
                     search = Search(loop, self._plan, findings)
                     explanation, again = self._explain(search, loop, census, probes)
@@ -153,9 +154,10 @@ class Measurement:
             verdict = self._add_known(verdict, explanation, again, loop.trace)
         return dataclasses.replace(verdict, notes=tuple(self._notes))
 
-    def _findings(self, trace: Trace, census: Census) -> tuple[Finding, ...]:
+    def _findings(
+        self, trace: Trace, census: Census, since_freeze: int
+    ) -> tuple[Finding, ...]:
         """Judge a trace whose stock was taken; return its findings, described."""
-        since_freeze = trace.confirmed or trace.measured
         return tuple(
             self._describe(finding, trace.kinds, census, since_freeze)
             for finding in judge(trace, self._plan).findings
@@ -182,7 +184,7 @@ class Measurement:
         self._notes.extend(explanation.notes)
         if again is None:
             return explanation, None
-        return explanation, (again, self._findings(again, census))
+        return explanation, (again, self._findings(again, census, again.rows))
 
     def _add_known(
         self,
@@ -209,8 +211,8 @@ class Measurement:
             return verdict
         known = what_is_known(verdict.findings, left, explanation, accepted)
         self._notes.append(
-            "This was judged on iterations without known growth of TensorFlow, which "
-            "is named apart."
+            f"Judged on {second.iterations} iterations without the known growth of "
+            "TensorFlow, which is shown apart."
         )
         second = dataclasses.replace(second, findings=known)
         if second.failing:

@@ -231,7 +231,8 @@ def _status(
 ) -> tuple[Status, Reason | None, str | None]:
     if findings:
         return Status.LEAK, None, None
-    if not any(case.allowance is not None and case.readings for case in cases):
+    readable = any(case.allowance is not None and case.readings for case in cases)
+    if trace.judged and not readable:
         return Status.NOT_MEASURED, Reason.NO_SIGNAL, "no signal could be read"
     cut = trace.measured < plan.iterations
     if trace.judged < FEWEST:

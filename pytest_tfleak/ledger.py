@@ -78,11 +78,11 @@ def _share(growth: float | None, allowance: float | None) -> float:
 def _badness(verdict: Verdict) -> tuple[int, float, float, float, str]:
     first, second, third = 0.0, 0.0, 0.0
     if verdict.status is Status.LEAK:
-        shares = [excess(finding) for finding in verdict.findings]
+        shares = [excess(finding) for finding in verdict.failing]
         first = max(shares, default=0.0)
         # Most objects have no allowance: then the bytes beside them tell the size.
         second = max((share for share in shares if share < math.inf), default=0.0)
-        third = max((f.per_iteration or f.total for f in verdict.findings), default=0.0)
+        third = max((f.per_iteration or f.total for f in verdict.failing), default=0.0)
     elif verdict.status is Status.NOT_MEASURED:
         first = -_order_of(verdict.reason)
     else:

@@ -115,11 +115,11 @@ class Loop:
         """
         trace = Trace(self.trace.signals, warmup=warmup, capacity=2 * iterations)
         until = perf_counter() + seconds
+        if self._plan.clear_session != "never":
+            self.clear()  # now: what it releases must not hide what the first rows add
         while trace.warmed_up < warmup:
             self._iterate(trace, after)
             trace.warmed_up += 1
-        if self._plan.clear_session != "never":
-            self.clear()
         while trace.measured < iterations and perf_counter() < until:
             self._iterate(trace, after)
             trace.measured += 1

@@ -153,11 +153,11 @@ class Search:
         if not experiment.seen:
             return
         for signal in self._open():
-            if is_lowered(
-                self._rates[signal], rates[signal], self._limits[signal], 0.5
-            ):
-                self._add(signal, experiment.words, rates[signal])
-                if rates[signal] <= limit:
+            before, after = self._rates[signal], rates[signal]
+            limit = self._limits[signal]
+            if is_lowered(before, after, limit, MOST_OF):
+                self._add(signal, experiment.words, after)
+                if after <= limit:
                     self.result.released.add(signal)
 
     def _add(self, signal: str, words: str, rate: float) -> None:
@@ -170,11 +170,13 @@ class Search:
             warmup=self._warmup,
             iterations=self._iterations,
         )
-        return {signal: growth_of(trace, signal) for signal in self._limits}
+        return {signal.name: growth_of(trace, signal.name) for signal in trace}
 
     def _open(self) -> set[str]:
         """Return the signals that still grow past what is allowed."""
-        return {s for s, rate in self._rates.items() if rate > self._limits[s]}
+        if not self._rates:
+            return set()
+        return {s for s, limit in self._limits.items() if self._rates[s] > limit}
 
     def _has_time(self) -> bool:
         if perf_counter() + self._needed <= self._until:

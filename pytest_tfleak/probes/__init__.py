@@ -18,9 +18,9 @@ def make_probes(census: Census) -> list[Probe]:
     from pytest_tfleak.probes.tensorflow import TensorFlowProbe
 
     return [
+        PythonProbe(census),  # first: what the others free stays in the free lists
         HostProbe(),
         AllocatorProbe(),
-        PythonProbe(census),
         ProcessProbe(),
         TensorFlowProbe(census),
     ]

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from pytest_tfleak.ledger import closeness
 from pytest_tfleak.ledger import is_total
 from pytest_tfleak.reports.allow import how_to_allow
+from pytest_tfleak.reports.known import causes
+from pytest_tfleak.reports.known import known_growth
 from pytest_tfleak.reports.text import NARROWEST
 from pytest_tfleak.reports.text import compared
 from pytest_tfleak.reports.text import first_that_fits
@@ -45,11 +47,13 @@ Row = tuple[str, str]  # a label and a text
 def headline(verdict: Verdict) -> str:
     """Return the first line of the message, enough to act on, of 80 columns or less."""
     word = STATUSES[verdict.status].upper() + ": "
-    if verdict.status is Status.LEAK and verdict.findings:
+    if verdict.status is Status.LEAK and verdict.failing:
         texts = list(lead_figures(verdict))
     elif verdict.status is Status.CLEAN:
         iterations = count_of(verdict.iterations, "iteration")
         texts = [f"nothing grew past its allowance in {iterations}"]
+        if verdict.accepted:
+            texts = [f"nothing but known growth of TensorFlow in {iterations}"]
     else:
         texts = list(reason_texts(verdict))
     return word + first_that_fits(texts, HEADLINE - len(word))
@@ -58,7 +62,7 @@ def headline(verdict: Verdict) -> str:
 def failure_text(verdict: Verdict, width: int = 80, unicode: bool = True) -> str:
     """Return the whole message of a verdict, in lines of at most ``width`` columns."""
     width = max(width, NARROWEST)
-    if verdict.status is Status.LEAK and verdict.findings:
+    if verdict.status is Status.LEAK and verdict.failing:
         rows = _leak_rows(verdict, width, unicode)
     else:
         rows = _other_rows(verdict, width, unicode)
@@ -78,7 +82,7 @@ def ordered(findings: Iterable[Finding]) -> list[Finding]:
 
 def lead_figures(verdict: Verdict) -> Iterator[str]:
     """Give the most telling finding in one line, in ever shorter forms."""
-    lead = ordered(verdict.findings)[0]
+    lead = ordered(verdict.failing)[0]
     if lead.per_iteration is None:
         yield _still_there(lead)
         words = words_for(lead.signal, lead.unit)
@@ -144,7 +148,7 @@ def count_of(number: int, noun: str) -> str:
 
 
 def _leak_rows(verdict: Verdict, width: int, unicode: bool) -> Iterator[Row]:
-    lead, *others = ordered(verdict.findings)
+    lead, *others = ordered(verdict.failing)
     words = words_for(lead.signal, lead.unit)
     still = lead.per_iteration is None
     if not still:
@@ -163,8 +167,10 @@ def _leak_rows(verdict: Verdict, width: int, unicode: bool) -> Iterator[Row]:
         yield "also", _compact(other)
     if others[cut:]:
         yield "also", ", ".join(short_name(other.signal) for other in others[cut:])
+    yield from _known_rows(verdict)
+    yield from causes([lead, *others])
     yield from _note_rows(verdict)
-    if words.look_for:
+    if words.look_for and not lead.advice:
         yield "look for", words.look_for
     yield ALLOW, how_to_allow(verdict, [lead, *others])
     yield "iterations", stands_on(verdict)
@@ -180,11 +186,17 @@ def _other_rows(verdict: Verdict, width: int, unicode: bool) -> Iterator[Row]:
         signal, _ = closest
         yield "closest", f"{_rate(signal)} ({short_name(signal.name)})"
         yield "readings", curve(verdict, signal, _room(width), unicode)
+    yield from _known_rows(verdict)
     yield from _note_rows(verdict)
     if verdict.reason is not None:
         yield "what to do", REASONS[verdict.reason].remedy
     if verdict.iterations or verdict.warmup:
         yield "iterations", stands_on(verdict)
+
+
+def _known_rows(verdict: Verdict) -> Iterator[Row]:
+    for text in known_growth(verdict):
+        yield "known", f"{text}; TensorFlow's own, it does not fail the test"
 
 
 def _note_rows(verdict: Verdict) -> Iterator[Row]:

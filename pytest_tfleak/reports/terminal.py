@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from pytest_tfleak.ledger import Ledger
 from pytest_tfleak.ledger import closeness
+from pytest_tfleak.reports.known import known_growth
 from pytest_tfleak.reports.message import count_of
 from pytest_tfleak.reports.message import curve
 from pytest_tfleak.reports.message import failure_text
@@ -127,7 +128,7 @@ def _entry(
 
 def _texts(verdict: Verdict, verbosity: int) -> list[str]:
     """Return what to say beside a test, in ever shorter forms."""
-    if verdict.status is Status.LEAK and verdict.findings:
+    if verdict.status is Status.LEAK and verdict.failing:
         texts = list(lead_figures(verdict))
         return texts[1:] if len(texts) > 2 else texts  # without "seen in"
     if verdict.status is not Status.CLEAN:
@@ -135,6 +136,9 @@ def _texts(verdict: Verdict, verbosity: int) -> list[str]:
         if verbosity > 0 and verdict.iterations:
             texts.insert(0, f"{_measured(verdict)}; {texts[0]}")
         return texts
+    known = ", ".join(known_growth(verdict))
+    if known:
+        return [f"{_measured(verdict)}; known growth: {known}", _measured(verdict)]
     return [f"{_measured(verdict)}; {_closest(verdict)}", _measured(verdict)]
 
 
@@ -163,8 +167,11 @@ def _of_allowance(signal: SignalReport, per: str = "") -> str:
 
 
 def _counted(ledger: Ledger, unlisted: Sequence[Verdict]) -> list[Line]:
-    clean = sum(verdict.status is Status.CLEAN for verdict in unlisted)
+    cleans = [verdict for verdict in unlisted if verdict.status is Status.CLEAN]
+    clean, known = len(cleans), sum(bool(verdict.accepted) for verdict in cleans)
     parts = [f"{format_count(clean)} clean"] if clean else []
+    if known:
+        parts.append(f"{format_count(known)} of them with known growth of TensorFlow")
     if len(unlisted) > clean:
         parts.append(f"{format_count(len(unlisted) - clean)} disabled")
     if not parts:

@@ -54,3 +54,10 @@ def test_dropped_session_is_named_in_a_note(run_planted: RunPlanted) -> None:
     assert verdicts["test_session_in_with_is_clean"].notes == ()
     (note,) = verdicts["test_dropped_session_is_clean"].notes
     assert note.startswith("55 sessions were dropped without close()")
+
+
+def test_a_fixture_s_seed_ends_with_its_test(run_planted: RunPlanted) -> None:
+    verdicts = run_planted("seeds")
+    assert len(verdicts) == 5
+    wrong = {n: v for n, v in verdicts.items() if v.status is not Status.CLEAN}
+    assert not wrong

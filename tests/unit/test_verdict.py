@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_tfleak.verdict import SCHEMA
+from pytest_tfleak.verdict import Experiment
 from pytest_tfleak.verdict import Finding
 from pytest_tfleak.verdict import Reason
 from pytest_tfleak.verdict import SignalReport
@@ -30,6 +31,7 @@ signals = st.builds(
     decides=st.booleans(),
     series=st.lists(st.none() | integers, max_size=5).map(tuple),
 )
+experiments = st.builds(Experiment, name=st.text(), per_iteration=numbers)
 findings = st.builds(
     Finding,
     signal=st.text(),
@@ -42,6 +44,10 @@ findings = st.builds(
     allow=st.text(),
     kind=st.none() | st.text(),
     what=st.none() | st.text(),
+    known=st.none() | st.text(),
+    accepted=st.booleans(),
+    experiments=st.lists(experiments, max_size=3).map(tuple),
+    advice=st.none() | st.text(),
 )
 verdicts = st.builds(
     Verdict,
@@ -109,7 +115,7 @@ def test_figures_of_other_libraries_become_builtins() -> None:
         nodeid="", status=Status.LEAK, findings=(finding,), notes=(Text("x"),)
     )
     data = verdict.to_dict()
-    assert types_in(data) == {dict, list, str, int, float, type(None)}
+    assert types_in(data) == {dict, list, str, int, float, bool, type(None)}
     assert data["notes"] == ["x"]
 
 

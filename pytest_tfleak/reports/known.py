@@ -1,0 +1,57 @@
+"""What belongs to TensorFlow, what an experiment showed, and what helps, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from collections.abc import Sequence
+
+from pytest_tfleak.known import find_known
+from pytest_tfleak.reports.text import safe
+from pytest_tfleak.reports.text import short_name
+from pytest_tfleak.units import format_quantity
+from pytest_tfleak.verdict import Finding
+from pytest_tfleak.verdict import Verdict
+
+MOST_EXPERIMENTS = 3
+#: The signals that tell the size of known growth best.
+_SIZES = ("host.heap", "host.rss", "host.allocator")
+
+
+def known_growth(verdict: Verdict) -> Iterator[str]:
+    """Name the growth that did not fail the test, once for each cause."""
+    for name in dict.fromkeys(finding.known for finding in verdict.accepted):
+        findings = [f for f in verdict.accepted if f.known == name]
+        lead = next((f for f in findings if f.signal in _SIZES), findings[0])
+        growth = format_quantity(lead.per_iteration or 0.0, lead.unit)
+        what = "" if lead.signal in _SIZES else f" {short_name(lead.signal)}"
+        yield f"{named(name)} {growth}{what} per iteration"
+
+
+def causes(findings: Sequence[Finding]) -> Iterator[tuple[str, str]]:
+    """Give the known cause, the experiment and the advice of findings as rows."""
+    for name in dict.fromkeys(f.known for f in findings if f.known):
+        yield "cause", named(name)
+    shown = [(f, e) for f in findings for e in f.experiments]
+    for finding, experiment in shown[:MOST_EXPERIMENTS]:
+        yield (
+            "experiment",
+            (
+                f"{short_name(finding.signal)} "
+                f"{_rate(finding.per_iteration or 0.0, finding.unit)} becomes "
+                f"{_rate(experiment.per_iteration, finding.unit)} {safe(experiment.name)}"
+            ),
+        )
+    for advice in dict.fromkeys(f.advice for f in findings if f.advice):
+        yield "what to do", safe(advice)
+
+
+def named(name: str | None) -> str:
+    """Return what grows, with its issue."""
+    entry = find_known(name or "")
+    if entry is None:  # from a newer version of this package
+        return safe(name or "known growth")
+    return f"{entry.title} ({entry.issue})"
+
+
+def _rate(value: float, unit: str) -> str:
+    return format_quantity(max(value, 0.0), unit)

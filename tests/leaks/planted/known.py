@@ -1,0 +1,157 @@
+"""Growth that belongs to TensorFlow, alone and beside leaks of the user's own."""
+
+import itertools
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+pytestmark = pytest.mark.tfleak(iterations=25, warmup=3)
+
+X = np.ones([8, 4], "f")
+Y = np.ones([8, 1], "f")
+VOCABULARY = [f"word{number}" for number in range(1000)]
+KEYS = tf.range(1000)
+KEPT: dict[str, list[object]] = {}
+numbers = itertools.count()
+
+
+@tf.custom_gradient
+def scaled(x):
+    return x * 2.0, lambda upstream: upstream * 0.1
+
+
+def custom_gradient_registry():
+    @tf.function
+    def function(x):
+        return scaled(x)
+
+    function(tf.ones([4]))
+
+
+def scalar_cache():
+    for _ in range(50):
+        tf.constant(next(numbers) + 0.5)
+
+
+def keras_lookup_tables():
+    keras.layers.StringLookup(vocabulary=VOCABULARY)(tf.constant(["word1"]))
+    keras.utils.clear_session()
+
+
+def xla_executables():
+    @tf.function(jit_compile=True)
+    def function(x):
+        return tf.nn.relu(x @ x)
+
+    function(tf.ones([4, 4]))
+
+
+def py_function_closures():
+    array = np.ones([8192], "f")
+
+    @tf.function
+    def function(x):
+        return tf.numpy_function(lambda x: x * array[0], [x], tf.float32)
+
+    function(tf.ones([4]))
+
+
+def lookup_tables():
+    initializer = tf.lookup.KeyValueTensorInitializer(KEYS, KEYS)
+    tf.lookup.StaticHashTable(initializer, -1).lookup(KEYS)
+
+
+def eager_kernel_cache():
+    tf.Variable(1.0, name=f"name{next(numbers)}")
+
+
+BODIES = [
+    custom_gradient_registry,
+    scalar_cache,
+    keras_lookup_tables,
+    xla_executables,
+    py_function_closures,
+    lookup_tables,
+    eager_kernel_cache,
+]
+
+
+@pytest.mark.parametrize("own", ["none", "each", "fifth"])
+@pytest.mark.parametrize("body", BODIES, ids=lambda body: body.__name__)
+def test_growth(body, own):
+    body()
+    kept = KEPT.setdefault(body.__name__ + own, [])
+    calls = KEPT.setdefault("calls" + body.__name__, [0])
+    calls[0] = (calls[0] + 1) % 5
+    if own == "each" or (own == "fifth" and calls[0] == 0):
+        kept.append(tf.ones([2]))
+
+
+def fit_a_fresh_model():
+    model = keras.Sequential([keras.layers.Dense(4), keras.layers.Dense(1)])
+    model.compile("adam", "mse")
+    model.fit(X, Y, verbose=0)
+
+
+@pytest.mark.tfleak(iterations=12, warmup=2)
+def test_fresh_model_after_clear_session():
+    keras.utils.clear_session()
+    fit_a_fresh_model()
+
+
+@pytest.mark.tfleak(iterations=12, warmup=2, diagnose_time=60)
+def test_fresh_model():
+    fit_a_fresh_model()
+
+
+@pytest.mark.tfleak(known="fail")
+def test_known_growth_fails_where_that_is_asked():
+    custom_gradient_registry()
+
+
+@pytest.mark.tfleak(diagnose=False)
+def test_nothing_is_known_without_experiments():
+    custom_gradient_registry()
+
+
+MODELS: list[object] = []
+
+
+@tf.function
+def with_gradient(x):
+    return scaled(x)
+
+
+def test_gradients_of_a_function_that_is_kept_are_found():
+    """What was traced in an experiment has its gradient in the next one."""
+
+    @tf.function
+    def function(x):
+        return scaled(x)
+
+    function(tf.ones([4]))
+    MODELS.append(function)
+    with tf.GradientTape() as tape:
+        x = tf.ones([4])
+        tape.watch(x)
+        y = MODELS[-2 if len(MODELS) > 1 else -1](x)
+    assert tape.gradient(y, x) is not None
+    del MODELS[:-3]
+
+
+calls = itertools.count()
+
+
+def test_body_that_fails_in_an_experiment():
+    assert next(calls) < 60
+    custom_gradient_registry()
+
+
+def test_gradient_registered_by_the_user_leaks():
+    tf.RegisterGradient(f"Mine{next(numbers)}")(lambda op, grad: grad)
+
+
+def test_retracing_with_a_custom_gradient_leaks():
+    with_gradient(next(numbers) + 0.5)

@@ -1,0 +1,167 @@
+"""Warm up, settle, call, read."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from pytest_tfleak.census import Census
+from pytest_tfleak.check import Measurement
+from pytest_tfleak.check import find_leaks
+from pytest_tfleak.loop import Loop
+from pytest_tfleak.plan import Plan
+from pytest_tfleak.plan import make_plan
+from pytest_tfleak.probes import make_probes
+from pytest_tfleak.testing import FakeProbe
+from pytest_tfleak.verdict import Reason
+from pytest_tfleak.verdict import Status
+
+
+def measure(body: Callable[[], object], readings: Any, **options: object) -> Any:
+    measurement = Measurement(
+        body,
+        make_plan(**options),
+        nodeid="x",
+        probes=lambda census: [FakeProbe({"fake": readings})],
+    )
+    return measurement.run()
+
+
+@pytest.mark.parametrize("plan", [Plan(iterations=7, warmup=3), Plan(warmup=0)])
+def test_runs_the_body_warmup_plus_iterations_times(plan: Plan) -> None:
+    calls = itertools.count()
+    verdict = measure(
+        lambda: next(calls),
+        itertools.repeat(1),
+        iterations=plan.iterations,
+        warmup=plan.warmup,
+    )
+    assert next(calls) == plan.iterations + plan.warmup
+    assert verdict.iterations == plan.iterations
+    assert verdict.warmup == plan.warmup
+    assert verdict.confirmation == 0
+
+
+def test_confirms_a_suspicion_with_as_many_iterations() -> None:
+    calls = itertools.count()
+    verdict = measure(
+        lambda: next(calls),
+        itertools.count(),
+        iterations=10,
+        warmup=2,
+        diagnose=False,
+    )
+    assert next(calls) == 22
+    assert (verdict.status, verdict.iterations) == (Status.LEAK, 20)
+    assert verdict.confirmation == 10
+
+
+def test_a_cache_that_fills_in_the_confirmation_is_clean() -> None:
+    filling = itertools.chain(range(70), itertools.repeat(70))
+    verdict = measure(lambda: None, filling, iterations=50, warmup=0)
+    assert (verdict.status, verdict.confirmation) == (Status.CLEAN, 50)
+
+
+def test_a_body_without_effect_reads_zero_on_every_signal() -> None:
+    verdict = find_leaks(lambda: None, iterations=30, warmup=30)
+    assert verdict.status is Status.CLEAN
+    moved = {
+        signal.name: signal.series
+        for signal in verdict.signals
+        # the system moves pages in and out as it likes
+        if signal.name not in ("host.rss", "host.uss")
+        and len(set(signal.series[30:]) - {None}) > 1
+    }
+    assert moved == {}
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
+def test_undoes_the_freeze_whatever_the_body_raises(
+    error: type[BaseException],
+) -> None:
+    frozen = gc.get_freeze_count()
+    calls = itertools.count(1)
+
+    def body() -> None:
+        if next(calls) == 8:
+            raise error
+
+    measurement = Measurement(
+        body,
+        Plan(),
+        nodeid="x",
+        probes=lambda census: [FakeProbe({"fake": itertools.count()})],
+    )
+    with pytest.raises(error):
+        measurement.run()
+    assert gc.get_freeze_count() == frozen
+    verdict = measurement.verdict
+    assert verdict is not None
+    assert verdict.status is Status.NOT_MEASURED
+    wanted = Reason.BODY_FAILED if error is ValueError else Reason.INTERRUPTED
+    assert verdict.reason is wanted
+    assert verdict.signal("fake").series == (0, 1, 2, 3, 4, 5, 6)
+    assert "iteration 8" in (verdict.detail or "")
+
+
+def test_ends_when_time_is_up() -> None:
+    verdict = measure(
+        lambda: time.sleep(0.02), itertools.repeat(1), max_time=0.1, warmup=1
+    )
+    assert verdict.iterations < 50
+    assert verdict.status in (Status.CLEAN, Status.INCONCLUSIVE)
+    slow = measure(lambda: time.sleep(0.06), itertools.repeat(1), max_time=0.1)
+    assert (slow.status, slow.reason) == (Status.INCONCLUSIVE, Reason.OUT_OF_TIME)
+
+
+def test_a_measurement_inside_a_measurement_is_refused() -> None:
+    with pytest.raises(RuntimeError, match="measured already"):
+        find_leaks(lambda: find_leaks(lambda: None), iterations=5, warmup=0)
+    assert find_leaks(lambda: None, iterations=5, warmup=0).iterations == 5
+
+
+def test_signals_that_appear_in_the_warm_up_are_read_from_then_on() -> None:
+    class Late(FakeProbe):
+        def signals(self) -> Any:
+            found = super().signals()
+            return found if calls > 2 else found[:1]
+
+        def read(self, buffer: Any, start: int, deep: bool) -> None:
+            buffer[start] = 1
+            if calls > 3:
+                buffer[start + 1] = 2
+
+    calls = 0
+
+    def body() -> None:
+        nonlocal calls
+        calls += 1
+
+    plan = Plan(iterations=4, warmup=3)
+    census = Census()
+    probe = Late({"early": [], "late": []})
+    with Loop(body, plan, [probe], census) as loop:
+        loop.warm_up()
+        loop.measure()
+    assert loop.trace.series("early") == [1] * 7
+    assert loop.trace.series("late") == [None] * 3 + [2] * 4
+
+
+def test_expensive_signals_are_read_now_and_then() -> None:
+    with Loop(lambda: None, Plan(iterations=20), make_probes(Census()), Census()) as it:
+        it.warm_up()
+        it.measure()
+    uss = [value is not None for value in it.trace.judged_series("host.uss")]
+    assert 4 <= sum(uss) <= 6
+
+
+def test_library_call_refuses_what_no_plan_takes() -> None:
+    with pytest.raises(ValueError, match="unknown keyword 'iteration'.*'iterations'"):
+        find_leaks(lambda: None, iteration=5)
+    with pytest.raises(ValueError, match="host_per_iteration='4 KBs'"):
+        find_leaks(lambda: None, host_per_iteration="4 KBs")
