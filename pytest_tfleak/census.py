@@ -18,6 +18,7 @@ from collections.abc import Iterable
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from functools import partial
+from itertools import compress
 from typing import Any
 
 _mro = type.__dict__["__mro__"].__get__
@@ -161,36 +162,45 @@ class Census:
         return None
 
     def _members(self, objects: list[Any]) -> list[tuple[int, list[Any]]]:
-        """Return the members of each kind that has some, from one pass in C."""
-        examples = dict(zip(map(id, map(type, objects)), objects, strict=True))
-        wanted: dict[int, set[int]] = {}
-        for key, example in examples.items():
-            for index in self._indexes(type(example), key):
-                wanted.setdefault(index, set()).add(key)
-        examples.clear()
-        return [
-            (index, [o for o in objects if id(type(o)) in keys])
-            for index, keys in wanted.items()
-        ]
+        """Return the members of each kind that has some, from passes in C."""
+        # 100 ns an object less than one pass in Python for each kind, and most of the
+        # time there is nothing to look for after the first pass
+        present = set(map(id, map(type, objects)))
+        self._learn(objects, present.difference(self._types))
+        wanted = {key: indexes for key in present if (indexes := self._types[key][1])}
+        if not wanted:
+            return []
+        members: dict[int, list[Any]] = {}
+        is_wanted = map(wanted.__contains__, map(id, map(type, objects)))
+        for found in compress(objects, is_wanted):
+            for index in wanted[id(type(found))]:
+                members.setdefault(index, []).append(found)
+        return list(members.items())
 
-    def _indexes(self, cls: type, key: int) -> tuple[int, ...]:
-        # keyed by id: hashing a class may run the code of its metaclass, and a strong
-        # key would pin the classes that each SavedModel load makes
-        known = self._types.get(key)
-        if known is not None and known[0]() is cls:
-            return known[1]
+    def _learn(self, objects: list[Any], unknown: set[int]) -> None:
+        """Remember of each unknown type, given by id, which kinds it belongs to."""
+        if not unknown:
+            return
+        is_unknown = map(unknown.__contains__, map(id, map(type, objects)))
+        for found in compress(objects, is_unknown):
+            cls = type(found)
+            unknown.discard(id(cls))
+            # keyed by id: hashing a class may run the code of its metaclass, and a
+            # strong key would pin the classes that each SavedModel load makes. The
+            # entry goes before the id can be taken by another class.
+            forget = partial(_forget, weakref.ref(self), id(cls))
+            self._types[id(cls)] = (weakref.ref(cls, forget), self._indexes(cls))
+
+    def _indexes(self, cls: type) -> tuple[int, ...]:
         names = [_type_name(base) for base in _mro(cls)]
-        indexes: tuple[int, ...] = ()
-        if not self._is_ignored(".".join(names[0])):
-            present = frozenset(names)
-            indexes = tuple(
-                index
-                for index, include in enumerate(self._includes)
-                if include & present and not self._excludes[index] & present
-            )
-        forget = partial(_forget, weakref.ref(self), key)
-        self._types[key] = (weakref.ref(cls, forget), indexes)
-        return indexes
+        if self._is_ignored(".".join(names[0])):
+            return ()
+        present = frozenset(names)
+        return tuple(
+            index
+            for index, include in enumerate(self._includes)
+            if include & present and not self._excludes[index] & present
+        )
 
     def _is_ignored(self, name: str) -> bool:
         return any(fnmatchcase(name, pattern) for pattern in self._ignore)

@@ -181,7 +181,6 @@ class Measurement:
                 raise
             self._notes.append(f"The experiments on the cause were cut short: {words}.")
             return None, None
-        self._notes.extend(explanation.notes)
         if again is None:
             return explanation, None
         return explanation, (again, self._findings(again, census, again.rows))
@@ -198,6 +197,7 @@ class Measurement:
             known = what_is_known(
                 verdict.findings, verdict.findings, explanation, accepted
             )
+            self._notes.extend(explanation.notes)
             return dataclasses.replace(verdict, findings=known)
         retrace, left = again
         retrace.reasons, retrace.seconds = trace.reasons, trace.seconds
@@ -216,6 +216,7 @@ class Measurement:
         )
         second = dataclasses.replace(second, findings=known)
         if second.failing:
+            self._notes.extend(explanation.notes)
             return dataclasses.replace(
                 second, status=Status.LEAK, reason=None, detail=None
             )

@@ -18,7 +18,7 @@ from pytest_tfleak.probes.base import Probe
 from pytest_tfleak.trace import Trace
 
 #: Expensive signals are read this often in a run of ``Plan.iterations``.
-DEEP_READINGS = 5
+DEEP_READINGS = 2
 
 
 class Loop:

@@ -25,7 +25,6 @@ from pytest_tfleak.failure import LeakFailed
 from pytest_tfleak.failure import terminal_draws
 from pytest_tfleak.plan import PlanError
 from pytest_tfleak.seeds import SeedKeeper
-from pytest_tfleak.verdict import Verdict
 
 if TYPE_CHECKING:
     import pluggy
@@ -35,10 +34,11 @@ if TYPE_CHECKING:
     from pytest_tfleak.ledger import Ledger
     from pytest_tfleak.probes.base import Probe
     from pytest_tfleak.snapshot import MemorySnapshot
+    from pytest_tfleak.verdict import Verdict
 
 RUN = pytest.StashKey[dict[str, Any]]()
-LEDGER = pytest.StashKey["Ledger"]()
-VERDICTS = pytest.StashKey[list[Verdict]]()
+LEDGER: pytest.StashKey[Ledger] = pytest.StashKey()
+VERDICTS = pytest.StashKey[list["Verdict"]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -50,14 +50,11 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    from pytest_tfleak.ledger import Ledger
-
     config.addinivalue_line("markers", options.marker_help())
     config.stash[RUN] = options.run_options(config)
     config.pluginmanager.register(SeedKeeper(), "tfleak-seeds")
-    ledger = config.stash[LEDGER] = Ledger()
     if not hasattr(config, "workerinput"):  # a worker's reports go to the controller
-        config.pluginmanager.register(_LedgerKeeper(ledger), "tfleak-ledger")
+        config.pluginmanager.register(_LedgerKeeper(config), "tfleak-ledger")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -69,7 +66,7 @@ def pytest_tfleak_probes(census: Census) -> Sequence[Probe]:
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
     from pytest_tfleak.census import Census
-    from pytest_tfleak.reports.terminal import header_lines
+    from pytest_tfleak.reports.header import header_lines
 
     probes = _make_probes(config.hook, Census())
     lines = header_lines(
@@ -128,7 +125,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
         except (KeyboardInterrupt, pytest.exit.Exception):
             # there will be no report of this test
             if measured.verdict is not None:
-                item.config.stash[LEDGER].add(measured.verdict)
+                _ledger(item.config).add(measured.verdict)
             raise
         finally:
             record(item, measured.verdict)
@@ -164,19 +161,28 @@ def pytest_report_teststatus(
 class _LedgerKeeper:
     """Gathers the verdicts from the reports, in the controlling process."""
 
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         for data in getattr(report, "tfleak", []):
-            self._ledger.add(Verdict.from_dict(data))
+            from pytest_tfleak.verdict import Verdict
+
+            _ledger(self._config).add(Verdict.from_dict(data))
+
+
+def _ledger(config: pytest.Config) -> Ledger:
+    """Return the run's ledger; a run without measured tests does not pay for it."""
+    from pytest_tfleak.ledger import Ledger
+
+    return config.stash.setdefault(LEDGER, Ledger())
 
 
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
-    ledger = config.stash[LEDGER]
-    if not ledger.verdicts():
+    ledger = config.stash.get(LEDGER, None)
+    if ledger is None:
         return
     from pytest_tfleak.reports.terminal import summary_lines
 

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
-
-import psutil
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from pytest_tfleak.probes.base import Probe
 from pytest_tfleak.trace import Signal
+
+if TYPE_CHECKING:
+    import psutil  # 5 ms, which pytest's header does without
 
 SIGNALS = (
     Signal(
@@ -35,13 +38,18 @@ class HostProbe(Probe):
     name = "host"
 
     def __init__(self) -> None:
-        self._process = psutil.Process()
         self._reasons: dict[str, str] = {}
-        if self._read_heap() is None:
-            self._reasons["host.heap"] = "the C library gives no heap figures"
+
+    @cached_property
+    def _process(self) -> psutil.Process:
+        import psutil
+
+        return psutil.Process()
 
     def signals(self) -> Sequence[Signal]:
         """Return the signals of host memory."""
+        if self._read_heap() is None:
+            self._reasons["host.heap"] = "the C library gives no heap figures"
         return SIGNALS
 
     def read(self, buffer: array[int], start: int, deep: bool) -> None:
@@ -61,6 +69,8 @@ class HostProbe(Probe):
         return self._reasons
 
     def _read_heap(self) -> int | None:
+        import psutil
+
         try:
             heap = psutil.heap_info()
         except (AttributeError, NotImplementedError, OSError):
@@ -70,6 +80,8 @@ class HostProbe(Probe):
         return used
 
     def _read_uss(self) -> int | None:
+        import psutil
+
         # psutil 8 moves the figure to memory_footprint
         read = getattr(self._process, "memory_footprint", None)
         try:

@@ -8,11 +8,14 @@ from __future__ import annotations
 import os
 from array import array
 from collections.abc import Sequence
-
-import psutil
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from pytest_tfleak.probes.base import Probe
 from pytest_tfleak.trace import Signal
+
+if TYPE_CHECKING:
+    import psutil  # 5 ms, which pytest's header does without
 
 SIGNALS = (
     Signal(name="process.threads", unit="threads", allowance="threads"),
@@ -28,8 +31,13 @@ class ProcessProbe(Probe):
     name = "process"
 
     def __init__(self) -> None:
-        self._process = psutil.Process()
         self._reasons: dict[str, str] = {}
+
+    @cached_property
+    def _process(self) -> psutil.Process:
+        import psutil
+
+        return psutil.Process()
 
     def signals(self) -> Sequence[Signal]:
         """Return the signals of the process."""
@@ -57,6 +65,8 @@ class ProcessProbe(Probe):
         return self._reasons
 
     def _read_fds(self) -> int | None:
+        import psutil
+
         # Windows counts handles instead
         read = getattr(self._process, "num_fds", None)
         read = read or getattr(self._process, "num_handles", None)
@@ -81,6 +91,8 @@ def _has_no_children() -> bool:
 
 
 def _rss(child: psutil.Process) -> int:
+    import psutil
+
     try:
         rss: int = child.memory_info().rss
     except psutil.Error:

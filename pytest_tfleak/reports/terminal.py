@@ -41,7 +41,6 @@ __all__ = [
     "Line",
     "Markup",
     "failure_text",
-    "header_lines",
     "headline",
     "sparkline",
     "summary_lines",
@@ -63,22 +62,6 @@ class Line(NamedTuple):
 
     text: str
     markup: Markup
-
-
-def header_lines(
-    probes: Sequence[tuple[str, str | None]], verbosity: int = 0
-) -> list[str]:
-    """Return which probes are on, and why the others are off."""
-    if verbosity < 0:
-        return []
-    names = ", ".join(safe(name) for name, why in probes if why is None)
-    off = [f"{safe(name)} ({safe(why)})" for name, why in probes if why is not None]
-    lines = [f"tfleak: probes: {names or 'none'}"]
-    if off and verbosity > 0:
-        lines += [f"tfleak: off: {text}" for text in off]
-    elif off:
-        lines[0] += f"; off: {', '.join(off)}"
-    return lines
 
 
 def summary_lines(

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from pytest_tfleak.ledger import Ledger
+from pytest_tfleak.reports.header import header_lines
 from pytest_tfleak.reports.terminal import failure_text
-from pytest_tfleak.reports.terminal import header_lines
 from pytest_tfleak.reports.terminal import headline
 from pytest_tfleak.reports.terminal import summary_lines
 from pytest_tfleak.verdict import Finding

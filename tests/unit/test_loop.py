@@ -157,11 +157,11 @@ def test_expensive_signals_are_read_now_and_then() -> None:
         it.warm_up()
         it.measure()
     uss = [value is not None for value in it.trace.judged_series("host.uss")]
-    assert 4 <= sum(uss) <= 6
+    assert sum(uss) == 2
 
 
 def test_library_call_refuses_what_no_plan_takes() -> None:
-    with pytest.raises(ValueError, match="unknown keyword 'iteration'.*'iterations'"):
+    with pytest.raises(ValueError, match=r"unknown keyword .iteration.*iterations"):
         find_leaks(lambda: None, iteration=5)
     with pytest.raises(ValueError, match="host_per_iteration='4 KBs'"):
         find_leaks(lambda: None, host_per_iteration="4 KBs")

@@ -12,7 +12,7 @@ def reaches(root: object, target: object) -> bool:
 
 
 class Holder:
-    shared: list[str] = ["class attribute"]
+    shared = ("class attribute",)
 
     def __init__(self, held: object) -> None:
         self.held = held
