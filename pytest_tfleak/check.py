@@ -137,7 +137,7 @@ class Measurement:
                     self._notes.extend(probe.notes())
                 since_freeze = loop.trace.confirmed or loop.trace.measured
                 findings = self._findings(loop.trace, census, since_freeze)
-                if findings and self._plan.diagnose:
+                if findings and self._plan.diagnose == "on":
                     search = Search(loop, self._plan, findings)
                     explanation, again = self._explain(search, loop, census, probes)
         except BaseException as error:
@@ -271,7 +271,7 @@ class Measurement:
 def _why_it_ended(error: BaseException) -> tuple[Reason, str]:
     # by name: this module knows nothing of pytest
     names = {cls.__name__ for cls in type(error).__mro__}
-    if "Skipped" in names:
+    if names & {"Skipped", "SkipTest"}:
         return Reason.BODY_SKIPPED, "the test was skipped"
     if names & {"KeyboardInterrupt", "Exit", "SystemExit", "GeneratorExit"}:
         return Reason.INTERRUPTED, "the run was interrupted"

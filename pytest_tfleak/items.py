@@ -6,10 +6,12 @@ import inspect
 from collections.abc import Callable
 from collections.abc import Generator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import pytest
+from _pytest.outcomes import Failed
 from _pytest.tmpdir import tmppath_result_key
 from _pytest.unittest import TestCaseFunction
 
@@ -87,6 +89,15 @@ class MeasuredItem:
             measurement.run()
         except FailedSubtests:
             return  # pytest fails the test for them
+        except (Exception, Failed) as error:
+            if not _passed_at_first(measurement.verdict, error):
+                raise
+            measurement.verdict = _not_repeatable(
+                measurement.verdict, error, self._plan
+            )
+            if self._is_marked:
+                raise
+            return  # without us the test passes, and nobody asked to repeat this one
         finally:
             self.verdict = measurement.verdict
         fail_if_demanded(measurement.verdict, self._plan, self._is_marked)
@@ -180,6 +191,27 @@ def fail_if_demanded(verdict: Verdict | None, plan: Plan, is_marked: bool) -> No
     )
     if demanded:
         raise MeasurementFailed(failure_text(verdict, unicode=terminal_draws()))
+
+
+def _passed_at_first(verdict: Verdict | None, error: BaseException) -> bool:
+    """Say whether the body passed and failed later; it may not bear repeating."""
+    return (
+        verdict is not None
+        and verdict.reason is Reason.BODY_FAILED
+        and verdict.warmup + verdict.iterations > 0
+        and not isinstance(error, pytest.xfail.Exception)
+    )
+
+
+def _not_repeatable(
+    verdict: Verdict | None, error: BaseException, plan: Plan
+) -> Verdict:
+    assert verdict is not None
+    iteration = verdict.warmup + verdict.iterations + 1
+    detail = f"passed at first, {type(error).__name__} in iteration {iteration}"
+    if plan.repeat == "body":
+        detail += '; repeat="test" renews its fixtures'
+    return replace(verdict, reason=Reason.NOT_REPEATABLE, detail=detail)
 
 
 def _not_measured(nodeid: str, reason: Reason, detail: str) -> Verdict:

@@ -80,7 +80,7 @@ KNOWN = (
         name="scalar-cache",
         title="cache of Python scalars",
         issues=("tensorflow#68196",),
-        signals=(*_MEMORY, "tf.tensors"),
+        signals=_MEMORY,
         experiment="no-scalar-cache",
     ),
     Known(

@@ -23,6 +23,7 @@ from pytest_tfleak.units import parse_seconds
 from pytest_tfleak.values import choice
 from pytest_tfleak.values import none_or
 from pytest_tfleak.values import number
+from pytest_tfleak.values import on_or_off
 from pytest_tfleak.values import patterns
 from pytest_tfleak.values import switch
 from pytest_tfleak.values import text
@@ -169,8 +170,11 @@ class Plan:
         unit="report | fail",
         parse=choice("report", "fail"),
     )
-    diagnose: bool = _switched(
-        True, "after a leak, look for its cause by experiments on the test's body"
+    diagnose: str = _option(
+        "on",
+        "after a leak, look for its cause by experiments on the test's body",
+        unit="on | off",
+        parse=on_or_off,
     )
     diagnose_time: float = _option(
         30.0,

@@ -139,6 +139,9 @@ def pytest_runtest_makereport(
     if call.when == "call":
         verdicts = item.stash.get(VERDICTS, [])
         vars(report)["tfleak"] = [verdict.to_dict() for verdict in verdicts]
+        if report.failed:
+            reasons = [f"not measured: {v.detail}" for v in verdicts if v.reason]
+            report.sections.extend(("tfleak", reason) for reason in reasons)
         error = call.excinfo and call.excinfo.value
         vars(report)["tfleak_failed"] = isinstance(error, LeakFailed)
         crash = getattr(report.longrepr, "reprcrash", None)

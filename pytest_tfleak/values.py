@@ -81,6 +81,15 @@ def switch(value: object) -> bool:
     raise ValueError("expected true or false")
 
 
+def on_or_off(value: object) -> str:
+    """Return "on" or "off", also for a truth value."""
+    words = {"true": "on", "false": "off", "on": "on", "off": "off"}
+    word = words.get(str(value).strip().lower())
+    if word is None or not isinstance(value, (bool, str)):
+        raise ValueError('expected "on" or "off"')
+    return word
+
+
 def text(value: object) -> str:
     """Return a text that is not blank."""
     if isinstance(value, str) and value.strip():

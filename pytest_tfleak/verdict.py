@@ -31,6 +31,7 @@ class Reason(str, Enum):
     UNSTEADY = "unsteady"
     NO_SIGNAL = "no_signal"
     BODY_FAILED = "body_failed"
+    NOT_REPEATABLE = "not_repeatable"
     BODY_SKIPPED = "body_skipped"
     INTERRUPTED = "interrupted"
     DISABLED = "disabled"

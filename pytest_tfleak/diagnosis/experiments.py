@@ -16,11 +16,15 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from dataclasses import field
 from functools import partial
+from itertools import pairwise
+from statistics import fmean
+from statistics import median
 from time import perf_counter
 
 from pytest_tfleak.diagnosis.neutralisers import NEUTRALISERS
 from pytest_tfleak.diagnosis.neutralisers import ClearedSession
 from pytest_tfleak.diagnosis.neutralisers import Neutraliser
+from pytest_tfleak.diagnosis.neutralisers import is_keras_imported
 from pytest_tfleak.judge import is_suspicious
 from pytest_tfleak.known import Known
 from pytest_tfleak.known import known_here
@@ -77,12 +81,14 @@ class Search:
         candidates = [
             entry for entry in known_here() if set(entry.signals) & set(self._limits)
         ]
+        if not candidates and not is_keras_imported():
+            return self.result
         seen = self._watch(candidates)
         candidates = [entry for entry in candidates if entry.name in seen]
         self._try([c for c in candidates if c.remedy is None], self.result.known, PART)
         self.result.causes = list(self._active)
         self._try([c for c in candidates if c.remedy], self.result.remedies, MOST_OF)
-        if self._open():
+        if self._open() and is_keras_imported():
             self._clear_session()
         return self.result
 
@@ -90,6 +96,7 @@ class Search:
         """Measure the body as it is; return the entries that it has a part in."""
         if not self._growing or not self._has_time():
             return set()
+        self._loop.refreeze()  # what has piled up would slow down each collection
         watching: dict[str, Neutraliser] = {}
         with ExitStack() as stack:
             for entry in candidates:
@@ -218,12 +225,17 @@ def is_lowered(before: float, after: float, limit: float, share: float) -> bool:
 
 
 def growth_of(trace: Trace, signal: str) -> float:
-    """Return the mean growth per iteration over the judged rows of a short trace."""
+    """Return the growth per iteration over the judged rows of a short trace.
+
+    The mean shows what leaks now and then. In very few rows one step of the heap, which
+    has nothing to do with it, would outweigh everything: there it is the median.
+    """
     readings = trace.series(signal)[max(0, trace.warmed_up - 1) :]
     known = [value for value in readings if value is not None]
-    if len(known) < 2:
+    changes = [after - before for before, after in pairwise(known)]
+    if not changes:
         return 0.0
-    return (known[-1] - known[0]) / (len(known) - 1)
+    return float(fmean(changes) if len(changes) >= MOST // 2 else median(changes))
 
 
 def what_is_known(
@@ -283,10 +295,12 @@ def _with_remedy(finding: Finding, explanation: Explanation) -> Finding:
     if found is None:
         return dataclasses.replace(finding, advice=advice, experiments=experiments)
     entry = found[0]
+    rest = min((one.per_iteration for one in experiments), default=0.0)
+    part = "for the larger part: " if rest > _limit(finding) else ""
     return dataclasses.replace(
         finding,
         known=entry.name,
-        advice=entry.remedy,
+        advice=f"{part}{entry.remedy}",
         experiments=_of(explanation, signal, entry),
     )
 

@@ -256,7 +256,7 @@ class ClearedSession(Neutraliser):
 
     def after(self) -> None:
         """Clear the session."""
-        if "keras" in sys.modules or "tf_keras" in sys.modules:
+        if is_keras_imported():
             if not self.acts or clear_keras_session() is None:
                 self.seen += 1
 
@@ -276,10 +276,9 @@ NEUTRALISERS: dict[str, type[Neutraliser]] = {
 }
 
 
-def words_of(name: str) -> str:
-    """Return what an experiment changed, in words that follow a figure."""
-    found = NEUTRALISERS.get(name)
-    return found.words if found is not None else f"with {name}"
+def is_keras_imported() -> bool:
+    """Say whether there is a Keras session that could be cleared."""
+    return "keras" in sys.modules or "tf_keras" in sys.modules
 
 
 def _module(name: str) -> Any:

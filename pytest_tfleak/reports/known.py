@@ -33,14 +33,10 @@ def causes(findings: Sequence[Finding]) -> Iterator[tuple[str, str]]:
         yield "cause", named(name)
     shown = [(f, e) for f in findings for e in f.experiments]
     for finding, experiment in shown[:MOST_EXPERIMENTS]:
-        yield (
-            "experiment",
-            (
-                f"{short_name(finding.signal)} "
-                f"{_rate(finding.per_iteration or 0.0, finding.unit)} becomes "
-                f"{_rate(experiment.per_iteration, finding.unit)} {safe(experiment.name)}"
-            ),
-        )
+        before = format_quantity(finding.per_iteration or 0.0, finding.unit)
+        after = format_quantity(experiment.per_iteration, finding.unit)
+        change = f"{short_name(finding.signal)} {before} becomes {after}"
+        yield "experiment", f"{change} {safe(experiment.name)}"
     for advice in dict.fromkeys(f.advice for f in findings if f.advice):
         yield "what to do", safe(advice)
 
@@ -51,7 +47,3 @@ def named(name: str | None) -> str:
     if entry is None:  # from a newer version of this package
         return safe(name or "known growth")
     return f"{entry.title} ({entry.issue})"
-
-
-def _rate(value: float, unit: str) -> str:
-    return format_quantity(max(value, 0.0), unit)

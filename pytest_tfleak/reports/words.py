@@ -294,11 +294,12 @@ REASONS: dict[Reason, ReasonWords] = {
     ),
     Reason.NO_SIGNAL: ReasonWords("no signal could be read"),
     Reason.BODY_FAILED: ReasonWords("failed"),
+    Reason.NOT_REPEATABLE: ReasonWords("cannot be repeated"),
     Reason.BODY_SKIPPED: ReasonWords("skipped"),
     Reason.INTERRUPTED: ReasonWords("interrupted"),
     Reason.DISABLED: ReasonWords("disabled"),
-    Reason.UNSUPPORTED: ReasonWords("a test of this shape is not supported"),
-    Reason.MEASURES_ITSELF: ReasonWords("measures itself with the tfleak fixture"),
+    Reason.UNSUPPORTED: ReasonWords("not supported"),
+    Reason.MEASURES_ITSELF: ReasonWords("measures itself"),
     Reason.GPU_NOT_MEASURED: ReasonWords("GPU memory was not measured"),
 }
 

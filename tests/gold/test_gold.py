@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable
 from functools import partial
@@ -12,11 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from pytest_tfleak.known import KNOWN
 from pytest_tfleak.ledger import Ledger
 from pytest_tfleak.reports.header import header_lines
 from pytest_tfleak.reports.terminal import failure_text
 from pytest_tfleak.reports.terminal import headline
 from pytest_tfleak.reports.terminal import summary_lines
+from pytest_tfleak.verdict import Experiment
 from pytest_tfleak.verdict import Finding
 from pytest_tfleak.verdict import Reason
 from pytest_tfleak.verdict import SignalReport
@@ -205,6 +208,77 @@ def third_party() -> Verdict:
     return leak("test_query", finding(handles, ""), signals=(handles,))
 
 
+REGISTRY = {
+    "known": "custom-gradient-registry",
+    "accepted": True,
+    "experiments": (
+        Experiment(
+            name="with TensorFlow's custom-gradient registry emptied",
+            per_iteration=2_630.4,
+        ),
+    ),
+}
+
+
+def kernel_cache() -> Verdict:
+    memory = heap(36_216)
+    return leak(
+        "test_new_names",
+        finding(
+            memory,
+            "host_per_iteration",
+            known="eager-kernel-cache",
+            experiments=(
+                Experiment(
+                    name="with TensorFlow's cache of eager kernels emptied",
+                    per_iteration=-64.0,
+                ),
+            ),
+            advice=str(KNOWN[-1].remedy),
+        ),
+        signals=(memory,),
+    )
+
+
+def beside_known_growth() -> Verdict:
+    tensors = signal("tf.tensors", ramp(1))
+    memory = heap(3_355_331)
+    return leak(
+        "test_fit",
+        finding(memory, "host_per_iteration", **REGISTRY),
+        finding(tensors, "tensors", what="1 EagerTensor per iteration"),
+        signals=(heap(1_200), tensors),
+    )
+
+
+def released_by_clearing() -> Verdict:
+    functions = signal("tf.py_functions", ramp(1), unit="Python functions")
+    clearing = "with keras.utils.clear_session() after each iteration"
+    return leak(
+        "test_closure",
+        finding(
+            functions,
+            "py_functions",
+            experiments=(Experiment(name=clearing, per_iteration=0.0),),
+            advice="keras.utils.clear_session() releases it: call it after each "
+            "iteration",
+        ),
+        signals=(functions,),
+    )
+
+
+def known_growth() -> Verdict:
+    memory = heap(3_355_331, rows=55)
+    entries = signal("tf.custom_gradients", ramp(2, rows=55), unit="registry entries")
+    return dataclasses.replace(
+        clean("test_fresh_model"),
+        findings=(
+            finding(entries, "custom_gradients", **REGISTRY),
+            finding(memory, "host_per_iteration", **REGISTRY),
+        ),
+    )
+
+
 def out_of_time() -> Verdict:
     return other(
         "test_slow",
@@ -281,6 +355,13 @@ def clean_run() -> Ledger:
     return ledger
 
 
+def run_with_known_growth() -> Ledger:
+    ledger = Ledger()
+    for verdict in (clean(), known_growth(), clean("test_evaluate")):
+        ledger.add(verdict)
+    return ledger
+
+
 PROBES = [
     ("host", None),
     ("python", None),
@@ -296,6 +377,10 @@ MESSAGES = (
     every_fifth,
     at_the_allowance,
     third_party,
+    kernel_cache,
+    beside_known_growth,
+    released_by_clearing,
+    known_growth,
     out_of_time,
     unsupported,
     clean,
@@ -320,6 +405,8 @@ GOLD["header_verbose"] = lambda u: "\n".join(header_lines(PROBES, 1))
 for _name, _verbosity in (("quiet", -1), ("default", 0), ("verbose", 1), ("full", 2)):
     GOLD[f"summary_{_name}"] = partial(_summary, whole_run, _verbosity)
 GOLD["summary_clean"] = partial(_summary, clean_run, 0)
+GOLD["summary_known"] = partial(_summary, run_with_known_growth, 0)
+GOLD["summary_known_verbose"] = partial(_summary, run_with_known_growth, 1)
 
 
 @pytest.mark.parametrize("encoding", ["utf8", "ascii"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -14,6 +15,41 @@ from pytest_tfleak.known import find_known
 from pytest_tfleak.reports.terminal import failure_text
 
 RunPlanted = Callable[..., dict[str, Verdict]]
+
+
+NO_OP = """
+from contextlib import ExitStack
+
+import tensorflow as tf
+
+from pytest_tfleak.census import Census
+from pytest_tfleak.diagnosis.experiments import enter_all
+from pytest_tfleak.known import known_here
+from pytest_tfleak.loop import Loop
+from pytest_tfleak.plan import Plan
+from pytest_tfleak.probes import make_probes
+
+tf.constant(1.0) + 1.0
+census = Census()
+loop = Loop(lambda: None, Plan(), make_probes(census), census)
+with loop, ExitStack() as stack:
+    loop.warm_up()
+    loop.measure()
+    neutralisers = enter_all(stack, known_here())
+    assert len(neutralisers) == len(known_here()) > 0
+    calls = [neutraliser.after for neutraliser in neutralisers]
+    trace = loop.run_again(calls, warmup=3, iterations=20)
+for signal in trace:
+    if signal.nature == "exact" and signal.allowance is not None:
+        readings = [r for r in trace.judged_series(signal.name) if r is not None]
+        assert len(set(readings[10:])) <= 1, (signal.name, readings)
+        assert max(readings, default=0) - min(readings, default=0) < 10, signal.name
+"""
+
+
+def test_the_experiments_do_not_move_what_is_read(pytester: pytest.Pytester) -> None:
+    result = pytester.run(sys.executable, pytester.makepyfile(no_op=NO_OP))
+    assert result.ret == 0, result.stderr.str()
 
 
 def causes(verdict: Verdict) -> set[str | None]:

@@ -126,7 +126,7 @@ def test_after(): pass
     result = run_source(pytester, source)
     result.assert_outcomes(failed=1, passed=1)
     result.stdout.fnmatch_lines(["*third setup*", "NOT MEASURED*test_it*"])
-    result.stdout.fnmatch_lines(["*ended with AssertionError in iteration 3*"])
+    result.stdout.fnmatch_lines(["*first, AssertionError in iteration 3*"])
 
 
 def test_repeat_test_reports_a_fixture_that_fails_in_teardown(

@@ -216,7 +216,7 @@ def test_a_probe_from_a_hook_decides(
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
         [
-            "tfleak: probes: host, python, process, fake;*",
+            "tfleak: probes: python, host, process, fake",
             "LEAK: fake.things +1 per iteration*",
             "LEAK  test_it.py::test_it  fake.things +1 per iteration*",
         ]

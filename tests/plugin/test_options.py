@@ -16,7 +16,13 @@ MARKED = "import pytest\n@pytest.mark.tfleak({})\ndef test_it(): pass"
 
 def written(row: Option) -> str:
     """Return a value that is not the row's default, as an ini file would hold it."""
-    words = {"repeat": "test", "clear_session": "never", "reason": "too slow"}
+    words = {
+        "repeat": "test",
+        "clear_session": "never",
+        "diagnose": "off",
+        "known": "fail",
+        "reason": "too slow",
+    }
     if row.is_switch:
         return str(not row.default).lower()
     if row.unit.startswith("bytes"):

@@ -53,7 +53,8 @@ def test_a_leak_has_a_letter_a_word_and_a_line(
     result.assert_outcomes(failed=1, passed=3)
     result.stdout.fnmatch_lines(
         [
-            "tfleak: probes: host, python, process; off: allocator (TensorFlow is *",
+            "tfleak: probes: python, host, process",
+            "tfleak: off: allocator, tensorflow (TensorFlow is not imported)",
             "*L*",
             "*= FAILURES =*",
             "LEAK: python.blocks +* per iteration*",

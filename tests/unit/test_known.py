@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import sys
+from contextlib import suppress
 from types import ModuleType
 
 import pytest
@@ -17,6 +18,8 @@ from pytest_tfleak.known import KNOWN
 from pytest_tfleak.known import Known
 from pytest_tfleak.known import find_known
 from pytest_tfleak.known import known_here
+from pytest_tfleak.plan import PlanError
+from pytest_tfleak.plan import make_plan
 from pytest_tfleak.testing import trace_of
 from pytest_tfleak.verdict import Experiment
 from pytest_tfleak.verdict import Finding
@@ -122,6 +125,16 @@ def test_what_counts_as_lowered(
 
 def test_growth_starts_at_the_last_row_of_the_warm_up() -> None:
     assert growth_of(trace_of([0, 100, 110, 120, 130], warmup=2), "tf.tensors") == 10
+
+
+def test_growth_is_a_mean_but_of_few_rows_a_median() -> None:
+    every_fifth = trace_of([0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 2], warmup=1)
+    assert growth_of(every_fifth, "tf.tensors") == pytest.approx(0.2)
+    one_step = trace_of([0, 2, 900, 902], warmup=1)
+    assert growth_of(one_step, "tf.tensors") == 2
+
+
+def test_growth_of_next_to_nothing() -> None:
     assert growth_of(trace_of([5], warmup=1), "tf.tensors") == 0
     assert growth_of(trace_of([None, 7, None, 9], warmup=0), "tf.tensors") == 2
 
@@ -146,6 +159,17 @@ def test_a_remedy_does_not_excuse_a_finding() -> None:
     assert (told.known, told.accepted) == (KERNELS.name, False)
     assert told.advice == KERNELS.remedy
     assert told.experiments == (Experiment(name=words, per_iteration=64.0),)
+
+
+def test_a_remedy_for_a_part_says_so() -> None:
+    words = NEUTRALISERS[KERNELS.experiment].words
+    shown = explanation(
+        remedies={"host.heap": (KERNELS, 36_000.0)},
+        experiments={"host.heap": [Experiment(name=words, per_iteration=16_384.0)]},
+    )
+    heap = finding("host.heap", 53_000.0)
+    (told,) = what_is_known([heap], [heap], shown, True)
+    assert told.advice == f"for the larger part: {KERNELS.remedy}"
 
 
 def test_what_clear_session_releases_is_said() -> None:
@@ -193,9 +217,20 @@ def test_what_is_still_there_has_nothing_to_do_with_growth() -> None:
 def test_a_neutraliser_puts_back_what_it_changed(make: type[Neutraliser]) -> None:
     before = set(sys.modules)
     assert make.words
-    try:
-        with make() as neutraliser:
-            neutraliser.after()
-    except AttributeError as error:  # there is no TensorFlow in this process
-        assert "tensorflow.python" in str(error)
+    with suppress(AttributeError), make() as neutraliser:  # TensorFlow is not there
+        neutraliser.after()
     assert set(sys.modules) == before
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [(True, "on"), ("on", "on"), ("True", "on"), (False, "off"), (" off ", "off")],
+)
+def test_diagnose_is_on_or_off(written: object, expected: str) -> None:
+    assert make_plan(diagnose=written).diagnose == expected
+
+
+@pytest.mark.parametrize("written", [1, None, "maybe", "", []])
+def test_diagnose_is_nothing_else(written: object) -> None:
+    with pytest.raises(PlanError, match='expected "on" or "off"'):
+        make_plan(diagnose=written)

@@ -1,0 +1,320 @@
+"""The smallest leak that is found beside a real ``model.fit``, by signal.
+
+    python -m benchmarks.sensitivity [--quick] [--traces FILE] [--date DATE]
+
+Needs TensorFlow and, to draw the curves, matplotlib (``pip install matplotlib``). Fresh
+processes record long traces of ``model.fit`` on one small model, alone and with leaks
+planted beside it. A size's probability to be found is the share of the windows of the
+traces *without* a leak that the judge calls a LEAK once that size is added to them; the
+traces with planted leaks show that adding is what a leak does, and how often leaks of
+their sizes are really found. Each window holds 5 iterations of warm-up, N, and N more
+for the confirmation. With --traces, FILE is analysed again or, if there is none yet,
+written. Results go to ``benchmarks/results/sensitivity.json`` and ``sensitivity.png``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections import Counter
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from dataclasses import replace
+from datetime import date
+from itertools import product
+from itertools import repeat
+from itertools import takewhile
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from benchmarks.overhead import describe_machine
+from benchmarks.record import Recording
+from benchmarks.record import read_recordings
+from benchmarks.sensitivity_bodies import CLEAN
+from benchmarks.sensitivity_bodies import WARMUP
+from benchmarks.sensitivity_bodies import Leak
+from benchmarks.sensitivity_bodies import additivity
+from benchmarks.sensitivity_bodies import record_alone
+from benchmarks.sensitivity_plot import draw
+from benchmarks.sensitivity_plot import tables
+from pytest_tfleak.plan import Plan
+from pytest_tfleak.probes.allocator import HOST as ALLOCATOR
+from pytest_tfleak.trace import Signal
+from pytest_tfleak.verdict import Status
+from tests.quality.simulate import BLOCKS
+from tests.quality.simulate import HEAP
+from tests.quality.simulate import RSS
+from tests.quality.simulate import look_twice
+
+ITERATIONS = (20, 50, 200)
+FOUND = 0.99
+WINDOWS = 240
+#: The smallest tensor that oneDNN builds take from the pool.
+TENSOR = 256 * 1024
+KIB = 1024
+PAGE = 4096
+RESULTS = Path(__file__).parent / "results" / "sensitivity.json"
+PICTURE = Path(__file__).with_name("sensitivity.png")
+
+Column = Sequence[int]
+Shares = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """How small a leak does a signal find at an allowance?
+
+    ``sizes`` are those of the curve; the smallest is found to the nearest ``step``.
+    """
+
+    signal: Signal
+    allowance: int
+    sizes: tuple[int, ...]
+    step: int
+
+    def plan(self, iterations: int) -> Plan:
+        """Return a plan with the allowance."""
+        name = str(self.signal.allowance)
+        asked: dict[str, Any] = {"iterations": iterations, name: self.allowance}
+        return replace(Plan(warmup=WARMUP, max_time=None), **asked)
+
+
+#: Bytes for heap and RSS, blocks, and for the pool how rarely a tensor is leaked.
+BYTES = (0, 256, 512, KIB, 1536, 2048, 3072, 4096, 4608, 5120, 5632, 6144, 7168, 8192)
+MORE = (12 * KIB, 16 * KIB, 32 * KIB, 64 * KIB, 128 * KIB, 256 * KIB)
+NUMBERS = (0, 4, 8, 12, 16, 24, 32, 40, 48, 52, 56, 60, 64, 68, 72, 80, 96, 128)
+EVERY = (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30, 35, 40, 42, 50)
+QUESTIONS = (
+    Question(signal=HEAP, allowance=6 * KIB, sizes=BYTES + MORE[:2], step=16),
+    Question(signal=HEAP, allowance=2 * KIB, sizes=BYTES, step=16),
+    Question(signal=HEAP, allowance=0, sizes=BYTES, step=16),
+    Question(signal=BLOCKS, allowance=64, sizes=NUMBERS, step=1),
+    Question(signal=BLOCKS, allowance=16, sizes=NUMBERS, step=1),
+    Question(signal=BLOCKS, allowance=0, sizes=NUMBERS, step=1),
+    Question(signal=RSS, allowance=6 * KIB, sizes=BYTES + MORE, step=64),
+    Question(signal=ALLOCATOR, allowance=6 * KIB, sizes=EVERY, step=0),
+)
+
+
+def leaks_to_plant(quick: bool) -> list[tuple[Leak, int]]:
+    """Return what is recorded: leaks, and for how many iterations after the warm-up."""
+    mallocs = [Leak(malloc=k * KIB) for k in (4, 6, 8, 16, 32, 64, 128, 256)]
+    beside = [
+        Leak(blocks=blocks, tensor=TENSOR, every=every)
+        for blocks, every in ((32, 1), (48, 5), (64, 20), (96, 40))
+    ]
+    if quick:
+        few = (mallocs[1], mallocs[5], beside[2])
+        return [(CLEAN, 400)] * 2 + [(leak, 100) for leak in few]
+    todo = [(leak, 600) for leak in mallocs] + [(leak, 400) for leak in beside]
+    return [(CLEAN, 700)] * 6 + todo
+
+
+def record_all(todo: Sequence[tuple[Leak, int]], jobs: int) -> Iterator[Recording]:
+    """Record each in a process of its own, some at a time."""
+    with ThreadPoolExecutor(jobs) as pool:
+        yield from pool.map(record_alone, *zip(*todo, strict=True))
+
+
+def windows_of(trace: Recording, signal: Signal, n: int, count: int) -> list[Column]:
+    """Return windows of a trace: that from its start, and others evenly spread."""
+    column: Column = [value or 0 for value in trace.series[signal.name]]
+    length = WARMUP + 2 * n
+    last = len(column) - length
+    if last < 0:
+        return []
+    stride = max(1, last // max(1, count - 1))
+    return [column[at : at + length] for at in range(0, last + 1, stride)][:count]
+
+
+def superpose(column: Column, signal: Signal, size: int, phase: int) -> Column:
+    """Add a leak to readings: a size, for the pool a tensor each ``size``-th time."""
+    if signal == ALLOCATOR:
+        return [v + TENSOR * ((row + phase) // size) for row, v in enumerate(column)]
+    if signal == RSS:
+        return [v + size * row // PAGE * PAGE for row, v in enumerate(column)]
+    return [v + size * row for row, v in enumerate(column)]
+
+
+def shares(windows: Iterable[Column], signal: Signal, plan: Plan) -> Shares:
+    """Return the shares of windows that are judged LEAK and INCONCLUSIVE."""
+    statuses = [look_twice({signal: window}, plan).status for window in windows]
+    found, undecided = (
+        round(fmean(status is wanted for status in statuses), 4)
+        for wanted in (Status.LEAK, Status.INCONCLUSIVE)
+    )
+    return found, undecided
+
+
+def answer(
+    question: Question, n: int, windows: Sequence[Column], starts: Sequence[Column]
+) -> dict[str, Any]:
+    """Return a question's curve at a number of iterations, and the smallest size.
+
+    A point of the curve is the growth per iteration, the shares of windows that are
+    judged LEAK and INCONCLUSIVE, and the share of the starts that are judged LEAK.
+    """
+    signal, plan = question.signal, question.plan(n)
+
+    def share(size: int, among: Sequence[Column] = windows) -> Shares:
+        planted = (
+            superpose(column, signal, size, phase) for phase, column in enumerate(among)
+        )
+        return shares(planted, signal, plan)
+
+    curve = {size: share(size) for size in question.sizes}
+    return {
+        "iterations": n,
+        "windows": len(windows),
+        "starts": len(starts),
+        "curve": [
+            [_rate(signal, size), *found, share(size, starts)[0]]
+            for size, found in curve.items()
+        ],
+        "smallest": _smallest(question, curve, share),
+    }
+
+
+def _rate(signal: Signal, size: int) -> float:
+    return round(TENSOR / size) if signal == ALLOCATOR else size
+
+
+def _smallest(
+    question: Question, curve: dict[int, Shares], share: Callable[[int], Shares]
+) -> float | None:
+    """Return the growth per iteration from which on all sizes are found."""
+    order = list(curve)
+    if question.signal != ALLOCATOR:
+        order.reverse()
+    found = list(takewhile(lambda size: curve[size][0] >= FOUND, order))
+    if not found:
+        return None
+    above = found[-1]
+    if question.step and len(found) < len(order):
+        below = order[len(found)]
+        while above - below > question.step:
+            middle = (above + below) // 2 // question.step * question.step
+            if middle in (below, above):
+                break
+            above, below = (
+                (middle, below) if share(middle)[0] >= FOUND else (above, middle)
+            )
+    return _rate(question.signal, above)
+
+
+def check(
+    question: Question, n: int, planted: Recording, windows: Sequence[Column]
+) -> dict[str, Any] | None:
+    """Compare how often a leak that was really planted is found to superposition."""
+    signal, size = question.signal, _planted_size(question.signal, planted)
+    really = windows_of(planted, signal, n, WINDOWS)
+    if not size or not really:
+        return None
+    plan = question.plan(n)
+    added = (superpose(w, signal, size, phase) for phase, w in enumerate(windows))
+    return {
+        "signal": signal.name,
+        "iterations": n,
+        "planted": _rate(signal, size),
+        "windows": len(really),
+        "found": shares(really, signal, plan)[0],
+        "found_from_the_start": shares(really[:1], signal, plan)[0] == 1,
+        "superposed": shares(added, signal, plan)[0],
+    }
+
+
+def _planted_size(signal: Signal, planted: Recording) -> int:
+    leak = Leak.named(planted.name)
+    if signal == ALLOCATOR:
+        return leak.every if leak.tensor else 0
+    if signal == RSS:
+        return leak.malloc
+    # what the C library took for it, header and all
+    moved = planted.series["planted.heap" if signal == HEAP else "planted.blocks"]
+    return round(((moved[-1] or 0) - (moved[0] or 0)) / (len(moved) - 1))
+
+
+def analyse(recordings: Sequence[Recording], jobs: int) -> dict[str, Any]:
+    """Answer all questions and check the answers on what was really planted."""
+    clean = [recording for recording in recordings if recording.name == CLEAN.name]
+    leaking = [recording for recording in recordings if recording.name != CLEAN.name]
+    each = -(-WINDOWS // len(clean))
+    results: list[dict[str, Any]] = []
+    checks = []
+    with ProcessPoolExecutor(jobs) as pool:
+        asked_before: set[Signal] = set()
+        for question in QUESTIONS:
+            windows = {
+                n: [w for r in clean for w in windows_of(r, question.signal, n, each)]
+                for n in ITERATIONS
+            }
+            starts = [
+                [windows_of(r, question.signal, n, 1)[0] for r in clean]
+                for n in ITERATIONS
+            ]
+            answers = pool.map(
+                answer, repeat(question), ITERATIONS, windows.values(), starts
+            )
+            results.append(
+                {
+                    "signal": question.signal.name,
+                    "unit": question.signal.unit,
+                    "allowance": question.allowance,
+                    "answers": list(answers),
+                }
+            )
+            if question.signal in asked_before:
+                continue  # checks are made at the default allowance, which comes first
+            asked_before.add(question.signal)
+            pairs = list(product(ITERATIONS, leaking))
+            checked = pool.map(
+                check,
+                repeat(question),
+                [n for n, _ in pairs],
+                [planted for _, planted in pairs],
+                [windows[n] for n, _ in pairs],
+            )
+            checks += [row for row in checked if row is not None]
+    return {
+        "results": results,
+        "checks": checks,
+        "additivity": additivity(recordings),
+    }
+
+
+def main() -> None:
+    """Record, analyse, write the results, draw them and print the tables."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="few and short traces")
+    parser.add_argument("--date", default=date.today().isoformat())
+    parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1))
+    parser.add_argument("--traces", type=Path, help="analyse these, or keep them there")
+    parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument("--picture", type=Path, default=PICTURE)
+    options = parser.parse_args()
+    machine = describe_machine(options.date)
+    if options.traces and options.traces.exists():
+        recordings = read_recordings(options.traces)
+    else:
+        recordings = list(record_all(leaks_to_plant(options.quick), options.jobs))
+        if options.traces:
+            lines = (recording.to_line() + "\n" for recording in recordings)
+            options.traces.write_text("".join(lines), encoding="utf-8")
+    results = {"machine": machine, **analyse(recordings, options.jobs)}
+    results["recorded"] = dict(Counter(r.name or "no leak" for r in recordings))
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(results, indent=1) + "\n"
+    options.output.write_text(text, encoding="utf-8")
+    draw(results, options.picture)
+    print(json.dumps(machine), *tables(results), sep="\n\n")
+
+
+if __name__ == "__main__":
+    main()
