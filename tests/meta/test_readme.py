@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from pytest_tfleak.known import KNOWN
 from pytest_tfleak.plan import option_table
 
 README = Path(__file__).parents[2] / "README.md"
@@ -40,6 +41,16 @@ def assert_shown(kind: str, name: str, wanted: str) -> None:
     assert scrub(block(kind, name)) == scrub(wanted)
 
 
+def assert_table(name: str, rows: list[str]) -> None:
+    marker = f"<!-- table: {name} -->\n"
+    table = "\n".join(rows) + "\n"
+    if REGENERATE:
+        before, _, after = README.read_text().partition(marker)
+        after = re.sub(r"\A(\|.*\n)+", "", after)
+        README.write_text(before + marker + table + after)
+    assert marker + table in README.read_text()
+
+
 def scrub(text: str) -> str:
     text = re.sub(r"[\d.,]+ (ms|s|min|B|KiB|MiB)\b", r"# \1", text)
     text = re.sub(r"# \w+(?= ?\()|# (ms|s)\b", "#", text)
@@ -53,6 +64,14 @@ def test_newcomer_has_two_commands() -> None:
     ]
 
 
+def test_table_of_known_growth_is_complete() -> None:
+    rows = ["| what grows | issues | remedy |", "|---|---|---|"]
+    for known in KNOWN:
+        issues = ", ".join(known.issues)
+        rows.append(f"| {known.title} | {issues} | {known.remedy or 'none'} |")
+    assert_table("known", rows)
+
+
 def test_option_table_is_complete() -> None:
     rows = [
         "| option | default | unit | what |",
@@ -63,14 +82,7 @@ def test_option_table_is_complete() -> None:
             for row in option_table()
         ),
     ]
-    text = README.read_text()
-    marker = "<!-- table: options -->\n"
-    if REGENERATE:
-        before, _, after = text.partition(marker)
-        after = re.sub(r"\A(\|.*\n)+", "", after)
-        README.write_text(before + marker + "\n".join(rows) + "\n" + after)
-        text = README.read_text()
-    assert marker + "\n".join(rows) + "\n" in text
+    assert_table("options", rows)
 
 
 @needs_tensorflow
