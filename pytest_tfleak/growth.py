@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from itertools import combinations
 from itertools import pairwise
+from math import inf
 from statistics import fmean
 from statistics import median
 from typing import Literal
@@ -17,6 +18,8 @@ from typing import Literal
 #: A slope under this share of the rate does not count: a leak takes its share in every
 #: window.
 EVEN = 0.25
+#: A slope of so many times the typical one holds a one-off step, which is no rate.
+STEP = 1.5
 #: A level may stray from the line by this share of the whole rise.
 STRAYS = 0.1
 #: Growth fades if its last third falls to these shares of the third before it, and of
@@ -53,7 +56,7 @@ def measure_growth(
     levels = _windows(points, min(windows, len(points)))
     slopes = [_slope(a, b) for a, b in pairwise(levels)]
     skip = len(slopes) // 3  # the last two thirds decide
-    line = _line(levels[skip:], _without_step(slopes[skip:]))
+    line = _line(levels[skip:], _without_steps(slopes, skip))
     floor = line.rate * EVEN
     shape, rate = _shape(levels, slopes, line, allowance), line.rate
     repeated = None
@@ -114,9 +117,25 @@ def _slope(a: _Window, b: _Window) -> float:
     return (b.middle - a.middle) / (b.at - a.at)
 
 
-def _without_step(slopes: Sequence[float]) -> list[float]:
-    most = 2 * max(0.0, sorted(slopes)[-2]) if len(slopes) > 2 else max(slopes)
-    return [min(slope, most) for slope in slopes]
+def _without_steps(slopes: Sequence[float], skip: int) -> list[float]:
+    """Return the slopes from ``skip`` on, up to a third of them made typical.
+
+    Those hold one-off steps: they stand out from the others and from the slope before.
+    """
+    deciding = slopes[skip:]
+    ordered = sorted(deciding)
+    usual = len(deciding) - len(deciding) // 3
+    typical = median(ordered[:usual])
+    if typical <= 0 or usual == len(deciding):
+        most = 2 * max(0.0, ordered[-2]) if len(deciding) > 2 else ordered[-1]
+        return [min(slope, most) for slope in deciding]
+    even: list[float] = []
+    for before, slope in pairwise([*([-inf, *slopes][skip : skip + 1]), *deciding]):
+        follows_step = bool(even) and even[-1] != before
+        stands_out = slope > STEP * typical and slope >= ordered[usual]
+        is_step = stands_out and (slope > before or follows_step)
+        even.append(typical if is_step else slope)
+    return even
 
 
 def _line(levels: Sequence[_Window], slopes: Sequence[float]) -> _Line:
@@ -150,11 +169,10 @@ def _shape(
     kept = min(level.low for level in late) - min(level.low for level in early)
     if kept <= floor * (fmean(w.at for w in late) - fmean(w.at for w in early)):
         return "level"  # what was taken was given back: a sawtooth
-    even = _without_step(deciding)
-    middle = len(even) // 2
-    before = fmean(even[:middle] or even)
-    first = fmean(_without_step(slopes[:skip])) if skip else before
-    latest = fmean(even[middle:])
+    middle = len(deciding) // 2
+    before = median(deciding[:middle] or deciding)
+    first = median(slopes[:skip]) if skip else before
+    latest = median(deciding[middle:])
     if latest < SHRINKS * before and latest < FADES * max(first, before):
         return "fading" if latest > allowance else "level"
     strays = line.strays > STRAYS * line.rate * (levels[-1].at - levels[skip].at)

@@ -257,6 +257,17 @@ def leak_on_warm_up(rng: Random, n: int) -> list[float]:
     return _add(constant_leak(rng, n), warm_up)
 
 
+def leak_and_step(rng: Random, n: int) -> list[float]:
+    """A leak of the allowance or more; a table beside it doubles at any place."""
+    size, at, step = (
+        rng.choice([1.02, 1.5, 4]),
+        rng.randrange(2 * n),
+        rng.choice([2, 4, 8, MIB]),
+    )
+    doubled = [step if i >= at else 0.0 for i in _axis(n)]
+    return _add([size * i for i in _axis(n)], clean_drift(rng, n), doubled)
+
+
 def late_leak(rng: Random, n: int) -> list[float]:
     """A leak that begins within the first three fifths of the first look."""
     begins, size = rng.randrange(3 * n // 5 + 1), rng.choice([1.1, 5, 100])
@@ -287,5 +298,6 @@ LEAKS: tuple[Family, ...] = (
     leak_of_many_sizes,
     leak_on_drift,
     leak_on_warm_up,
+    leak_and_step,
     late_leak,
 )
