@@ -102,6 +102,7 @@ class Measurement:
 
     def run(self) -> Verdict:
         """Measure and judge. Raises what the body raises."""
+        __tracebackhide__ = True
         if Measurement._running:
             raise NestedMeasurementError(
                 "this code is being measured already: take either the marker (or "
@@ -120,6 +121,7 @@ class Measurement:
         return self.verdict
 
     def _measure(self) -> Verdict:
+        __tracebackhide__ = True
         census = Census(self._plan.ignore)
         probes = self._make_probes(census)
         loop = Loop(self._body, self._plan, probes, census)
@@ -133,6 +135,11 @@ class Measurement:
                 if self._plan.clear_session != "never":
                     loop.clear()
                 self._take_stock(loop.trace, census, probes)
+                loop.distrust_broken(loop.trace)
+                self._notes.extend(
+                    f"The probe {name} failed and was not judged: {why}."
+                    for name, why in loop.broken.items()
+                )
                 for probe in probes:
                     self._notes.extend(probe.notes())
                 since_freeze = loop.trace.confirmed or loop.trace.measured

@@ -15,6 +15,7 @@ from pytest_tfleak.census import Census
 from pytest_tfleak.observed import clear_keras_session
 from pytest_tfleak.plan import Plan
 from pytest_tfleak.probes.base import Probe
+from pytest_tfleak.trace import Signal
 from pytest_tfleak.trace import Trace
 
 #: Expensive signals are read this often in a run of ``Plan.iterations``.
@@ -42,6 +43,8 @@ class Loop:
         self._offsets: tuple[int, ...] = ()
         self._started = perf_counter()
         self._every = max(1, plan.iterations // DEEP_READINGS)
+        #: Probes that failed, by name, and why: they are read no more.
+        self.broken: dict[str, str] = {}
         #: Why the Keras session could not be cleared, where that was tried.
         self.not_cleared: str | None = None
         self.trace = self._new_trace()
@@ -61,11 +64,13 @@ class Loop:
         self._census.thaw()
         self.trace.seconds = perf_counter() - self._started
         for probe in self._probes:
-            self.trace.reasons.update(probe.reasons())
+            if probe.name not in self.broken:
+                self.trace.reasons.update(probe.reasons())
             probe.close()
 
     def warm_up(self) -> None:
         """Run the iterations that are not judged, then draw the baseline."""
+        __tracebackhide__ = True
         for _ in range(self._plan.warmup):
             if self._is_out_of_time():
                 break
@@ -81,6 +86,7 @@ class Loop:
 
     def measure(self) -> None:
         """Run the judged iterations."""
+        __tracebackhide__ = True
         while self.trace.measured < self._plan.iterations:
             if self._is_out_of_time():
                 return
@@ -89,12 +95,21 @@ class Loop:
 
     def confirm(self) -> None:
         """Run up to as many iterations again."""
+        __tracebackhide__ = True
         self._census.refreeze()
         while self.trace.confirmed < self._plan.iterations:
             if self._is_out_of_time():
                 return
             self._iterate(self.trace)
             self.trace.confirmed += 1
+
+    def distrust_broken(self, trace: Trace) -> None:
+        """Take the signals of probes that failed out of the judging."""
+        for probe in self._probes:
+            if probe.name in self.broken:
+                for signal in self._signals(probe):
+                    trace.untrusted.add(signal.name)
+                    trace.reasons[signal.name] = self.broken[probe.name]
 
     def refreeze(self) -> None:
         """Let go of what became garbage, and look at what is made from now on."""
@@ -151,7 +166,7 @@ class Loop:
             self.not_cleared = why
 
     def _new_trace(self) -> Trace:
-        signals = [tuple(probe.signals()) for probe in self._probes]
+        signals = [self._signals(probe) for probe in self._probes]
         widths = [len(group) for group in signals]
         self._offsets = tuple(sum(widths[:k]) for k in range(len(widths)))
         return Trace(
@@ -160,7 +175,15 @@ class Loop:
             capacity=2 * self._plan.iterations,
         )
 
+    def _signals(self, probe: Probe) -> tuple[Signal, ...]:
+        try:
+            return tuple(probe.signals())
+        except Exception as error:
+            self.broken[probe.name] = f"{type(error).__name__}: {error}"
+            return ()
+
     def _iterate(self, trace: Trace, after: Sequence[Callable[[], None]] = ()) -> None:
+        __tracebackhide__ = True
         row = trace.rows
         started = perf_counter()
         self._body()
@@ -173,7 +196,12 @@ class Loop:
         start = row * trace.width
         deep = row % self._every == 0
         for probe, offset in zip(self._probes, self._offsets, strict=True):
-            probe.read(trace.buffer, start + offset, deep)
+            if probe.name in self.broken:
+                continue
+            try:
+                probe.read(trace.buffer, start + offset, deep)
+            except Exception as error:  # of the probe's making: not the test's failure
+                self.broken[probe.name] = f"{type(error).__name__}: {error}"
         self._census.release()
 
     def _is_out_of_time(self) -> bool:

@@ -165,3 +165,29 @@ def test_library_call_refuses_what_no_plan_takes() -> None:
         find_leaks(lambda: None, iteration=5)
     with pytest.raises(ValueError, match="host_per_iteration='4 KBs'"):
         find_leaks(lambda: None, host_per_iteration="4 KBs")
+
+
+class Broken(FakeProbe):
+    name = "broken"
+
+    def read(self, buffer: Any, start: int, deep: bool) -> None:
+        raise RuntimeError("no such sensor")
+
+
+def test_a_probe_that_fails_is_named_and_does_not_fail_the_body() -> None:
+    measurement = Measurement(
+        lambda: None,
+        make_plan(iterations=5),
+        nodeid="x",
+        probes=lambda census: [
+            Broken({"sensor": []}),
+            FakeProbe({"fake": itertools.repeat(1)}),
+        ],
+    )
+    verdict = measurement.run()
+    assert verdict.status is Status.CLEAN
+    sensor = verdict.signal("sensor")
+    assert (sensor.status, sensor.decides) == ("untrusted", False)
+    assert sensor.reason == "RuntimeError: no such sensor"
+    note = "The probe broken failed and was not judged: RuntimeError: no such sensor."
+    assert verdict.notes == (note,)
