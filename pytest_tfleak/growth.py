@@ -28,6 +28,11 @@ SHRINKS, FADES = 0.85, 0.6
 #: Growth whose last slope is under this share of the smallest before it has stopped.
 STOPS = 0.6
 
+#: Growth at irregular moments is a leak after so many rises.
+MANY = 6
+#: Iterations: the longest period in which changes are looked at for repetition.
+LONGEST = 60
+
 Shape = Literal["level", "steady", "fading", "unsteady"]
 
 
@@ -66,6 +71,9 @@ def measure_growth(
         shape, rate = "steady" if repeated > 0 else "level", repeated
     elif shape == "steady" and nature == "exact" and _is_silent(points):
         shape = "level"
+    counts = nature == "exact" and allowance < 1  # any rise of those is too much
+    if counts and shape != "steady" and repeated is None and _is_irregular(points):
+        shape, rate = "steady", (values[-1] - values[0]) / (len(values) - 1)
     started = [
         level.first
         for level, slope in zip(levels[:-1], slopes, strict=True)
@@ -76,7 +84,7 @@ def measure_growth(
         per_iteration=rate,
         uncertainty=0.0 if repeated is not None else line.error,
         repeated=repeated is not None,
-        suspected=_suspected(levels, slopes),
+        suspected=max(_suspected(levels, slopes), _seldom(points) if counts else 0.0),
         total=values[-1] - values[0],
         first=(started or [points[0][0]])[0] + 1,
         last=points[-1][0] + 1,
@@ -193,12 +201,37 @@ def _suspected(levels: Sequence[_Window], slopes: Sequence[float]) -> float:
     return max(began, 0.0 if given_back or one_off or ended else fmean(slopes))
 
 
+def _is_irregular(points: Sequence[tuple[int, int]]) -> bool:
+    """Say whether readings only rise, now and then, and as often late as early."""
+    rises = _rises(points)
+    if rises is None or len(rises) < MANY or _is_silent(points):
+        return False
+    cuts = [points[k * (len(points) - 1) // 3][1] for k in range(4)]
+    first, second, last = (b - a for a, b in pairwise(cuts))
+    return second > 1 and last > 1 and 2 * last >= max(first, second)
+
+
+def _seldom(points: Sequence[tuple[int, int]]) -> float:
+    """Return the growth of readings that only rise, and did so of late."""
+    rises = _rises(points)
+    if rises is None or len(rises) < 2 or rises[-1] < 2 * len(points) / 3:
+        return 0.0
+    return (points[-1][1] - points[0][1]) / len(points)
+
+
+def _rises(points: Sequence[tuple[int, int]]) -> list[int] | None:
+    """Return where readings rise, None where they fall as well."""
+    if any(b[1] < a[1] for a, b in pairwise(points)):
+        return None
+    return [k for k, (a, b) in enumerate(pairwise(points), 1) if b[1] > a[1]]
+
+
 def _repeated(points: Sequence[tuple[int, int]]) -> float | None:
     """Return the mean change of readings whose changes repeat themselves exactly."""
     if points[-1][0] - points[0][0] != len(points) - 1:
         return None  # readings are missing
     changes = [b - a for (_, a), (_, b) in pairwise(points)]
-    for period in range(1, len(changes) // 3 + 1):
+    for period in range(1, min(LONGEST, len(changes) // 3) + 1):
         if changes[period:] == changes[:-period]:
             return fmean(changes[:period])
     return None

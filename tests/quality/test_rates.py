@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable
 from collections.abc import Sequence
+from itertools import accumulate
 from random import Random
 
 import pytest
@@ -156,6 +157,19 @@ def test_a_leak_of_every_10th_iteration_is_found_in_30() -> None:
             used + Random(row).uniform(0, 0.5) for row, used in enumerate(readings)
         ]
         assert status_of(wavering, HEAP, plan) is Status.LEAK
+
+
+@pytest.mark.parametrize(("share", "found"), [(0.5, 0.98), (0.3, 0.93), (0.2, 0.85)])
+def test_an_object_kept_in_some_calls_at_random_is_found(
+    share: float, found: float
+) -> None:
+    counted: Counter[Status] = Counter()
+    for seed in range(300):
+        rng = Random(seed)
+        kept = accumulate(rng.random() < share for _ in range(WARMUP + 100))
+        counted[status_of(list(kept))] += 1
+    assert counted[Status.LEAK] >= found * 300
+    assert counted[Status.CLEAN] <= 0.06 * 300
 
 
 def test_a_sawtooth_of_any_period_and_phase_is_clean() -> None:

@@ -100,8 +100,16 @@ def test_growth_that_fades_into_the_allowance_is_clean() -> None:
     assert verdict_on(readings, HEAP).status is Status.CLEAN
 
 
-def test_growth_now_and_then_is_inconclusive() -> None:
+def test_growth_at_irregular_moments_is_a_leak() -> None:
     rises = {4, 7, 8, 16, 24, 25, 28, 30, 31, 36}
+    readings = [sum(rise <= row for rise in rises) for row in range(40)]
+    verdict = verdict_on(readings)
+    assert verdict.status is Status.LEAK
+    assert verdict.findings[0].per_iteration == pytest.approx(10 / 39)
+
+
+def test_growth_now_and_then_is_inconclusive() -> None:
+    rises = {4, 16, 25, 31, 36}
     readings = [sum(rise <= row for rise in rises) for row in range(40)]
     verdict = verdict_on(readings)
     assert (verdict.status, verdict.reason) == (Status.INCONCLUSIVE, Reason.UNSTEADY)
