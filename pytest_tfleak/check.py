@@ -68,11 +68,13 @@ def find_leaks(body: Callable[[], object], **options: object) -> Verdict:
 def assert_no_leaks(body: Callable[[], object], **options: object) -> Verdict:
     """Call ``find_leaks`` and raise LeakError where the verdict is LEAK.
 
-    With ``strict=True`` an INCONCLUSIVE verdict is raised as well.
+    So is what could not be measured; with ``strict=True``, so is INCONCLUSIVE.
     """
     verdict = find_leaks(body, **options)
-    undecided = verdict.status is not Status.CLEAN and options.get("strict", False)
-    if verdict.status is Status.LEAK or undecided:
+    raised = {Status.LEAK, Status.NOT_MEASURED}
+    if make_plan(**options).strict:
+        raised.add(Status.INCONCLUSIVE)
+    if verdict.status in raised:
         raise LeakError(verdict)
     return verdict
 
@@ -136,10 +138,6 @@ class Measurement:
                     loop.clear()
                 self._take_stock(loop.trace, census, probes)
                 loop.distrust_broken(loop.trace)
-                self._notes.extend(
-                    f"The probe {name} failed and was not judged: {why}."
-                    for name, why in loop.broken.items()
-                )
                 for probe in probes:
                     self._notes.extend(probe.notes())
                 since_freeze = loop.trace.confirmed or loop.trace.measured
@@ -157,6 +155,14 @@ class Measurement:
         verdict = dataclasses.replace(
             judge(loop.trace, self._plan, self._nodeid), findings=findings
         )
+        if loop.broken and verdict.status is Status.CLEAN:
+            failed = ", ".join(f"{name} ({why})" for name, why in loop.broken.items())
+            verdict = dataclasses.replace(
+                verdict,
+                status=Status.INCONCLUSIVE,
+                reason=Reason.PROBE_FAILED,
+                detail=f"not read to the end: {failed}",
+            )
         if explanation is not None:
             verdict = self._add_known(verdict, explanation, again, loop.trace)
         return dataclasses.replace(verdict, notes=tuple(self._notes))

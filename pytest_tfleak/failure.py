@@ -10,16 +10,12 @@ from _pytest.outcomes import Failed  # pytest.fail.Exception, as a type
 class LeakFailed(Failed):
     """The test leaks. Raised in the call phase, so that ``xfail`` and ``-x`` work."""
 
-    __module__ = "builtins"  # as pytest's own: a report names the class alone
-
     def __init__(self, msg: str | None = None, pytrace: bool = False) -> None:
         super().__init__(msg, pytrace)
 
 
 class MeasurementFailed(Failed):
     """The test could not be measured or decided, and the plan demands it."""
-
-    __module__ = "builtins"
 
     def __init__(self, msg: str | None = None, pytrace: bool = False) -> None:
         super().__init__(msg, pytrace)

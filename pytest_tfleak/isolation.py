@@ -1,9 +1,8 @@
 """Put back the process-wide TensorFlow state that a test found, and say what it left.
 
 What the test entered is popped again; what was there before it (a fixture's session)
-stays. First, what could act later is disarmed: sessions are closed, and so are the
-suspended generators behind ``Graph.as_default()`` and its like, which pop once more
-when they die. What they raise does not matter: then the state is written back.
+stays. First, what could act later is disarmed: sessions and the suspended generators
+behind ``Graph.as_default()`` pop once more when they die. Then state is written back.
 
 PYTEST_DONT_REWRITE
 """
@@ -40,6 +39,7 @@ _WATCHED: dict[str, tuple[tuple[str, Any, str, str], ...]] = {
         ("_seed", None, "seed", "the global seed"),
         ("_rng", _MISSING, "", ""),
     ),
+    "functions": (("RUN_FUNCTIONS_EAGERLY", False, "", ""),),
     "thread": (
         ("is_eager", ..., "eager_mode", "switch of the eager mode"),
         ("device_name", ..., "device_scope", "device scope"),
@@ -118,9 +118,8 @@ def _suspended_scopes() -> list[Any]:
 
 
 def _objects() -> list[Any]:
-    """List all tracked objects, frozen too: 20 ms, so only where something is off."""
-    if gc.get_freeze_count():
-        gc.unfreeze()
+    """List all tracked objects, frozen too: 20 ms, only where something is off."""
+    gc.unfreeze()
     return gc.get_objects()
 
 
@@ -301,6 +300,7 @@ def _owners(known: dict[int, Any] | None = None) -> Iterator[tuple[str, Any]]:
         "switches": getattr(context, "context_switches", None),
         "context": context,
         "thread": getattr(context, "_thread_local_data", None),
+        "functions": _tf("eager.polymorphic_function.eager_function_run"),
     }
     yield from ((kind, owner) for kind, owner in found.items() if owner is not None)
     last = getattr(_graphs(), "_global_default_graph", None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from _pytest.tmpdir import tmppath_result_key
 from _pytest.unittest import TestCaseFunction
 
 from pytest_tfleak.check import Measurement
+from pytest_tfleak.check import NestedMeasurementError
 from pytest_tfleak.check import ProbeMaker
 from pytest_tfleak.failure import LeakFailed
 from pytest_tfleak.failure import MeasurementFailed
@@ -54,7 +56,7 @@ class MeasuredItem:
 
     def __init__(self, item: pytest.Item, request: Request, probes: ProbeMaker) -> None:
         self._item = item
-        self._plan = request.plan
+        self._plan = _within_timeout(item, request.plan)
         self._is_marked = request.is_marked
         self._probes = probes
         self._runtest = item.runtest
@@ -63,11 +65,14 @@ class MeasuredItem:
     @contextmanager
     def in_place_of_runtest(self) -> Generator[None, None, None]:
         """Have pytest call ``run`` where it would call the item's ``runtest``."""
-        vars(self._item)["runtest"] = self.run
+        attributes = vars(self._item)
+        own = {name: attributes[name] for name in ("runtest",) if name in attributes}
+        attributes["runtest"] = self.run
         try:
             yield
         finally:
-            del vars(self._item)["runtest"]
+            del attributes["runtest"]
+            attributes.update(own)
 
     def run(self) -> None:
         """Measure the test and raise what its verdict demands."""
@@ -89,6 +94,14 @@ class MeasuredItem:
             measurement.run()
         except FailedSubtests:
             return  # pytest fails the test for them
+        except NestedMeasurementError:
+            if self._is_marked:
+                raise
+            self._runtest()  # it calls find_leaks: outside of a measurement it can
+            measurement.verdict = _not_measured(
+                self._item.nodeid, Reason.MEASURES_ITSELF, "calls the library"
+            )
+            return
         except (Exception, Failed) as error:
             if not _passed_at_first(measurement.verdict, error):
                 raise
@@ -191,6 +204,21 @@ def fail_if_demanded(verdict: Verdict | None, plan: Plan, is_marked: bool) -> No
     )
     if demanded:
         raise MeasurementFailed(failure_text(verdict, unicode=terminal_draws()))
+
+
+def _within_timeout(item: pytest.Item, plan: Plan) -> Plan:
+    """Keep the loop and the search for causes inside pytest-timeout's limit."""
+    settings_of = getattr(
+        sys.modules.get("pytest_timeout"), "_get_item_settings", lambda _: None
+    )
+    timeout = getattr(settings_of(item), "timeout", None)
+    if not timeout or timeout <= 0:
+        return plan
+    return replace(
+        plan,
+        max_time=min(plan.max_time or timeout, timeout / 2),
+        diagnose_time=min(plan.diagnose_time, timeout / 8),
+    )
 
 
 def _passed_at_first(verdict: Verdict | None, error: BaseException) -> bool:

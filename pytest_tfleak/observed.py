@@ -10,6 +10,9 @@ from collections.abc import Callable
 from typing import Any
 
 _KERAS_STATE = "keras.src.backend.common.global_state"
+#: The global state that grows. The rest (scopes, seed, dtype policy) belongs to whoever
+#: set it, a fixture perhaps.
+_RELEASED = {"object_name_uids", "uninitialized_variables"}
 
 
 def initialised_context() -> Any:
@@ -29,7 +32,7 @@ def global_default_graph() -> Any:
 
 
 def clear_keras_session() -> str | None:
-    """Call ``keras.utils.clear_session()``; say why where it was not possible.
+    """Release what ``keras.utils.clear_session()`` does; say why where that cannot be.
 
     It also resets TensorFlow's default graph. Where a graph is open as default, or the
     default graph holds operations that code may still refer to, nothing is cleared.
@@ -45,24 +48,25 @@ def clear_keras_session() -> str | None:
         return "a distribution strategy's scope is open"  # it lives on this graph
     if graph is not None and graph.num_operations():
         return f"the default graph holds {graph.num_operations()} operations"
+    state: Any = sys.modules.get(_KERAS_STATE)
+    scopes = dict(vars(getattr(state, "GLOBAL_STATE_TRACKER", object)))
+    settings = getattr(state, "GLOBAL_SETTINGS_TRACKER", None)
     try:
         call_clear_session()
     except Exception as error:  # a Keras in a state of the test's making
         return f"{type(error).__name__}: {error}"
+    finally:
+        if settings is not None:
+            state.GLOBAL_SETTINGS_TRACKER = settings
+            for name in scopes.keys() - _RELEASED:
+                setattr(state.GLOBAL_STATE_TRACKER, name, scopes[name])
     return None
 
 
 def call_clear_session() -> None:
     """Call ``clear_session()`` of each imported Keras. Raises what they raise."""
-    state = sys.modules.get(_KERAS_STATE)
-    # settings such as the dtype policy are a fixture's business, not state to release
-    settings = getattr(state, "GLOBAL_SETTINGS_TRACKER", None)
-    try:
-        for clear in _clears():
-            clear()
-    finally:
-        if settings is not None:
-            vars(state)["GLOBAL_SETTINGS_TRACKER"] = settings
+    for clear in _clears():
+        clear()
 
 
 def _clears() -> list[Callable[[], None]]:

@@ -22,6 +22,7 @@ import pytest
 from pytest_tfleak import hookspecs
 from pytest_tfleak import options
 from pytest_tfleak.failure import LeakFailed
+from pytest_tfleak.failure import MeasurementFailed
 from pytest_tfleak.failure import terminal_draws
 from pytest_tfleak.plan import PlanError
 from pytest_tfleak.seeds import SeedKeeper
@@ -52,7 +53,7 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", options.marker_help())
     config.stash[RUN] = options.run_options(config)
-    config.pluginmanager.register(SeedKeeper(), "tfleak-seeds")
+    config.pluginmanager.register(SeedKeeper(_is_measured), "tfleak-seeds")
     if not hasattr(config, "workerinput"):  # a worker's reports go to the controller
         config.pluginmanager.register(_LedgerKeeper(config), "tfleak-ledger")
 
@@ -99,7 +100,7 @@ def pytest_testnodedown(node: Any) -> None:
         raise pytest.UsageError(*mistakes)
 
 
-@pytest.hookimpl(tryfirst=True)
+@pytest.hookimpl  # not first: a test that is skipped is skipped
 def pytest_runtest_setup(item: pytest.Item) -> None:
     request = _request_for(item)
     if request is not None and request.is_marked and request.plan.enabled:
@@ -140,12 +141,14 @@ def pytest_runtest_makereport(
         verdicts = item.stash.get(VERDICTS, [])
         vars(report)["tfleak"] = [verdict.to_dict() for verdict in verdicts]
         if report.failed:
-            reasons = [f"not measured: {v.detail}" for v in verdicts if v.reason]
-            report.sections.extend(("tfleak", reason) for reason in reasons)
+            for v in verdicts:
+                if v.reason is not None:
+                    word = v.status.value.replace("_", " ")
+                    report.sections.append(("tfleak", f"{word}: {v.detail}"))
         error = call.excinfo and call.excinfo.value
         vars(report)["tfleak_failed"] = isinstance(error, LeakFailed)
         crash = getattr(report.longrepr, "reprcrash", None)
-        if isinstance(error, LeakFailed) and crash is not None:
+        if isinstance(error, (LeakFailed, MeasurementFailed)) and crash is not None:
             # the line of the short summary: without the name of the exception
             crash.message = str(error).partition("\n")[0].removeprefix("LEAK: ")
         item.stash[VERDICTS] = []
@@ -242,6 +245,10 @@ def memory_snapshot(request: pytest.FixtureRequest) -> Callable[[], MemorySnapsh
     from pytest_tfleak.snapshot import take_snapshot
 
     return partial(take_snapshot, partial(_make_probes, request.node.ihook))
+
+
+def _is_measured(item: pytest.Item) -> bool:
+    return _request_for(item) is not None
 
 
 def _request_for(item: pytest.Item) -> options.Request | None:

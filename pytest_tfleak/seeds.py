@@ -8,6 +8,7 @@ test. Seeds of fixtures with a wider scope stay: other tests of theirs still run
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from collections.abc import Generator
 from typing import Any
 
@@ -17,7 +18,8 @@ import pytest
 class SeedKeeper:
     """Remembers the seed before a test's function-scoped fixtures, and after them."""
 
-    def __init__(self) -> None:
+    def __init__(self, is_measured: Callable[[pytest.Item], bool]) -> None:
+        self._is_measured = is_measured
         self._before: Any = None
         self._after_setup: Any = None
 
@@ -41,13 +43,16 @@ class SeedKeeper:
         return result
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_runtest_teardown(self) -> Generator[None, object, object]:
+    def pytest_runtest_teardown(
+        self, item: pytest.Item
+    ) -> Generator[None, object, object]:
         """Put the seed back, unless the teardown has changed it."""
         try:
             return (yield)
         finally:
             seed = _global_seed()
-            if seed is self._after_setup and seed is not self._before:
+            is_own = seed is self._after_setup and seed is not self._before
+            if is_own and self._is_measured(item):
                 _set_global_seed(self._before)
 
 

@@ -44,16 +44,18 @@ def take_snapshot(
     units: dict[str, str] = {}
     made = probes(census)
     census.take()
-    for probe in made:
-        signals = probe.signals()
-        buffer = array("q", [MISSING]) * len(signals)
-        probe.read(buffer, 0, True)
-        for signal, reading in zip(signals, buffer, strict=True):
-            readings[signal.name] = None if reading == MISSING else reading
-            units[signal.name] = signal.unit
-    census.release()
-    for probe in made:
-        probe.close()
+    try:
+        for probe in made:
+            signals = probe.signals()
+            buffer = array("q", [MISSING]) * len(signals)
+            probe.read(buffer, 0, True)
+            for signal, reading in zip(signals, buffer, strict=True):
+                readings[signal.name] = None if reading == MISSING else reading
+                units[signal.name] = signal.unit
+    finally:
+        census.release()
+        for probe in made:
+            probe.close()
     gpu = {n: v for n, v in readings.items() if n.startswith("gpu.")}
     host = {n: v for n, v in readings.items() if units[n] == "B" and n not in gpu}
     return MemorySnapshot(

@@ -29,6 +29,7 @@ class Reason(str, Enum):
     OUT_OF_TIME = "out_of_time"
     FADING = "fading"
     UNSTEADY = "unsteady"
+    PROBE_FAILED = "probe_failed"
     NO_SIGNAL = "no_signal"
     BODY_FAILED = "body_failed"
     NOT_REPEATABLE = "not_repeatable"

@@ -273,7 +273,13 @@ def what_is_known(
         elif finding.per_iteration is None:
             remaining.append(finding)  # it is still there, whatever grows
             continue
-        entry = explanation.known.get(finding.signal, (main, 0.0))[0]
+        shown = explanation.known.get(finding.signal)
+        if shown is None and not any(
+            finding.signal in cause.signals for cause in explanation.causes
+        ):
+            remaining.append(finding)  # it went by itself: no cause accounts for it
+            continue
+        entry = shown[0] if shown else main
         known.append(
             dataclasses.replace(
                 gone,

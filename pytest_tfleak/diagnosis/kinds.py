@@ -28,6 +28,7 @@ _PLAIN = frozenset(
 _MOST = 3  # kinds in one message
 _RAREST = 0.09  # per iteration: one of every tenth iteration is shown
 _LEAST = 0.5  # of the commonest kind: what is rarer came with a single call
+_EVERY = 0.9
 _OURS = "pytest_tfleak."
 
 
@@ -47,6 +48,8 @@ def describe(
     shown = own or rates
     least = _LEAST * max(shown.values(), default=0)
     if not own:
+        # what other types of objects keep, they keep in every call: less is a leftover
+        least = max(least, _EVERY)
         shown = {n: r for n, r in rates.items() if r >= least or kind_of(n)}
     ranked = sorted(
         shown.items(),

@@ -72,12 +72,6 @@ SIGNALS: dict[str, SignalWords] = {
         "open",
         "an accumulator that is entered and never left; use a with statement",
     ),
-    "tf.recording": SignalWords(
-        "changes of what gradient tapes record",
-        "change of what gradient tapes record",
-        "changes of what gradient tapes record",
-        "in force",
-    ),
     "tf.strategy": SignalWords(
         "distribution scopes that were entered and never left",
         "distribution scope",
@@ -92,7 +86,7 @@ SIGNALS: dict[str, SignalWords] = {
         "open",
         "a variable-creator scope that is entered and never left; use a with statement",
     ),
-    "tf.control": SignalWords(
+    "tf.control_scope": SignalWords(
         "control-dependency scopes that were entered and never left",
         "control-dependency scope",
         "control-dependency scopes",
@@ -106,26 +100,12 @@ SIGNALS: dict[str, SignalWords] = {
         "open",
         "a device scope that is entered and never left; use a with statement",
     ),
-    "tf.colocation": SignalWords(
-        "colocation scopes that were entered and never left",
-        "colocation scope",
-        "colocation scopes",
-        "open",
-        "a colocation scope that is entered and never left; use a with statement",
-    ),
     "tf.name_scope": SignalWords(
         "name scopes that were entered and never left",
         "name scope",
         "name scopes",
         "open",
         "a name scope that is entered and never left; use a with statement",
-    ),
-    "tf.variable_scope": SignalWords(
-        "variable scopes that were entered and never left",
-        "variable scope",
-        "variable scopes",
-        "open",
-        "a variable scope that is entered and never left; use a with statement",
     ),
     "tf.eager_mode": SignalWords(
         "changes of eager mode",
@@ -255,8 +235,6 @@ SIGNALS: dict[str, SignalWords] = {
         "GPU memory in TensorFlow's allocator",
         look_for="a list, a cache or an attribute that keeps tensors of each call",
     ),
-    "gpu.process": SignalWords("GPU memory of this process"),
-    "gpu.device": SignalWords("GPU memory in use, by all processes"),
     "host.allocator": SignalWords(
         "host memory in TensorFlow's allocator",
         look_for="a list, a cache or an attribute that keeps big tensors of each call",
@@ -293,6 +271,7 @@ REASONS: dict[Reason, ReasonWords] = {
         "growth that comes and goes", "ask for more iterations (iterations=)"
     ),
     Reason.NO_SIGNAL: ReasonWords("no signal could be read"),
+    Reason.PROBE_FAILED: ReasonWords("a probe failed"),
     Reason.BODY_FAILED: ReasonWords("failed"),
     Reason.NOT_REPEATABLE: ReasonWords("cannot be repeated"),
     Reason.BODY_SKIPPED: ReasonWords("skipped"),

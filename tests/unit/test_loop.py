@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import itertools
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -67,17 +69,24 @@ def test_a_cache_that_fills_in_the_confirmation_is_clean() -> None:
     assert (verdict.status, verdict.confirmation) == (Status.CLEAN, 50)
 
 
+NEEDLE = """
+from pytest_tfleak import find_leaks
+
+verdict = find_leaks(lambda: None, iterations=30, warmup=30)
+for signal in verdict.signals:
+    readings = set(signal.series[30:]) - {None}
+    # the system moves pages in and out as it likes
+    if len(readings) > 1 and signal.name not in ("host.rss", "host.uss"):
+        print(signal.name, signal.series)
+"""
+
+
 def test_a_body_without_effect_reads_zero_on_every_signal() -> None:
-    verdict = find_leaks(lambda: None, iterations=30, warmup=30)
-    assert verdict.status is Status.CLEAN
-    moved = {
-        signal.name: signal.series
-        for signal in verdict.signals
-        # the system moves pages in and out as it likes
-        if signal.name not in ("host.rss", "host.uss")
-        and len(set(signal.series[30:]) - {None}) > 1
-    }
-    assert moved == {}
+    # a process of its own: pytest and its plugins move the needle
+    done = subprocess.run(
+        [sys.executable, "-c", NEEDLE], capture_output=True, check=True, text=True
+    )
+    assert done.stdout == ""
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
@@ -174,7 +183,7 @@ class Broken(FakeProbe):
         raise RuntimeError("no such sensor")
 
 
-def test_a_probe_that_fails_is_named_and_does_not_fail_the_body() -> None:
+def test_a_probe_that_fails_leaves_the_verdict_open() -> None:
     measurement = Measurement(
         lambda: None,
         make_plan(iterations=5),
@@ -185,9 +194,10 @@ def test_a_probe_that_fails_is_named_and_does_not_fail_the_body() -> None:
         ],
     )
     verdict = measurement.run()
-    assert verdict.status is Status.CLEAN
+    assert verdict.status is Status.INCONCLUSIVE
+    assert verdict.reason is Reason.PROBE_FAILED
     sensor = verdict.signal("sensor")
     assert (sensor.status, sensor.decides) == ("untrusted", False)
     assert sensor.reason == "RuntimeError: no such sensor"
-    note = "The probe broken failed and was not judged: RuntimeError: no such sensor."
-    assert verdict.notes == (note,)
+    wanted = "not read to the end: broken (RuntimeError: no such sensor)"
+    assert verdict.detail == wanted
