@@ -164,15 +164,18 @@ def report(cases: list[tuple[str, str]], verdicts: list[dict[str, Any]]) -> None
         verdict = by_id.get(name, {"status": "missing", "findings": [], "detail": None})
         found = [finding["signal"] for finding in verdict["findings"]]
         wanted = expected(path, variant)
-        wrong = wanted is not None and verdict["status"] != wanted
+        status = verdict["status"]
+        if status == "clean" and any(f.get("known") for f in verdict["findings"]):
+            status = "known"  # growth that is TensorFlow's own
+        right = {"leak": {"leak", "known"}, "clean": {"clean"}, None: {status}}
+        wrong = status not in right[wanted]
         signals.update(found)
-        sums[wanted or "not scored", verdict["status"]] += 1
+        sums[wanted or "not scored", status] += 1
         figures = ", ".join(
             f"{f['signal']} {f['per_iteration'] or f['total']:+.6g}"
             for f in verdict["findings"]
         )
         mark = "WRONG" if wrong else "     "
-        status = verdict["status"]
         detail = figures or verdict["detail"] or ""
         print(f"{mark} {name:45} {wanted or '-':6} {status:13} {detail}")
     print()

@@ -30,14 +30,11 @@ RunPlanted = Callable[..., dict[str, Verdict]]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs TensorFlow where there is none, and run it last.
-
-    These tests import TensorFlow; others say what happens in a process without it.
-    """
-    here = [item for item in items if HERE in item.path.parents]
-    items[:] = [item for item in items if item not in here] + here
-    if find_spec("tensorflow") is None:
-        for item in here:
+    """Skip what needs TensorFlow where there is none."""
+    if find_spec("tensorflow") is not None:
+        return
+    for item in items:
+        if HERE in item.path.parents:
             item.add_marker(pytest.mark.skip(reason="TensorFlow is not installed"))
 
 
