@@ -5,12 +5,12 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
-import dataclasses
 from collections import Counter
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from pytest_tfleak.census import Census
@@ -61,8 +61,8 @@ def find_leaks(body: Callable[[], object], **options: object) -> Verdict:
     value out of range; what the body raises passes through.
     """
     plan = make_plan(**options)
-    name = getattr(body, "__qualname__", type(body).__qualname__)
-    return Measurement(body, plan, nodeid=str(name), handed=[body]).run()
+    name = str(getattr(body, "__qualname__", type(body).__qualname__))
+    return Measurement(body, plan, nodeid=name, handed=[body]).run()
 
 
 def assert_no_leaks(body: Callable[[], object], **options: object) -> Verdict:
@@ -92,10 +92,14 @@ class Measurement:
         nodeid: str,
         probes: ProbeMaker = make_probes,
         handed: Iterable[object] = (),
+        door: str = "library",
     ) -> None:
+        if not callable(body):
+            raise TypeError(f"expected a function, got {body!r}")
         self._body = body
         self._plan = plan
         self._nodeid = nodeid
+        self._door = door
         self._make_probes = probes
         self._handed = tuple(handed)
         self._left_types: dict[str, dict[str, int]] = {}
@@ -119,7 +123,8 @@ class Measurement:
             leftovers = surroundings.restore()
             self._handed = ()
         self.verdict = _add_leftovers(self.verdict, leftovers, self._plan)
-        self.verdict = _demand_gpu(self.verdict, self._plan)
+        verdict = _demand_gpu(self.verdict, self._plan)
+        self.verdict = replace(verdict, door=self._door)
         return self.verdict
 
     def _measure(self) -> Verdict:
@@ -152,12 +157,12 @@ class Measurement:
             self._notes.append(
                 f"The Keras session was not cleared: {loop.not_cleared}."
             )
-        verdict = dataclasses.replace(
+        verdict = replace(
             judge(loop.trace, self._plan, self._nodeid), findings=findings
         )
         if loop.broken and verdict.status is Status.CLEAN:
             failed = ", ".join(f"{name} ({why})" for name, why in loop.broken.items())
-            verdict = dataclasses.replace(
+            verdict = replace(
                 verdict,
                 status=Status.INCONCLUSIVE,
                 reason=Reason.PROBE_FAILED,
@@ -165,7 +170,7 @@ class Measurement:
             )
         if explanation is not None:
             verdict = self._add_known(verdict, explanation, again, loop.trace)
-        return dataclasses.replace(verdict, notes=tuple(self._notes))
+        return replace(verdict, notes=tuple(self._notes))
 
     def _findings(
         self, trace: Trace, census: Census, since_freeze: int
@@ -211,7 +216,7 @@ class Measurement:
                 verdict.findings, verdict.findings, explanation, accepted
             )
             self._notes.extend(explanation.notes)
-            return dataclasses.replace(verdict, findings=known)
+            return replace(verdict, findings=known)
         retrace, left = again
         retrace.reasons, retrace.seconds = trace.reasons, trace.seconds
         retrace.body_seconds += trace.body_seconds
@@ -227,12 +232,10 @@ class Measurement:
             f"Judged on {second.iterations} iterations without the known growth of "
             "TensorFlow, which is shown apart."
         )
-        second = dataclasses.replace(second, findings=known)
+        second = replace(second, findings=known)
         if second.failing:
             self._notes.extend(explanation.notes)
-            return dataclasses.replace(
-                second, status=Status.LEAK, reason=None, detail=None
-            )
+            return replace(second, status=Status.LEAK, reason=None, detail=None)
         return second
 
     def _take_stock(
@@ -262,7 +265,7 @@ class Measurement:
     def _interrupted(self, loop: Loop, error: BaseException) -> Verdict:
         reason, words = _why_it_ended(error)
         done = loop.trace.rows + 1
-        return dataclasses.replace(
+        return replace(
             judge(loop.trace, self._plan, self._nodeid),
             status=Status.NOT_MEASURED,
             reason=reason,
@@ -278,7 +281,7 @@ class Measurement:
             kind, what = describe_left(self._left_types.get(finding.signal, {}))
         else:
             kind, what = describe(finding, survivors, census.kind_of, n)
-        return dataclasses.replace(finding, kind=kind, what=what)
+        return replace(finding, kind=kind, what=what)
 
 
 def _why_it_ended(error: BaseException) -> tuple[Reason, str]:
@@ -323,7 +326,7 @@ def _add_leftovers(
         )
     if not added:
         return verdict
-    return dataclasses.replace(
+    return replace(
         verdict,
         status=Status.LEAK,
         reason=None,
@@ -339,7 +342,7 @@ def _demand_gpu(verdict: Verdict, plan: Plan) -> Verdict:
     if any(signal.status == "measured" for signal in gpu):
         return verdict
     why = next((s.reason for s in gpu if s.reason), "TensorFlow has found no GPU")
-    return dataclasses.replace(
+    return replace(
         verdict,
         status=Status.NOT_MEASURED,
         reason=Reason.GPU_NOT_MEASURED,

@@ -9,6 +9,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -89,6 +90,7 @@ class MeasuredItem:
             nodeid=self._item.nodeid,
             probes=self._probes,
             handed=self._fixture_values(self._item),
+            door="marker",
         )
         try:
             measurement.run()
@@ -178,10 +180,20 @@ class Checker:
         except PlanError as error:
             raise pytest.UsageError(f"tfleak.check: {error}") from None
         measurement = Measurement(
-            fn, plan, nodeid=self._nodeid, probes=self._probes, handed=[fn]
+            fn,
+            plan,
+            nodeid=self._nodeid,
+            probes=self._probes,
+            handed=[fn],
+            door="fixture",
         )
+        caller = sys._getframe(1)
+        line = f"{Path(caller.f_code.co_filename).name}:{caller.f_lineno}"
         try:
             verdict = measurement.run()
+            if verdict.status is not Status.CLEAN:
+                notes = (f"The check at {line}.", *verdict.notes)
+                measurement.verdict = verdict = replace(verdict, notes=notes)
         finally:
             self._record(measurement.verdict)
         fail_if_demanded(verdict, plan, is_marked=True)

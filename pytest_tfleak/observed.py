@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+NOT_YET = "until the tests import TensorFlow"
 _KERAS_STATE = "keras.src.backend.common.global_state"
 #: The global state that grows. The rest (scopes, seed, dtype policy) belongs to whoever
 #: set it, a fixture perhaps.

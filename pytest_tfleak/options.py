@@ -23,7 +23,8 @@ MARKER = "tfleak"
 def declare(parser: pytest.Parser) -> None:
     """Add every row of the option table to pytest's parser, without a default there."""
     group = parser.getgroup("tfleak", "leaks of TensorFlow code (pytest-tfleak)")
-    for option in option_table("command line"):
+    rows = option_table("command line")
+    for option in sorted(rows, key=lambda row: row.name != "all_tests"):
         attributes: dict[str, Any] = {"dest": option.ini_key, "default": None}
         if option.is_switch:
             attributes |= {"action": "store_const", "const": True}
@@ -56,13 +57,13 @@ def _ini_type(option: Option) -> Any:
 
 def marker_help() -> str:
     """Return the text of ``pytest --markers``."""
-    rows = "; ".join(
-        f"{option.name} ({option.default_text}): {option.help} [{option.unit}]"
+    rows = "".join(
+        f"\n    {option.name}={option.default_text}: {option.help} [{option.unit}]"
         for option in option_table("marker")
     )
     return (
         f"{MARKER}(**options): repeat the test and fail it when memory or TensorFlow "
-        f"objects pile up. Options, with defaults: {rows}"
+        f"objects pile up. Options, with their defaults:{rows}"
     )
 
 
@@ -195,5 +196,8 @@ def _merge(levels: list[dict[str, Any]]) -> dict[str, Any]:
                     f"{name}={value!r}"
                 )
     if merged.get("enabled") is False and set(merged) - {"enabled", "reason"}:
-        raise PlanError("two markers contradict each other: enabled=False and others")
+        others = ", ".join(sorted(set(merged) - {"enabled", "reason"}))
+        raise PlanError(
+            f"two markers contradict each other: enabled=False and {others}"
+        )
     return merged

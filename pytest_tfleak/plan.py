@@ -73,8 +73,11 @@ class Option:
     @property
     def metavar(self) -> str:
         """Return what stands for the value in ``--help``."""
-        words = {"int": "N", "float": "NUMBER", "linelist": "PATTERN"}
-        return words.get(self.ini_type, self.unit.split()[0].upper())
+        words = {"int": "N", "linelist": "PATTERN"}
+        if "|" in self.unit:
+            return self.unit.replace(" ", "")
+        first = self.unit.split()[0].upper()
+        return words.get(self.ini_type, "NUMBER" if first == "PER" else first)
 
     @property
     def default_text(self) -> str:

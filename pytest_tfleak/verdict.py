@@ -91,6 +91,7 @@ class Verdict:
     nodeid: str
     status: Status
     reason: Reason | None = None
+    door: str = "marker"  # marker | fixture | library: how it was asked for
     detail: str | None = None  # one plain sentence that belongs to the reason
     iterations: int = 0  # judged ones, confirmation included
     confirmation: int = 0

@@ -11,20 +11,8 @@ from collections.abc import Mapping
 from pytest_tfleak.units import format_count
 from pytest_tfleak.verdict import Finding
 
-#: Types that say little about a leak: named last.
-_PLAIN = frozenset(
-    name if "." in name else f"builtins.{name}"
-    for name in (
-        "cell",
-        "dict",
-        "function",
-        "list",
-        "method",
-        "set",
-        "tuple",
-        "weakref.ReferenceType",
-    )
-)
+#: Modules whose types say little about a leak: named last, and never alone.
+_PLAIN = ("_thread.", "builtins.", "collections.", "functools.", "weakref.")
 _MOST = 3  # kinds in one message
 _RAREST = 0.09  # per iteration: one of every tenth iteration is shown
 _LEAST = 0.5  # of the commonest kind: what is rarer came with a single call
@@ -51,9 +39,18 @@ def describe(
         # what other types of objects keep, they keep in every call: less is a leftover
         least = max(least, _EVERY)
         shown = {n: r for n, r in rates.items() if r >= least or kind_of(n)}
+    if len(own) == 1:  # objects of before that are gone make room for new ones
+        shown = dict.fromkeys(own, finding.per_iteration or 0.0)
+    if all(name.startswith(_PLAIN) for name in shown):
+        return None, None
     ranked = sorted(
         shown.items(),
-        key=lambda item: (kind_of(item[0]) is None, item[0] in _PLAIN, -item[1], item),
+        key=lambda item: (
+            kind_of(item[0]) is None,
+            item[0].startswith(_PLAIN),
+            -item[1],
+            item,
+        ),
     )[:_MOST]
     if not ranked:
         return None, None

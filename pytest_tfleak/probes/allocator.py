@@ -9,6 +9,7 @@ import sys
 from array import array
 from collections.abc import Sequence
 
+from pytest_tfleak.observed import NOT_YET
 from pytest_tfleak.observed import initialised_context
 from pytest_tfleak.probes.base import Probe
 from pytest_tfleak.trace import MISSING
@@ -62,7 +63,7 @@ class AllocatorProbe(Probe):
     def why_off(self) -> str | None:
         """Say why no allocator can be asked yet."""
         if "tensorflow" not in sys.modules:
-            return "TensorFlow is not imported"
+            return NOT_YET
         if initialised_context() is None:
             return "TensorFlow has not initialised its devices"
         return None

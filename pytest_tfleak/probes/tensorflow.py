@@ -18,6 +18,7 @@ from typing import Any
 
 from pytest_tfleak.census import Census
 from pytest_tfleak.census import TypeName
+from pytest_tfleak.observed import NOT_YET
 from pytest_tfleak.observed import global_default_graph
 from pytest_tfleak.observed import initialised_context
 from pytest_tfleak.probes.base import Probe
@@ -192,7 +193,7 @@ class TensorFlowProbe(Probe):
 
     def why_off(self) -> str | None:
         """Say whether TensorFlow is missing from the process."""
-        return None if _is_imported("tensorflow") else "TensorFlow is not imported"
+        return None if _is_imported("tensorflow") else NOT_YET
 
     def still_there(self) -> dict[str, list[Any]]:
         """Return open sessions and graphs that the run made and did not take back.

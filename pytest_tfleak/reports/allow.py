@@ -13,12 +13,17 @@ from pytest_tfleak.verdict import Verdict
 
 #: Signals whose option says how many may be left, not how fast they may grow.
 _LEFT = ("tf.sessions", "tf.graphs")
+_DOORS = {
+    "marker": "@pytest.mark.tfleak({})",
+    "fixture": "tfleak.check(..., {})",
+    "library": "{}",
+}
 #: An allowance that was suggested must also hold in the next run.
 _MARGIN = 1.25
 
 
 def how_to_allow(verdict: Verdict, findings: Sequence[Finding]) -> str:
-    """Return the marker that accepts what was found, "" where no keyword does."""
+    """Return the call that accepts what was found, "" where no keyword does."""
     needed: dict[str, float] = {}
     units: dict[str, str] = {}
     for finding in findings:
@@ -30,7 +35,7 @@ def how_to_allow(verdict: Verdict, findings: Sequence[Finding]) -> str:
     keywords = ", ".join(
         f"{safe(name)}={_value(value, units[name])}" for name, value in needed.items()
     )
-    text = f"@pytest.mark.tfleak({keywords})" if "::" in verdict.nodeid else keywords
+    text = _DOORS[verdict.door].format(keywords)
     without = [short_name(f.signal) for f in findings if not f.allow]
     return text + (f"; nothing allows {', '.join(without)}" if without else "")
 

@@ -243,7 +243,10 @@ def _figures(finding: Finding) -> str:
     if finding.per_iteration is None:
         words = words_for(finding.signal, unit)
         count = format_count(finding.total)
-        return f"{count} {words.state} after the last iteration; {_allowance(finding)}"
+        text = f"{count} {words.state} after the last iteration; {_allowance(finding)}"
+        if finding.signal in ("tf.sessions", "tf.graphs"):
+            text += ". One that is made once and shared belongs in a fixture"
+        return text
     growth, limit = compared(
         finding.total if is_total(finding) else finding.per_iteration,
         finding.allowance,

@@ -176,8 +176,11 @@ class TestMessage:
         assert "readings     1 ▁▃▅█ 4" in text
 
     def test_offers_keywords_to_a_call_outside_pytest(self) -> None:
-        text = failure_text(leak(FINDING, nodeid="predict"))
-        assert "to allow it  tensors=1\n" in text
+        verdict = leak(FINDING, nodeid="predict")
+        library = dataclasses.replace(verdict, door="library")
+        assert "to allow it  tensors=1\n" in failure_text(library)
+        fixture = dataclasses.replace(verdict, door="fixture")
+        assert "to allow it  tfleak.check(..., tensors=1)\n" in failure_text(fixture)
 
     def test_offers_no_keyword_where_there_is_none(self) -> None:
         alone = dataclasses.replace(FINDING, allow="")
