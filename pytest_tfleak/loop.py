@@ -18,9 +18,6 @@ from pytest_tfleak.probes.base import Probe
 from pytest_tfleak.trace import Signal
 from pytest_tfleak.trace import Trace
 
-#: Expensive signals are read this often in a run of ``Plan.iterations``.
-DEEP_READINGS = 2
-
 
 class Loop:
     """Repeats a body and reads the probes after each iteration.
@@ -42,7 +39,6 @@ class Loop:
         self._census = census
         self._offsets: tuple[int, ...] = ()
         self._started = perf_counter()
-        self._every = max(1, plan.iterations // DEEP_READINGS)
         #: Probes that failed, by name, and why: they are read no more.
         self.broken: dict[str, str] = {}
         #: Why the Keras session could not be cleared, where that was tried.
@@ -194,7 +190,7 @@ class Loop:
             self.clear()
         self._census.take()
         start = row * trace.width
-        deep = row % self._every == 0
+        deep = row % self._plan.iterations == 0  # milliseconds: once in each part
         for probe, offset in zip(self._probes, self._offsets, strict=True):
             if probe.name in self.broken:
                 continue

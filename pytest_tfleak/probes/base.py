@@ -35,7 +35,7 @@ class Probe(Protocol):
         """Write the reading of each signal, in order, from ``buffer[start]`` on.
 
         A place that is not written keeps ``MISSING``. Signals that take long to read
-        are read only where ``deep`` is true: at a few iterations, spread over the run.
+        are read only where ``deep`` is true: in one iteration of each part of the run.
         """
         ...
 
