@@ -274,10 +274,8 @@ def what_is_known(
             remaining.append(finding)  # it is still there, whatever grows
             continue
         shown = explanation.known.get(finding.signal)
-        if shown is None and not any(
-            finding.signal in cause.signals for cause in explanation.causes
-        ):
-            remaining.append(finding)  # it went by itself: no cause accounts for it
+        if shown is None and not _is_memory_of(finding, explanation):
+            remaining.append(finding)  # no experiment took it away
             continue
         entry = shown[0] if shown else main
         known.append(
@@ -289,6 +287,13 @@ def what_is_known(
             )
         )
     return (*remaining, *known)
+
+
+def _is_memory_of(finding: Finding, explanation: Explanation) -> bool:
+    """Say whether a finding is memory, which goes with whatever a cause pins."""
+    return finding.unit in ("B", "blocks") and any(
+        finding.signal in cause.signals for cause in explanation.causes
+    )
 
 
 def _with_remedy(finding: Finding, explanation: Explanation) -> Finding:

@@ -100,6 +100,7 @@ class TensorFlowProbe(Probe):
         census.watch("tf.traces", [FUNCTION])
         for name, _, _, types in _COUNTS:
             census.watch(name, types)
+        self._of_last_call = 0
         self._reasons: dict[str, str] = {}
         self._unwatch: Callable[[], None] | None = None
         #: What the run made and was alive at the last reading, and at the one before.
@@ -208,21 +209,30 @@ class TensorFlowProbe(Probe):
         graphs = [graph for graph in graphs if id(graph) not in defaults]
         if self._seen_before is not None:
             outlived = {id(reference()) for reference in self._seen_before}
+            self._of_last_call = sum(
+                id(session) not in outlived for session in sessions
+            )
             sessions = [session for session in sessions if id(session) in outlived]
             graphs = [graph for graph in graphs if id(graph) in outlived]
         return {"tf.sessions": sessions, "tf.graphs": graphs}
 
     def notes(self) -> tuple[str, ...]:
-        """Name the sessions that were dropped without ``close()``: untidy, no leak."""
+        """Name what is untidy and no leak: sessions dropped open, the last call's."""
+        notes = []
+        if self._of_last_call:
+            notes.append(
+                "A session of the last call is still open; those of the calls before "
+                "it are not."
+            )
         count = self.dropped[0]
         if not count:
-            return ()
+            return tuple(notes)
         sessions = "1 session was" if count == 1 else f"{count} sessions were"
         text = (
             f"{sessions} dropped without close(); Python closed what was dropped. "
             "Close it yourself, or use it in a with statement."
         )
-        return (text,)
+        return (*notes, text)
 
     def _open_sessions(self) -> int | None:
         return len(_open(self._census.members("tf.sessions")))

@@ -56,6 +56,15 @@ def test_dropped_session_is_named_in_a_note(run_planted: RunPlanted) -> None:
     assert note.startswith("55 sessions were dropped without close()")
 
 
+def test_session_that_only_the_last_call_left_is_named_in_a_note(
+    run_planted: RunPlanted,
+) -> None:
+    verdicts = run_planted("first", "-k", "replaces")
+    (verdict,) = verdicts.values()
+    assert verdict.status is Status.CLEAN
+    assert verdict.notes[0].startswith("A session of the last call is still open")
+
+
 def test_a_fixture_s_seed_ends_with_its_test(run_planted: RunPlanted) -> None:
     verdicts = run_planted("seeds")
     assert len(verdicts) == 5

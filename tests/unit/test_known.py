@@ -188,6 +188,18 @@ def test_what_went_away_is_known(accepted: bool) -> None:
     assert told.per_iteration == 10_000
 
 
+@pytest.mark.parametrize("signal", ["process.fds", "tf.tensors"])
+def test_what_no_experiment_took_away_is_not_excused(signal: str) -> None:
+    shown = explanation(causes=[REGISTRY], known={"host.heap": (REGISTRY, 9e5)})
+    heap = finding("host.heap", 1_000_000.0)
+    own = finding(signal, 1.0, unit="objects", allowance=0.0)
+    told = what_is_known([heap, own], [], shown, True)
+    assert [(f.signal, f.known) for f in told] == [
+        (signal, None),
+        ("host.heap", REGISTRY.name),
+    ]
+
+
 def test_what_is_left_is_the_users_own_and_the_rest_is_known() -> None:
     shown = explanation(causes=[REGISTRY], known={"host.heap": (REGISTRY, 9e5)})
     heap, left = finding("host.heap", 1_000_000.0), finding("host.heap", 100_000.0)
