@@ -119,6 +119,8 @@ def percent(share: float) -> str:
     """Return a share that shows 0 or 100 % only where it is that."""
     if 0 < share < 0.01:
         return "<1 %"
+    if share > 10_000:
+        return ">1,000,000 %"  # the share of an allowance of next to nothing
     hundredths = round(share * 100, 6)
     return f"{math.floor(hundredths) if share < 1 else math.ceil(hundredths):,} %"
 

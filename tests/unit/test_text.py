@@ -157,3 +157,8 @@ def test_ranks_objects_before_memory() -> None:
 )
 def test_names_one_of_a_third_partys_objects(unit: str, one: str) -> None:
     assert words_for("my.signal", unit).one == one
+
+
+def test_the_share_of_next_to_nothing_is_cut_short() -> None:
+    assert percent(float("inf")) == percent(10_001) == ">1,000,000 %"
+    assert percent(10_000) == "1,000,000 %"
