@@ -11,12 +11,13 @@ from collections.abc import Mapping
 from pytest_tfleak.units import format_count
 from pytest_tfleak.verdict import Finding
 
-#: Modules whose types say little about a leak: named last, and never alone.
+#: Modules whose types say little about a leak: named last, and alone only for memory.
 _PLAIN = ("_thread.", "builtins.", "collections.", "functools.", "weakref.")
 _MOST = 3  # kinds in one message
 _RAREST = 0.09  # per iteration: one of every tenth iteration is shown
 _LEAST = 0.5  # of the commonest kind: what is rarer came with a single call
 _EVERY = 0.9
+_MEMORY = ("B", "blocks", "objects")  # units
 _OURS = "pytest_tfleak."
 
 
@@ -41,7 +42,8 @@ def describe(
         shown = {n: r for n, r in rates.items() if r >= least or kind_of(n)}
     if len(own) == 1:  # objects of before that are gone make room for new ones
         shown = dict.fromkeys(own, finding.per_iteration or 0.0)
-    if all(name.startswith(_PLAIN) for name in shown):
+    plain = all(name.startswith(_PLAIN) for name in shown)
+    if not shown or (plain and finding.unit not in _MEMORY):
         return None, None
     ranked = sorted(
         shown.items(),
@@ -52,10 +54,8 @@ def describe(
             item,
         ),
     )[:_MOST]
-    if not ranked:
-        return None, None
     words = ", ".join(f"{format_count(rate)} {_short(name)}" for name, rate in ranked)
-    return _short(ranked[0][0]), f"{words} per iteration"
+    return None if plain else _short(ranked[0][0]), f"{words} per iteration"
 
 
 def describe_left(types: Mapping[str, int]) -> tuple[str | None, str | None]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pytest_tfleak.diagnosis.kinds import describe
 from pytest_tfleak.diagnosis.kinds import describe_left
 from pytest_tfleak.verdict import Finding
@@ -50,6 +52,15 @@ def test_leaves_out_what_came_with_one_call_and_what_is_ours() -> None:
     }
     _, what = describe(finding("host.heap"), survivors, kind_of, 100)
     assert what == "1 Model per iteration"
+
+
+def test_plain_types_explain_memory_but_do_not_lead() -> None:
+    survivors = {"builtins.dict": 100, "builtins.list": 200}
+    blocks = replace(finding("python.blocks"), unit="blocks")
+    wanted = (None, "2 list, 1 dict per iteration")
+    assert describe(blocks, survivors, kind_of, 100) == wanted
+    operations = replace(finding("tf.graphs.ops"), unit="operations")
+    assert describe(operations, survivors, kind_of, 100) == (None, None)
 
 
 def test_says_nothing_where_no_object_grew() -> None:
