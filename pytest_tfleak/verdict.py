@@ -54,6 +54,7 @@ class SignalReport:
     allowance: float | None
     decides: bool
     series: tuple[int | None, ...]
+    code: str | None = None  # the reason as a word that programs can rely on
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +63,16 @@ class Experiment:
 
     name: str  # what was changed, in words
     per_iteration: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """A line of the user's code."""
+
+    file: str
+    line: int
+    function: str
+    text: str  # the source line, "" where it cannot be read
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,9 +89,17 @@ class Finding:
     allow: str  # the keyword that allows it, "" for a signal without one
     kind: str | None = None
     what: str | None = None
+    fingerprint: str | None = None  # the same for the same leak, run after run
+    holder: tuple[str, ...] | None = None  # from a root to the object, an edge each
+    origin: Origin | None = None  # the line that made it
+    stack: tuple[Origin, ...] = ()  # what called that line, the nearest first
+    native: tuple[str, ...] | None = None  # C++ functions, the innermost first
+    python_bytes: float | None = None  # of the growth, what Python objects explain
     known: str | None = None  # the entry in known.py that explains it
-    accepted: bool = False  # known growth that does not fail the test
+    accepted: bool = False  # growth that does not fail: known, or in the baseline
+    baseline: str | None = None  # accepted | worse | new, where there is a baseline
     experiments: tuple[Experiment, ...] = ()
+    cause: str | None = None  # a slug out of the table of causes
     advice: str | None = None  # what the user can do
 
 
@@ -152,8 +171,15 @@ class Verdict:
 
 
 def _finding(data: dict[str, Any]) -> Finding:
-    experiments = tuple(Experiment(**e) for e in data["experiments"])
-    return Finding(**{**data, "experiments": experiments})
+    holder, origin, native = data["holder"], data["origin"], data["native"]
+    made = {
+        "experiments": tuple(Experiment(**e) for e in data["experiments"]),
+        "holder": None if holder is None else tuple(holder),
+        "origin": None if origin is None else Origin(**origin),
+        "stack": tuple(Origin(**line) for line in data["stack"]),
+        "native": None if native is None else tuple(native),
+    }
+    return Finding(**{**data, **made})
 
 
 def _builtins(items: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pytest_tfleak.verdict import SCHEMA
 from pytest_tfleak.verdict import Experiment
 from pytest_tfleak.verdict import Finding
+from pytest_tfleak.verdict import Origin
 from pytest_tfleak.verdict import Reason
 from pytest_tfleak.verdict import SignalReport
 from pytest_tfleak.verdict import Status
@@ -30,8 +31,13 @@ signals = st.builds(
     allowance=st.none() | numbers,
     decides=st.booleans(),
     series=st.lists(st.none() | integers, max_size=5).map(tuple),
+    code=st.none() | st.text(),
 )
 experiments = st.builds(Experiment, name=st.text(), per_iteration=numbers)
+texts = st.lists(st.text(), max_size=3).map(tuple)
+origins = st.builds(
+    Origin, file=st.text(), line=integers, function=st.text(), text=st.text()
+)
 findings = st.builds(
     Finding,
     signal=st.text(),
@@ -44,9 +50,17 @@ findings = st.builds(
     allow=st.text(),
     kind=st.none() | st.text(),
     what=st.none() | st.text(),
+    fingerprint=st.none() | st.text(),
+    holder=st.none() | texts,
+    origin=st.none() | origins,
+    stack=st.lists(origins, max_size=3).map(tuple),
+    native=st.none() | texts,
+    python_bytes=st.none() | numbers,
     known=st.none() | st.text(),
     accepted=st.booleans(),
+    baseline=st.none() | st.text(),
     experiments=st.lists(experiments, max_size=3).map(tuple),
+    cause=st.none() | st.text(),
     advice=st.none() | st.text(),
 )
 verdicts = st.builds(
