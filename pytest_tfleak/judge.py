@@ -276,4 +276,5 @@ def _report(case: _Case, trace: Trace) -> SignalReport:
         allowance=case.allowance,
         decides=case.allowance is not None and bool(case.readings),
         series=tuple(case.series),
+        code=None if status == "measured" else trace.codes.get(signal.name),
     )

@@ -50,6 +50,8 @@ class Trace:
         self.warmed_up = 0
         #: Why a signal has no readings, or why its readings cannot be trusted.
         self.reasons: dict[str, str] = {}
+        #: The same as words that programs can rely on.
+        self.codes: dict[str, str] = {}
         self.untrusted: set[str] = set()
         #: How many objects made during the run are still there after it, by signal.
         self.left: dict[str, int] = {}
@@ -83,9 +85,12 @@ class Trace:
     def take_over(self, earlier: Trace) -> None:
         """Start with the readings of a narrower trace of the same run."""
         self.warmed_up = earlier.warmed_up
+        self.measured, self.confirmed = earlier.measured, earlier.confirmed
         self.body_seconds = earlier.body_seconds
         columns = {signal.name: k for k, signal in enumerate(self.signals)}
         for column, signal in enumerate(earlier.signals):
+            if signal.name not in columns:  # it stood for others that are there now
+                continue
             for row in range(earlier.rows):
                 reading = earlier.buffer[row * earlier.width + column]
                 self.buffer[row * self.width + columns[signal.name]] = reading

@@ -6,6 +6,7 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 from array import array
+from collections.abc import Collection
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
@@ -31,6 +32,17 @@ class Probe(Protocol):
         """
         ...
 
+    def has_more_signals(self) -> bool:
+        """Say, after an iteration, whether ``signals`` would now return more."""
+        return False
+
+    def settle(self) -> None:
+        """Wait until what the iteration let go of has left the figures.
+
+        Called after the collector ran, for all probes before the first one reads.
+        """
+        return
+
     def read(self, buffer: array[int], start: int, deep: bool) -> None:
         """Write the reading of each signal, in order, from ``buffer[start]`` on.
 
@@ -46,6 +58,14 @@ class Probe(Protocol):
     def reasons(self) -> Mapping[str, str]:
         """Say of each signal that could not be read why, in a short clause."""
         return {}
+
+    def codes(self) -> Mapping[str, str]:
+        """Return those reasons as words that programs can rely on."""
+        return {}
+
+    def untrusted(self) -> Collection[str]:
+        """Return the signals whose readings are there and cannot be trusted."""
+        return ()
 
     def still_there(self) -> Mapping[str, list[Any]]:
         """Return, by signal, what the run made and left alive. Called after the run."""

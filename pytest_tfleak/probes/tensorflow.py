@@ -209,10 +209,9 @@ class TensorFlowProbe(Probe):
         graphs = [graph for graph in graphs if id(graph) not in defaults]
         if self._seen_before is not None:
             outlived = {id(reference()) for reference in self._seen_before}
-            self._of_last_call = sum(
-                id(session) not in outlived for session in sessions
-            )
-            sessions = [session for session in sessions if id(session) in outlived]
+            older = [session for session in sessions if id(session) in outlived]
+            self._of_last_call = 0 if older else len(sessions)
+            sessions = older
             graphs = [graph for graph in graphs if id(graph) in outlived]
         return {"tf.sessions": sessions, "tf.graphs": graphs}
 
