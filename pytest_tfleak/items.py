@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from _pytest.outcomes import Failed
 from _pytest.tmpdir import tmppath_result_key
 from _pytest.unittest import TestCaseFunction
 
+from pytest_tfleak.amend import demand_gpu
 from pytest_tfleak.check import Measurement
 from pytest_tfleak.check import NestedMeasurementError
 from pytest_tfleak.check import ProbeMaker
@@ -35,6 +37,10 @@ from pytest_tfleak.snapshot import take_snapshot
 from pytest_tfleak.verdict import Reason
 from pytest_tfleak.verdict import Status
 from pytest_tfleak.verdict import Verdict
+
+if TYPE_CHECKING:
+    from pytest_tfleak.baseline import Baseline
+    from pytest_tfleak.progress import LiveTerminal
 
 
 def why_unsupported(item: pytest.Item) -> str | None:
@@ -55,7 +61,16 @@ def why_unsupported(item: pytest.Item) -> str | None:
 class MeasuredItem:
     """Repeats an item's ``runtest`` the way pytest would have called it."""
 
-    def __init__(self, item: pytest.Item, request: Request, probes: ProbeMaker) -> None:
+    def __init__(
+        self,
+        item: pytest.Item,
+        request: Request,
+        probes: ProbeMaker,
+        baseline: Baseline | None,
+        terminal: LiveTerminal | None,
+    ) -> None:
+        self._terminal = terminal
+        self._baseline = baseline
         self._item = item
         self._plan = _within_timeout(item, request.plan)
         self._is_marked = request.is_marked
@@ -91,6 +106,7 @@ class MeasuredItem:
             probes=self._probes,
             handed=self._fixture_values(self._item),
             door="marker",
+            terminal=self._terminal,
         )
         try:
             measurement.run()
@@ -115,7 +131,11 @@ class MeasuredItem:
             return  # without us the test passes, and nobody asked to repeat this one
         finally:
             self.verdict = measurement.verdict
-        fail_if_demanded(measurement.verdict, self._plan, self._is_marked)
+        if self._baseline is not None and self.verdict is not None:
+            accepted = self._baseline.apply(self.verdict)
+            self.verdict = demand_gpu(accepted, self._plan)
+        callers = self._item.config.get_verbosity() > 1
+        fail_if_demanded(self.verdict, self._plan, self._is_marked, callers)
 
     def _why_not(self) -> tuple[Reason, str] | None:
         if not self._plan.enabled:
@@ -125,14 +145,16 @@ class MeasuredItem:
         why = why_unsupported(self._item)
         return None if why is None else (Reason.UNSUPPORTED, f"tfleak {why}")
 
-    def _fixture_values(self, item: pytest.Function) -> list[object]:
-        """Return what the body is handed, and may leave objects in."""
+    def _fixture_values(self, item: pytest.Function) -> dict[str, object]:
+        """Return what the body is handed, and may leave objects in, by name."""
         lasting = {
             name
             for name, definitions in item._fixtureinfo.name2fixturedefs.items()
             if self._plan.repeat == "body" or definitions[-1].scope != "function"
         }
-        return [item.funcargs[n] for n in item.funcargs if n in lasting - {"request"}]
+        lasting.discard("request")
+        values = item.funcargs.items()
+        return {f"fixture {name}": v for name, v in values if name in lasting}
 
     def _iterate(self, item: pytest.Function, records: Records) -> None:
         """Call the body as pytest would, with ``repeat="test"`` in new fixtures."""
@@ -160,11 +182,17 @@ class Checker:
         nodeid: str,
         run: dict[str, Any],
         probes: ProbeMaker,
+        baseline: Baseline | None,
+        terminal: LiveTerminal | None,
+        callers: bool,
         record: Callable[[Verdict | None], None],
     ) -> None:
         self._nodeid = nodeid
         self._run = {k: v for k, v in run.items() if k != "all_tests"}
         self._probes = probes
+        self._baseline = baseline
+        self._terminal = terminal
+        self._callers = callers
         self._record = record
 
     def check(self, fn: Callable[[], object], **options: object) -> Verdict:
@@ -184,8 +212,9 @@ class Checker:
             plan,
             nodeid=self._nodeid,
             probes=self._probes,
-            handed=[fn],
+            handed={"the checked function": fn},
             door="fixture",
+            terminal=self._terminal,
         )
         caller = sys._getframe(1)
         line = f"{Path(caller.f_code.co_filename).name}:{caller.f_lineno}"
@@ -193,10 +222,13 @@ class Checker:
             verdict = measurement.run()
             if verdict.status is not Status.CLEAN:
                 notes = (f"The check at {line}.", *verdict.notes)
-                measurement.verdict = verdict = replace(verdict, notes=notes)
+                verdict = replace(verdict, notes=notes)
+            if self._baseline is not None:
+                verdict = demand_gpu(self._baseline.apply(verdict), plan)
+            measurement.verdict = verdict
         finally:
             self._record(measurement.verdict)
-        fail_if_demanded(verdict, plan, is_marked=True)
+        fail_if_demanded(verdict, plan, True, self._callers)
         return verdict
 
     def snapshot(self) -> MemorySnapshot:
@@ -204,18 +236,24 @@ class Checker:
         return take_snapshot(self._probes)
 
 
-def fail_if_demanded(verdict: Verdict | None, plan: Plan, is_marked: bool) -> None:
-    """Raise what a verdict calls for: nothing where it is CLEAN."""
+def fail_if_demanded(
+    verdict: Verdict | None, plan: Plan, is_marked: bool, callers: bool
+) -> None:
+    """Raise what a verdict calls for: nothing where it is CLEAN.
+
+    ``callers`` adds the lines that called the one that leaks.
+    """
     if verdict is None:
         return
+    unicode = terminal_draws()
     if verdict.status is Status.LEAK:
-        raise LeakFailed(failure_text(verdict, unicode=terminal_draws()))
+        raise LeakFailed(failure_text(verdict, unicode=unicode, callers=callers))
     demanded = (verdict.status is Status.INCONCLUSIVE and plan.strict) or (
         verdict.status is Status.NOT_MEASURED
         and (is_marked or verdict.reason is Reason.GPU_NOT_MEASURED)
     )
     if demanded:
-        raise MeasurementFailed(failure_text(verdict, unicode=terminal_draws()))
+        raise MeasurementFailed(failure_text(verdict, unicode=unicode))
 
 
 def _within_timeout(item: pytest.Item, plan: Plan) -> Plan:
@@ -249,6 +287,9 @@ def _not_repeatable(
     assert verdict is not None
     iteration = verdict.warmup + verdict.iterations + 1
     detail = f"passed at first, {type(error).__name__} in iteration {iteration}"
+    _, _, why = (verdict.detail or "").partition("; ")
+    if why:
+        detail += f"; {why}"
     if plan.repeat == "body":
         detail += '; repeat="test" renews its fixtures'
     return replace(verdict, reason=Reason.NOT_REPEATABLE, detail=detail)

@@ -30,7 +30,7 @@ from pytest_tfleak.values import text
 from pytest_tfleak.values import whole
 
 Door = Literal["marker", "command line", "ini", "library"]
-Group = Literal["run", "allowance", "scope"]
+Group = Literal["run", "allowance", "scope", "report"]
 IniType = Literal["string", "int", "float", "bool", "linelist"]
 EVERYWHERE: frozenset[Door] = frozenset({"marker", "command line", "ini", "library"})
 #: Doors of the options that steer a whole run, not one measurement.
@@ -132,6 +132,11 @@ def _switched(default: bool, help: str, **row: Any) -> Any:
     return _option(default, help, unit="true | false", parse=switch, **row)
 
 
+def _file(help: str) -> Any:
+    row = {"parse": none_or(text), "group": "report", "doors": RUN}
+    return _option(None, help, unit="file", **row)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """How one test body is repeated, read and judged."""
@@ -164,6 +169,11 @@ class Plan:
     )
     require_gpu: bool = _switched(
         False, "make it an error when GPU memory could not be measured"
+    )
+    spread_gpus: bool = _switched(
+        False,
+        "give each xdist worker a GPU of its own, by CUDA_VISIBLE_DEVICES",
+        doors=frozenset({"command line", "ini"}),
     )
     strict: bool = _switched(False, "fail tests whose verdict is INCONCLUSIVE")
     known: str = _option(
@@ -198,6 +208,15 @@ class Plan:
     host_total: int | None = _allowed_bytes("host memory")
     gpu_per_iteration: int = _allowed_bytes("GPU memory", 1024)
     gpu_total: int | None = _allowed_bytes("GPU memory")
+    gpu_process: int | None = _option(
+        None,
+        "allowed growth of the process's GPU memory as the driver counts it (none: "
+        "shown, never judged)",
+        unit="bytes per iteration",
+        parse=none_or(parse_bytes),
+        group="allowance",
+        show=format_bytes,
+    )
     sessions: int = _counted(
         0,
         "sessions that may be left open, and stay alive, after the last iteration",
@@ -253,6 +272,20 @@ class Plan:
         group="scope",
         doors=RUN,
         flag="--tfleak",
+    )
+    json: str | None = _file("write what was found to this file, as JSON")
+    html: str | None = _file("write what was found to this file, as a web page")
+    baseline: str | None = _file(
+        "fail only for what is not in this file; where it is missing, it is written"
+    )
+    save_baseline: str | None = _file("write the findings of this run to this file")
+    junit: str = _option(
+        "on",
+        "put figures and verdict of each test into the file of --junitxml",
+        unit="on | off",
+        parse=on_or_off,
+        group="report",
+        doors=frozenset({"command line", "ini"}),
     )
 
 

@@ -10,6 +10,7 @@ process, which the terminal summary reads.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from collections.abc import Generator
 from collections.abc import Sequence
@@ -24,26 +25,41 @@ from pytest_tfleak import options
 from pytest_tfleak.failure import LeakFailed
 from pytest_tfleak.failure import MeasurementFailed
 from pytest_tfleak.failure import terminal_draws
+from pytest_tfleak.outbox import Outbox
 from pytest_tfleak.plan import PlanError
+from pytest_tfleak.pytest_html_row import add_rows
 from pytest_tfleak.seeds import SeedKeeper
+from pytest_tfleak.sinks import Sinks
+from pytest_tfleak.sinks import open_baseline
+from pytest_tfleak.sinks import resolve
 
 if TYPE_CHECKING:
     import pluggy
 
+    from pytest_tfleak.baseline import Baseline
     from pytest_tfleak.census import Census
     from pytest_tfleak.items import Checker
-    from pytest_tfleak.ledger import Ledger
     from pytest_tfleak.probes.base import Probe
+    from pytest_tfleak.progress import LiveTerminal
     from pytest_tfleak.snapshot import MemorySnapshot
-    from pytest_tfleak.verdict import Verdict
 
 RUN = pytest.StashKey[dict[str, Any]]()
-LEDGER: pytest.StashKey[Ledger] = pytest.StashKey()
-VERDICTS = pytest.StashKey[list["Verdict"]]()
+BASELINE: pytest.StashKey[Baseline | None] = pytest.StashKey()
+SINKS = pytest.StashKey[Sinks]()
+TERMINAL: pytest.StashKey[LiveTerminal | None] = pytest.StashKey()
+OUTBOX = pytest.StashKey[Outbox]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     options.declare(parser)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
+    if "PYTEST_XDIST_WORKER" in os.environ:  # before a conftest.py starts TensorFlow
+        from pytest_tfleak.spread import take_card_if_asked
+
+        take_card_if_asked(early_config)
 
 
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
@@ -52,10 +68,31 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", options.marker_help())
-    config.stash[RUN] = options.run_options(config)
+    config.stash[RUN] = run = options.run_options(config)
+    file = run.get("baseline")
+    baseline = file and open_baseline(resolve(config, file), "--tfleak-baseline")
+    config.stash[BASELINE] = baseline
     config.pluginmanager.register(SeedKeeper(_is_measured), "tfleak-seeds")
+    config.stash[OUTBOX] = outbox = Outbox(config, run.get("junit", "on") == "on")
+    config.pluginmanager.register(outbox, "tfleak-outbox")
     if not hasattr(config, "workerinput"):  # a worker's reports go to the controller
-        config.pluginmanager.register(_LedgerKeeper(config), "tfleak-ledger")
+        sinks = Sinks(config, run, baseline, outbox.take)
+        sinks.prepare()
+        config.stash[SINKS] = sinks
+        config.pluginmanager.register(sinks, "tfleak-sinks")
+        add_rows(config)
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    from pytest_tfleak.progress import open_terminal
+
+    session.config.stash[TERMINAL] = open_terminal(session.config)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    terminal = config.stash.get(TERMINAL, None)
+    if terminal is not None:
+        terminal.close()
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -73,6 +110,11 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     lines = header_lines(
         [(probe.name, probe.why_off()) for probe in probes], config.get_verbosity()
     )
+    if lines and config.stash[RUN].get("spread_gpus"):
+        from pytest_tfleak.spread import describe
+        from pytest_tfleak.spread import workers_of
+
+        lines.append(f"tfleak: {describe(os.environ, workers_of(config))}")
     for probe in probes:
         probe.close()
     return lines
@@ -119,17 +161,18 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
         return (yield)
     from pytest_tfleak.items import MeasuredItem
 
-    measured = MeasuredItem(item, request, partial(_make_probes, item.ihook))
+    measured = MeasuredItem(
+        item,
+        request,
+        partial(_make_probes, item.ihook),
+        item.config.stash[BASELINE],
+        item.config.stash[TERMINAL],
+    )
     with measured.in_place_of_runtest():
         try:
             return (yield)
-        except (KeyboardInterrupt, pytest.exit.Exception):
-            # there will be no report of this test
-            if measured.verdict is not None:
-                _ledger(item.config).add(measured.verdict)
-            raise
         finally:
-            record(item, measured.verdict)
+            item.config.stash[OUTBOX].add(measured.verdict)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -137,21 +180,13 @@ def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
+    error = call.excinfo and call.excinfo.value
     if call.when == "call":
-        verdicts = item.stash.get(VERDICTS, [])
-        vars(report)["tfleak"] = [verdict.to_dict() for verdict in verdicts]
-        if report.failed:
-            for v in verdicts:
-                if v.reason is not None:
-                    word = v.status.value.replace("_", " ")
-                    report.sections.append(("tfleak", f"{word}: {v.detail}"))
-        error = call.excinfo and call.excinfo.value
         vars(report)["tfleak_failed"] = isinstance(error, LeakFailed)
-        crash = getattr(report.longrepr, "reprcrash", None)
-        if isinstance(error, (LeakFailed, MeasurementFailed)) and crash is not None:
-            # the line of the short summary: without the name of the exception
-            crash.message = str(error).partition("\n")[0].removeprefix("LEAK: ")
-        item.stash[VERDICTS] = []
+    crash = getattr(report.longrepr, "reprcrash", None)
+    if isinstance(error, (LeakFailed, MeasurementFailed)) and crash is not None:
+        # the line of the short summary: without the name of the exception
+        crash.message = str(error).partition("\n")[0].removeprefix("LEAK: ")
     return report
 
 
@@ -164,41 +199,23 @@ def pytest_report_teststatus(
     return None
 
 
-class _LedgerKeeper:
-    """Gathers the verdicts from the reports, in the controlling process."""
-
-    def __init__(self, config: pytest.Config) -> None:
-        self._config = config
-
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        for data in getattr(report, "tfleak", []):
-            from pytest_tfleak.verdict import Verdict
-
-            _ledger(self._config).add(Verdict.from_dict(data))
-
-
-def _ledger(config: pytest.Config) -> Ledger:
-    """Return the run's ledger; a run without measured tests does not pay for it."""
-    from pytest_tfleak.ledger import Ledger
-
-    return config.stash.setdefault(LEDGER, Ledger())
-
-
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
-    ledger = config.stash.get(LEDGER, None)
-    if ledger is None:
+    sinks = config.stash[SINKS]
+    if sinks.ledger is None:
         return
+    from pytest_tfleak.reports.terminal import Line
     from pytest_tfleak.reports.terminal import summary_lines
 
-    writer = terminalreporter._tw
-    lines = summary_lines(
-        ledger,
-        config.get_verbosity(),
-        writer.fullwidth,
-        terminal_draws(),
-    )
+    width, unicode = terminalreporter._tw.fullwidth, terminal_draws()
+    lines = summary_lines(sinks.ledger, config.get_verbosity(), width, unicode)
+    baseline = sinks.baseline_summary()
+    if baseline is not None:
+        from pytest_tfleak.reports.baseline import summary_lines as baseline_lines
+
+        texts = baseline_lines(baseline, config.get_verbosity(), width, unicode)
+        lines += [Line(text, "plain") for text in texts]
     if not lines:
         return
     terminalreporter.section("tfleak", sep="=")
@@ -225,7 +242,10 @@ def tfleak(request: pytest.FixtureRequest) -> Checker:
         nodeid=item.nodeid,
         run=request.config.stash[RUN],
         probes=partial(_make_probes, item.ihook),
-        record=partial(record, item),
+        baseline=request.config.stash[BASELINE],
+        terminal=request.config.stash[TERMINAL],
+        callers=request.config.get_verbosity() > 1,
+        record=request.config.stash[OUTBOX].add,
     )
 
 
@@ -256,12 +276,6 @@ def _request_for(item: pytest.Item) -> options.Request | None:
         return options.request_for(item, item.config.stash[RUN])
     except PlanError as error:
         pytest.fail(f"tfleak marker: {error}", pytrace=False)
-
-
-def record(item: pytest.Item, verdict: Verdict | None) -> None:
-    """Keep a verdict for the report of the running test."""
-    if verdict is not None:
-        item.stash.setdefault(VERDICTS, []).append(verdict)
 
 
 def _make_probes(hook: pluggy.HookRelay, census: Census) -> list[Probe]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from pytest_tfleak.ledger import is_total
 from pytest_tfleak.reports.text import safe
@@ -26,7 +27,7 @@ def how_to_allow(verdict: Verdict, findings: Sequence[Finding]) -> str:
     """Return the call that accepts what was found, "" where no keyword does."""
     needed: dict[str, float] = {}
     units: dict[str, str] = {}
-    for finding in findings:
+    for finding in _whole(findings):
         if finding.allow:
             value = max(_needed(finding, verdict), needed.get(finding.allow, 0.0))
             needed[finding.allow], units[finding.allow] = value, finding.unit
@@ -36,8 +37,25 @@ def how_to_allow(verdict: Verdict, findings: Sequence[Finding]) -> str:
         f"{safe(name)}={_value(value, units[name])}" for name, value in needed.items()
     )
     text = _DOORS[verdict.door].format(keywords)
-    without = [short_name(f.signal) for f in findings if not f.allow]
+    without = [short_name(f.signal) for f in _whole(findings) if not f.allow]
     return text + (f"; nothing allows {', '.join(without)}" if without else "")
+
+
+def _whole(findings: Sequence[Finding]) -> list[Finding]:
+    """Return one finding for each signal: what several leaks share, in all."""
+    by_signal: dict[str, Finding] = {}
+    for finding in findings:
+        before = by_signal.get(finding.signal)
+        if before is None:
+            by_signal[finding.signal] = finding
+        else:
+            rates = (before.per_iteration, finding.per_iteration)
+            by_signal[finding.signal] = replace(
+                before,
+                per_iteration=None if None in rates else sum(r or 0.0 for r in rates),
+                total=before.total + finding.total,
+            )
+    return list(by_signal.values())
 
 
 def _needed(finding: Finding, verdict: Verdict) -> float:

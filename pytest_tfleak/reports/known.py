@@ -13,14 +13,15 @@ from pytest_tfleak.verdict import Finding
 from pytest_tfleak.verdict import Verdict
 
 MOST_EXPERIMENTS = 3
+_MEMORY = ("B", "blocks", "objects")  # units
 #: The signals that tell the size of known growth best.
 _SIZES = ("host.heap", "host.rss", "host.allocator")
 
 
 def known_growth(verdict: Verdict) -> Iterator[str]:
     """Name the growth that did not fail the test, once for each cause."""
-    for name in dict.fromkeys(finding.known for finding in verdict.accepted):
-        findings = [f for f in verdict.accepted if f.known == name]
+    for name in dict.fromkeys(finding.known for finding in verdict.known):
+        findings = [f for f in verdict.known if f.known == name]
         lead = next((f for f in findings if f.signal in _SIZES), findings[0])
         growth = format_quantity(lead.per_iteration or 0.0, lead.unit)
         what = "" if lead.signal in _SIZES else f" {short_name(lead.signal)}"
@@ -28,9 +29,16 @@ def known_growth(verdict: Verdict) -> Iterator[str]:
 
 
 def causes(findings: Sequence[Finding]) -> Iterator[tuple[str, str]]:
-    """Give the known cause, the experiment and the advice of findings as rows."""
-    for name in dict.fromkeys(f.known for f in findings if f.known):
-        yield "cause", named(name)
+    """Give the causes, the experiments and the advice of findings as rows.
+
+    Where the objects that pile up have a cause, the memory beside them needs no other.
+    """
+    lead = findings[0]
+    if lead.cause is not None and lead.known is None:
+        findings = [f for f in findings if f is lead or f.unit not in _MEMORY]
+    whys = (named(f.known) if f.known else safe(f.why or "") for f in findings)
+    for why in dict.fromkeys(filter(None, whys)):
+        yield "cause", why
     shown = [(f, e) for f in findings for e in f.experiments]
     for finding, experiment in shown[:MOST_EXPERIMENTS]:
         before = format_quantity(finding.per_iteration or 0.0, finding.unit)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from collections.abc import Iterator
-from collections.abc import Sequence
 
 from pytest_tfleak.ledger import closeness
 from pytest_tfleak.ledger import is_total
@@ -22,6 +21,8 @@ from pytest_tfleak.reports.text import signed
 from pytest_tfleak.reports.text import sparkline
 from pytest_tfleak.reports.text import truncate
 from pytest_tfleak.reports.text import wrap
+from pytest_tfleak.reports.where import located
+from pytest_tfleak.reports.where import where_rows
 from pytest_tfleak.reports.words import REASONS
 from pytest_tfleak.reports.words import STATUSES
 from pytest_tfleak.reports.words import rank
@@ -52,18 +53,25 @@ def headline(verdict: Verdict) -> str:
     elif verdict.status is Status.CLEAN:
         iterations = count_of(verdict.iterations, "iteration")
         texts = [f"nothing grew past its allowance in {iterations}"]
-        if verdict.accepted:
+        if verdict.recorded:
+            texts = [f"nothing that is not in the baseline in {iterations}"]
+        elif verdict.known:
             texts = [f"nothing but known growth of TensorFlow in {iterations}"]
     else:
         texts = list(reason_texts(verdict))
     return word + first_that_fits(texts, HEADLINE - len(word))
 
 
-def failure_text(verdict: Verdict, width: int = 80, unicode: bool = True) -> str:
-    """Return the whole message of a verdict, in lines of at most ``width`` columns."""
+def failure_text(
+    verdict: Verdict, width: int = 80, unicode: bool = True, callers: bool = False
+) -> str:
+    """Return the whole message of a verdict, in lines of at most ``width`` columns.
+
+    ``callers`` shows what called the line that leaks as well.
+    """
     width = max(width, NARROWEST)
     if verdict.status is Status.LEAK and verdict.failing:
-        rows = _leak_rows(verdict, width, unicode)
+        rows = _leak_rows(verdict, width, unicode, callers)
     else:
         rows = _other_rows(verdict, width, unicode)
     lines = wrap(safe(headline(verdict), unicode), width, rest="  ")
@@ -75,8 +83,21 @@ def failure_text(verdict: Verdict, width: int = 80, unicode: bool = True) -> str
 
 def ordered(findings: Iterable[Finding]) -> list[Finding]:
     """Return findings with the most telling one first."""
-    return sorted(
-        findings, key=lambda f: rank(f.signal, f.unit, f.per_iteration is None)
+
+    def key(found: Finding) -> tuple[float, bool, float, str]:
+        is_left = found.per_iteration is None
+        group, place, name = rank(found.signal, found.unit, is_left)
+        return group, not _is_held_itself(found), place, name
+
+    return sorted(findings, key=key)
+
+
+def is_apart(finding: Finding, lead: Finding) -> bool:
+    """Say whether a finding comes from elsewhere than the leading one."""
+    return finding.origin != lead.origin or (
+        finding.holder is not None
+        and lead.holder is not None
+        and finding.holder[0] != lead.holder[0]
     )
 
 
@@ -84,6 +105,8 @@ def lead_figures(verdict: Verdict) -> Iterator[str]:
     """Give the most telling finding in one line, in ever shorter forms."""
     lead = ordered(verdict.failing)[0]
     if lead.per_iteration is None:
+        for where in located(lead):
+            yield _still_there(lead) + where
         yield _still_there(lead)
         words = words_for(lead.signal, lead.unit)
         yield f"{format_count(lead.total)} {words.state} ({short_name(lead.signal)})"
@@ -98,6 +121,10 @@ def lead_figures(verdict: Verdict) -> Iterator[str]:
         growth = signed(lead.per_iteration, lead.unit)
         figure = f"{short_name(lead.signal)} {growth} per iteration"
         seen = f", seen in {iterations}"
+    for where in located(lead):
+        yield figure + kind + where
+        yield figure + where
+        yield figure.replace(" per iteration", "/iteration") + where
     yield figure + kind + seen
     yield figure + kind
     yield figure
@@ -147,7 +174,9 @@ def count_of(number: int, noun: str) -> str:
     return f"{format_count(number)} {noun}{'' if number == 1 else 's'}"
 
 
-def _leak_rows(verdict: Verdict, width: int, unicode: bool) -> Iterator[Row]:
+def _leak_rows(
+    verdict: Verdict, width: int, unicode: bool, callers: bool
+) -> Iterator[Row]:
     lead, *others = ordered(verdict.failing)
     words = words_for(lead.signal, lead.unit)
     still = lead.per_iteration is None
@@ -161,16 +190,18 @@ def _leak_rows(verdict: Verdict, width: int, unicode: bool) -> Iterator[Row]:
         yield "readings", curve(verdict, signal, _room(width), unicode)
     if lead.what:
         yield "what", shorten(safe(lead.what), LONGEST_LIST)
+    yield from where_rows(lead, unicode, callers)
     # one leak moves many signals, and must not look like as many leaks
     cut = MOST_OTHERS if len(others) > MOST_OTHERS + 1 else len(others)
     for other in others[:cut]:
-        yield "also", _compact(other)
+        elsewhere = next(located(other), "") if is_apart(other, lead) else ""
+        yield "also", _compact(other) + elsewhere
     if others[cut:]:
         yield "also", ", ".join(short_name(other.signal) for other in others[cut:])
     yield from _known_rows(verdict)
     yield from causes([lead, *others])
     yield from _note_rows(verdict)
-    if words.look_for and not lead.advice:
+    if words.look_for and not (lead.advice or lead.origin):
         yield "look for", words.look_for
     yield ALLOW, how_to_allow(verdict, [lead, *others])
     yield "iterations", stands_on(verdict)
@@ -209,6 +240,8 @@ def _paragraph(label: str, text: str, width: int, unicode: bool) -> list[str]:
     if not text:
         return []
     text = safe(text, unicode)
+    if label == "":  # a line of code, as it stands
+        return [truncate(" " * (_LABEL + 4) + text, width)]
     if label == ALLOW and _is_narrow(width):
         text = text.replace("(", "( ", 1)  # a place to break; stays valid Python
     if label == "readings":  # has its width already, and its gaps are spaces
@@ -217,6 +250,12 @@ def _paragraph(label: str, text: str, width: int, unicode: bool) -> list[str]:
     if _is_narrow(width):
         return wrap(text, width, f"  {label}: ", "    ")
     return wrap(text, width, f"  {label:<{_LABEL}}  ", " " * (_LABEL + 4))
+
+
+def _is_held_itself(finding: Finding) -> bool:
+    """Say whether what is counted is what is held, and not a part of it."""
+    kind = (finding.kind or "?").rpartition(".")[2]
+    return finding.holder is not None and finding.holder[-1].startswith(kind)
 
 
 def _is_narrow(width: int) -> bool:
@@ -308,5 +347,4 @@ def _kind(kind: str) -> str:
 
 
 def _signal(verdict: Verdict, name: str) -> SignalReport | None:
-    found: Sequence[SignalReport] = [s for s in verdict.signals if s.name == name]
-    return found[0] if found else None
+    return next((s for s in verdict.signals if s.name == name), None)

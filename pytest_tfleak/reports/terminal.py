@@ -113,7 +113,7 @@ def _texts(verdict: Verdict, verbosity: int) -> list[str]:
     """Return what to say beside a test, in ever shorter forms."""
     if verdict.status is Status.LEAK and verdict.failing:
         texts = list(lead_figures(verdict))
-        return texts[1:] if len(texts) > 2 else texts  # without "seen in"
+        return [text for text in texts if ", seen in" not in text] or texts
     if verdict.status is not Status.CLEAN:
         texts = list(reason_texts(verdict))
         if verbosity > 0 and verdict.iterations:
@@ -151,10 +151,13 @@ def _of_allowance(signal: SignalReport, per: str = "") -> str:
 
 def _counted(ledger: Ledger, unlisted: Sequence[Verdict]) -> list[Line]:
     cleans = [verdict for verdict in unlisted if verdict.status is Status.CLEAN]
-    clean, known = len(cleans), sum(bool(verdict.accepted) for verdict in cleans)
+    clean, known = len(cleans), sum(bool(verdict.known) for verdict in cleans)
+    recorded = sum(bool(verdict.recorded) for verdict in cleans)
     parts = [f"{format_count(clean)} clean"] if clean else []
     if known:
         parts.append(f"{format_count(known)} of them with known growth of TensorFlow")
+    if recorded:
+        parts.append(f"{format_count(recorded)} of them with leaks of the baseline")
     if len(unlisted) > clean:
         parts.append(f"{format_count(len(unlisted) - clean)} disabled")
     if not parts:

@@ -13,6 +13,7 @@ from pytest_tfleak.units import format_quantity
 
 NARROWEST = 20  # columns; a narrower terminal gets lines of this width
 LONGEST_NAME = 40
+_LONGEST_PATH = 1_000
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _ASCII = "_.:-=+*#"
 _GAP = " "
@@ -83,10 +84,15 @@ def wrap(text: str, width: int, first: str = "", rest: str = "") -> list[str]:
         if not empty:
             line += " " + word
         else:
-            line += word if _PATH.match(word) else shorten(word, room)
+            line += word if _is_path(word) else shorten(word, room)
         empty = False
     lines.append(line.rstrip())
     return lines
+
+
+def _is_path(word: str) -> bool:
+    """Say whether a word is something to copy; what is longer than any path is not."""
+    return len(word) <= _LONGEST_PATH and _PATH.match(word) is not None
 
 
 def first_that_fits(texts: Iterable[str], width: int) -> str:

@@ -248,9 +248,16 @@ SIGNALS: dict[str, SignalWords] = {
         look_for="an array or buffer that something keeps, memory that a C extension "
         "does not free, or a cache inside TensorFlow",
     ),
+    "gpu.process": SignalWords(
+        "GPU memory of this process, as the driver counts it",
+        look_for="GPU memory outside TensorFlow's pool, where gpu.allocator does not "
+        "grow: CUDA modules, XLA executables, cuDNN's plans, or another library",
+    ),
     "process.children.rss": SignalWords("memory of child processes"),
     "host.uss": SignalWords("memory of this process alone (USS)"),
     "host.rss": SignalWords("resident memory (RSS)"),
+    "gpu.peak": SignalWords("the most that TensorFlow's allocator has had in use"),
+    "gpu.device": SignalWords("memory of the whole card, shared by all its processes"),
 }
 _RANKS = {name: rank for rank, name in enumerate(SIGNALS)}
 # Signals of other people's probes stand between TensorFlow's objects and memory.

@@ -54,7 +54,7 @@ def test_a_leak_has_a_letter_a_word_and_a_line(
     result.stdout.fnmatch_lines(
         [
             "tfleak: probes: python, host, process",
-            "tfleak: off: allocator, tensorflow (until the tests import TensorFlow)",
+            "tfleak: off: allocator, nvml, tensorflow (until the tests import *)",
             "*L*",
             "*= FAILURES =*",
             "LEAK: python.blocks +* per iteration*",

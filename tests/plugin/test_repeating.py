@@ -34,7 +34,7 @@ def test_a_marked_test_fails_and_says_what_to_do(pytester: pytest.Pytester) -> N
     result.stdout.fnmatch_lines(
         [
             "E * FileExistsError: *",
-            'not measured: passed at first*in iteration 2; repeat="test" *',
+            'not measured: passed at first*in iteration 2; repeat="test"*',
         ]
     )
 

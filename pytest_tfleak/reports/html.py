@@ -1,0 +1,187 @@
+"""The document as one HTML page that needs nothing else: no network, no other file.
+
+Each test is a row group: its figures, and ``<details>`` that work without a script. The
+script only sorts and filters. What a test or a library says is text: Jinja2 escapes it,
+and the page's policy runs no script but its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from base64 import b64encode
+from collections.abc import Iterator
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING
+from typing import Any
+
+from pytest_tfleak.ledger import Ledger
+from pytest_tfleak.reports.curves import Curve
+from pytest_tfleak.reports.curves import draw_large
+from pytest_tfleak.reports.curves import draw_small
+from pytest_tfleak.reports.entry import make_entry
+from pytest_tfleak.reports.evidence import cut
+from pytest_tfleak.reports.message import count_of
+from pytest_tfleak.reports.text import short_name
+from pytest_tfleak.reports.text import signed
+from pytest_tfleak.reports.words import STATUSES
+from pytest_tfleak.units import format_count
+from pytest_tfleak.units import format_seconds
+from pytest_tfleak.verdict import SCHEMA
+from pytest_tfleak.verdict import Status
+from pytest_tfleak.verdict import Verdict
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+#: The worst tests have large curves; all have small ones, which keeps the page small.
+MOST_FULL = 250
+
+
+def render(document: dict[str, Any]) -> str:
+    """Return the page for a document: the same text for the same document."""
+    ledger = Ledger()
+    for data in document["tests"]:
+        ledger.add(Verdict.from_dict({**data, "schema": SCHEMA}))
+    entries = [make_entry(verdict) for verdict in ledger.verdicts()]
+    counts = ledger.counts()
+    style, script = _source("page.css"), _source("page.js")
+    return (
+        make_templates()
+        .get_template("page.html")
+        .render(
+            style=style,
+            script=script,
+            style_hash=_hash(style),
+            script_hash=_hash(script),
+            tool=document["tool"],
+            complete=document["complete"],
+            title=_title(ledger),
+            headline=_headline(ledger),
+            counts=counts,
+            entries=entries,
+            most_full=MOST_FULL,
+            known=sum(bool(entry.accepted) for entry in entries),
+            seconds=sum(entry.verdict.seconds for entry in entries),
+            environment=_table(document["environment"]),
+            baseline=document["baseline"],
+            differences=list(_differences(document["baseline"] or {})),
+        )
+    )
+
+
+@cache
+def make_templates() -> Environment:
+    """Return the templates of this package, which escape what they are given."""
+    from jinja2 import Environment
+    from jinja2 import PackageLoader
+    from jinja2 import StrictUndefined
+
+    templates = Environment(
+        loader=PackageLoader("pytest_tfleak.reports"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+    templates.filters.update(
+        count=format_count, cut=cut, seconds=format_seconds, signed=signed
+    )
+    templates.globals.update(
+        words=STATUSES, count_of=count_of, small=_small, large=_large
+    )
+    return templates
+
+
+def _small(curve: Curve | None) -> str:
+    from markupsafe import Markup
+
+    return Markup(draw_small(curve) if curve else "")
+
+
+def _large(curve: Curve | None) -> str:
+    from markupsafe import Markup
+
+    return Markup(draw_large(curve) if curve else "")
+
+
+def _source(name: str) -> str:
+    path = files("pytest_tfleak.reports") / "templates" / name
+    return path.read_text("utf-8")
+
+
+def _hash(text: str) -> str:
+    """Return what lets a policy tell our own script and style from any other."""
+    digest = hashlib.sha256(text.encode("utf-8")).digest()
+    return f"sha256-{b64encode(digest).decode('ascii')}"
+
+
+def _title(ledger: Ledger) -> str:
+    leaks = ledger.counts()[Status.LEAK]
+    found = count_of(leaks, "leak") if leaks else "no leak"
+    return f"{found} in {_tests(ledger)}"
+
+
+def _headline(ledger: Ledger) -> str:
+    """Say in one sentence what came out."""
+    counts = ledger.counts()
+    total, leaks, clean = (
+        sum(counts.values()),
+        counts[Status.LEAK],
+        counts[Status.CLEAN],
+    )
+    if not total:
+        return "No test was measured"
+    if leaks:
+        verb = "leaks" if leaks == 1 else "leak"
+        return f"{format_count(leaks)} of {_tests(ledger)} {verb}"
+    if clean == total:
+        return f"No leak in {_tests(ledger)}"
+    return f"No leak found; {format_count(clean)} of {_tests(ledger)} clean"
+
+
+def _tests(ledger: Ledger) -> str:
+    """Return how many there are; a test may check several times."""
+    verdicts = ledger.verdicts()
+    names = {verdict.nodeid for verdict in verdicts}
+    noun = "test" if len(names) == len(verdicts) else "check"
+    return count_of(len(verdicts), noun)
+
+
+def _differences(baseline: dict[str, Any]) -> Iterator[tuple[str, str, str, str]]:
+    """Give what differs from the baseline: a word, a test, its growth and the old."""
+    for word in ("worse", "new", "gone", "accepted"):
+        for row in baseline.get(word, ()):
+            now, before = _growth_of(row, row), row["recorded"]
+            yield word, cut(row["nodeid"], 300), now, _growth_of(row, before)
+
+
+def _growth_of(row: dict[str, Any], figures: dict[str, Any] | None) -> str:
+    if figures is None:
+        return ""
+    signal, rate = short_name(row["signal"]), figures["per_iteration"]
+    if rate is None:
+        return f"{signal} {format_count(figures['left'] or 0)} left"
+    return f"{signal} {signed(rate, row['unit'])} per iteration"
+
+
+def _table(facts: dict[str, Any]) -> list[tuple[str, list[str]]]:
+    """Return names and texts; of a list, one text each."""
+    return [
+        (cut(str(name), 100), [cut(_text(item)) for item in _listed(value)])
+        for name, value in facts.items()
+    ]
+
+
+def _listed(value: Any) -> list[Any]:
+    if isinstance(value, dict):
+        return [f"{key}: {_text(item)}" for key, item in value.items()]
+    return value if isinstance(value, list) else [value]
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, dict):
+        return ", ".join(f"{key}: {_text(item)}" for key, item in value.items())
+    return str(value)

@@ -1,0 +1,97 @@
+"use strict";
+(() => {
+  const table = document.getElementById("tests");
+  const controls = document.getElementById("controls");
+  const search = document.getElementById("search");
+  const shown = document.getElementById("shown");
+  const boxes = [...controls.querySelectorAll("[type=checkbox]")];
+  const order = boxes.map((box) => box.value);
+  const number = (text) => (text === "" ? -Infinity : Number(text));
+  const tests = [...table.tBodies].map((body, place) => {
+    const name = body.rows[0].cells[1].textContent.trim();
+    const brief = body.querySelector("summary").firstChild.data;
+    const status = body.className;
+    return {
+      body,
+      status,
+      name,
+      text: `${name}\n${brief}\n${body.rows[0].cells[2].textContent}`.toLowerCase(),
+      growth: -place, // the page comes worst first
+      verdict: -order.indexOf(status),
+      memory: number(body.dataset.memory),
+      iterations: number(body.dataset.iterations),
+      seconds: number(body.dataset.seconds),
+    };
+  });
+
+  function filter() {
+    const wanted = new Set(boxes.filter((box) => box.checked).map((box) => box.value));
+    const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
+    let count = 0;
+    for (const test of tests) {
+      const fits =
+        wanted.has(test.status) && words.every((word) => test.text.includes(word));
+      test.body.hidden = !fits;
+      count += fits;
+    }
+    shown.textContent = `${count.toLocaleString("en")} of ${tests.length.toLocaleString("en")} tests shown`;
+  }
+
+  function sort(header) {
+    const key = header.dataset.sort;
+    const first = key === "name" ? "ascending" : "descending";
+    const other = first === "ascending" ? "descending" : "ascending";
+    const way = header.getAttribute("aria-sort") === first ? other : first;
+    for (const cell of table.tHead.rows[0].cells) cell.removeAttribute("aria-sort");
+    header.setAttribute("aria-sort", way);
+    const sign = way === "ascending" ? 1 : -1;
+    const compare = (a, b) => (a < b ? -1 : a > b ? 1 : 0);
+    tests.sort((a, b) => sign * compare(a[key], b[key]) || b.growth - a.growth);
+    for (const test of tests) test.body.classList.remove("ready");
+    table.append(...tests.map((test) => test.body));
+    prepare();
+  }
+
+  // What the browser skips is not there for a screen reader either, so all of it gets
+  // ready, a few tests at a time. It makes 2,000 tests open and sort at once.
+  const whenIdle = window.requestIdleCallback || setTimeout;
+  let round = 0;
+  function prepare() {
+    const mine = ++round;
+    let next = 0;
+    const some = () => {
+      if (mine !== round) return;
+      const end = Math.min(next + 40, tests.length);
+      while (next < end) tests[next++].body.classList.add("ready");
+      if (next < tests.length) whenIdle(some);
+    };
+    whenIdle(some);
+  }
+
+  for (const header of table.tHead.querySelectorAll("[data-sort]")) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.append(...header.childNodes);
+    button.addEventListener("click", () => sort(header));
+    header.append(button);
+  }
+  // the figures of a test open it as well; its summary does so by keyboard
+  table.addEventListener("click", (event) => {
+    const row = event.target.closest("tbody > tr:first-child");
+    if (!row || row.closest(".test") || String(getSelection())) return;
+    const details = row.parentNode.querySelector("details");
+    details.open = !details.open;
+  });
+  // until a test is opened its details are one piece of text: 2,000 open at once
+  const fill = (details) => {
+    const text = details.querySelector("noscript");
+    if (text) text.outerHTML = text.textContent;
+  };
+  table.addEventListener("toggle", (event) => fill(event.target), true);
+  table.querySelectorAll("details[open]").forEach(fill);
+  controls.addEventListener("input", filter);
+  controls.addEventListener("submit", (event) => event.preventDefault());
+  controls.hidden = false;
+  filter();
+  prepare();
+})();

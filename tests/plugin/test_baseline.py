@@ -1,0 +1,165 @@
+"""A baseline in real runs: recorded, read, worse, new, gone, under xdist as without."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Run = Callable[..., pytest.RunResult]
+FILE = "tfleak.json"
+READ = f"--tfleak-baseline={FILE}"
+SAVE = f"--tfleak-save-baseline={FILE}"
+
+SUITE = """
+import json
+import pytest
+from pathlib import Path
+
+KEPT = []
+RATES = json.loads(Path(__file__).with_name("rates.json").read_text())
+
+def keep(name):
+    KEPT.extend(bytearray(2000) for _ in range(RATES.get(name, 0)))
+
+@pytest.mark.tfleak(iterations=20, diagnose="off")
+def test_one():
+    keep("one")
+
+@pytest.mark.tfleak(iterations=20, diagnose="off")
+def test_two():
+    keep("two")
+
+@pytest.mark.tfleak(iterations=20, diagnose="off")
+def test_three():
+    keep("three")
+
+def test_checks(tfleak):
+    tfleak.check(lambda: keep("first"), iterations=20, diagnose="off")
+    tfleak.check(lambda: keep("second"), iterations=20, diagnose="off")
+"""
+
+
+@pytest.fixture
+def leaking(pytester: pytest.Pytester) -> Callable[..., None]:
+    """Say how many blocks of 2 KB each test keeps per iteration."""
+    pytester.makepyfile(test_it=SUITE)
+
+    def write(**rates: int) -> None:
+        (pytester.path / "rates.json").write_text(json.dumps(rates))
+
+    write(one=10, three=10, first=10, second=40)
+    return write
+
+
+def recorded(pytester: pytest.Pytester) -> list[dict[str, Any]]:
+    data = json.loads((pytester.path / FILE).read_text())
+    entries: list[dict[str, Any]] = data["findings"][:-1]
+    return entries
+
+
+def names_recorded(pytester: pytest.Pytester) -> list[str]:
+    return sorted({line["nodeid"].partition("::")[2] for line in recorded(pytester)})
+
+
+def test_a_missing_baseline_is_recorded_now(
+    pytester: pytest.Pytester, run: Run, leaking: Callable[..., None]
+) -> None:
+    result = run(READ)
+    result.assert_outcomes(passed=4)
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(
+        [f"baseline {FILE}: there was none; * findings in 3 tests recorded and*"]
+    )
+    assert names_recorded(pytester) == ["test_checks", "test_one", "test_three"]
+    text = (pytester.path / FILE).read_text()
+    again = run(READ)
+    again.assert_outcomes(passed=4)
+    again.stdout.fnmatch_lines([f"baseline {FILE}: * findings in 3 tests accepted"])
+    assert (pytester.path / FILE).read_text() == text
+
+
+def test_only_what_is_new_or_clearly_worse_fails(
+    pytester: pytest.Pytester, run: Run, leaking: Callable[..., None]
+) -> None:
+    run(READ)
+    leaking(one=30, two=10, first=10, second=40)
+    result = run(READ)
+    result.assert_outcomes(passed=2, failed=2)
+    result.stdout.fnmatch_lines(
+        [
+            f"*Worse than in the baseline {FILE}: *",
+            f"baseline {FILE}: * accepted, * worse, * new, * gone",
+            "  worse * test_it.py::test_one*",
+            "  new * test_it.py::test_two*",
+            "  gone * test_it.py::test_three*",
+            "  accepted * test_it.py::test_checks*",
+        ]
+    )
+
+
+def test_saving_records_and_drops_what_is_gone(
+    pytester: pytest.Pytester, run: Run, leaking: Callable[..., None]
+) -> None:
+    run(READ)
+    leaking(two=10, second=40)
+    result = run(READ, SAVE)
+    result.assert_outcomes(passed=3, failed=1)
+    assert names_recorded(pytester) == ["test_checks", "test_two"]
+    run(READ).assert_outcomes(passed=4)
+
+
+def test_tests_that_do_not_run_keep_their_entries(
+    pytester: pytest.Pytester, run: Run, leaking: Callable[..., None]
+) -> None:
+    run(READ)
+    text = (pytester.path / FILE).read_text()
+    result = run(READ, SAVE, "-k", "two")
+    result.assert_outcomes(passed=1)
+    assert "gone" not in result.stdout.str()
+    assert (pytester.path / FILE).read_text() == text
+
+
+def test_the_json_report_holds_what_became_of_the_baseline(
+    pytester: pytest.Pytester, run: Run, leaking: Callable[..., None]
+) -> None:
+    run(READ)
+    leaking(one=30, three=10, first=10, second=40)
+    run(READ, "--tfleak-json=report.json")
+    report = json.loads((pytester.path / "report.json").read_text())
+    baseline = report["baseline"]
+    assert Path(baseline["file"]).name == FILE
+    assert baseline["recorded"] is False
+    assert {row["nodeid"] for row in baseline["worse"]} == {"test_it.py::test_one"}
+    by_name = {test["nodeid"]: test for test in report["tests"]}
+    worse = by_name["test_it.py::test_one"]["findings"]
+    assert {finding["baseline"] for finding in worse} == {"worse"}
+    rates = {f["signal"]: f["per_iteration"] for f in worse}
+    shown = {row["signal"]: row["per_iteration"] for row in baseline["worse"]}
+    assert shown == rates
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        ("{", "is not JSON"),
+        ('{"schema": 2, "findings": []}', "has schema 2*update pytest-tfleak"),
+        ('{"schema": 1}', 'it has no list of "findings"'),
+        (None, "is a directory"),
+    ],
+)
+def test_a_bad_baseline_ends_the_run_before_any_test(
+    pytester: pytest.Pytester, run: Run, leaking: None, content: str | None, why: str
+) -> None:
+    path = pytester.path / FILE
+    if content is None:
+        path.mkdir()
+    else:
+        path.write_text(content)
+    result = run(READ)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"ERROR: *{FILE}*{why}*"])
+    assert "test session starts" not in result.stdout.str()
