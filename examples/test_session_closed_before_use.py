@@ -1,7 +1,11 @@
 """Why "RuntimeError: Attempted to use a closed Session", and what does my fix cost?
 
 A tensor of a graph has no value of its own: ``total.eval()`` asks its session, and
-after the ``with`` block that session is closed. Two usual ways round the error leak:
+after the ``with`` block that session is closed. A measured test that fails with the
+error says below its traceback, under "tfleak", which line closed the session: the end
+of a block as here, or a ``close()`` in another module.
+
+Two usual ways round the error leak:
 
 - The handler opens another session, and nobody closes that one.
 - The closed session is kept beside the tensor. ``close()`` gives back what the session

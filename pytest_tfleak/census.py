@@ -14,6 +14,7 @@ import gc
 import weakref
 from array import array
 from collections import Counter
+from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
@@ -76,15 +77,18 @@ class Census:
         self._freezes += 1
         gc.freeze()
 
-    def refreeze(self) -> None:
+    def refreeze(self, look: Callable[[list[Any]], None] | None = None) -> None:
         """Collect what became garbage after it was frozen, and freeze again.
 
         A frozen cycle is out of the collector's reach: a model that fell out of a cache
-        would look as if it were kept.
+        would look as if it were kept. ``look`` is shown all objects, and must not keep
+        them.
         """
         gc.unfreeze()
         gc.collect()
         objects = gc.get_objects()
+        if look is not None:
+            look(objects)
         known = {id(r()) for followed in self._followed for r in followed}
         carried = self.new_objects
         for index, followed in enumerate(self._followed):

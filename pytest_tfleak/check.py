@@ -5,33 +5,39 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
-from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from time import perf_counter
 
+from pytest_tfleak.amend import add_leftovers
+from pytest_tfleak.amend import demand_gpu
+from pytest_tfleak.births import Births
 from pytest_tfleak.census import Census
-from pytest_tfleak.census import full_name
+from pytest_tfleak.diagnosis.closing import after_close
 from pytest_tfleak.diagnosis.experiments import Explanation
 from pytest_tfleak.diagnosis.experiments import Search
 from pytest_tfleak.diagnosis.experiments import run_without
 from pytest_tfleak.diagnosis.experiments import what_is_known
+from pytest_tfleak.diagnosis.inquiry import Inquiry
+from pytest_tfleak.diagnosis.inquiry import Insights
 from pytest_tfleak.diagnosis.kinds import describe
 from pytest_tfleak.diagnosis.kinds import describe_left
-from pytest_tfleak.isolation import Leftover
+from pytest_tfleak.diagnosis.telling import tell
 from pytest_tfleak.isolation import Surroundings
 from pytest_tfleak.judge import is_suspicious
 from pytest_tfleak.judge import judge
+from pytest_tfleak.known import Known
 from pytest_tfleak.loop import Loop
 from pytest_tfleak.plan import Plan
 from pytest_tfleak.plan import make_plan
 from pytest_tfleak.probes import make_probes
 from pytest_tfleak.probes.base import Probe
-from pytest_tfleak.reach import reachable
 from pytest_tfleak.reports.terminal import failure_text
+from pytest_tfleak.stock import Stock
+from pytest_tfleak.progress import LiveTerminal
+from pytest_tfleak.progress import show_progress
 from pytest_tfleak.trace import Trace
 from pytest_tfleak.verdict import Finding
 from pytest_tfleak.verdict import Reason
@@ -62,7 +68,7 @@ def find_leaks(body: Callable[[], object], **options: object) -> Verdict:
     """
     plan = make_plan(**options)
     name = str(getattr(body, "__qualname__", type(body).__qualname__))
-    return Measurement(body, plan, nodeid=name, handed=[body]).run()
+    return Measurement(body, plan, nodeid=name, handed={"the body": body}).run()
 
 
 def assert_no_leaks(body: Callable[[], object], **options: object) -> Verdict:
@@ -91,8 +97,9 @@ class Measurement:
         *,
         nodeid: str,
         probes: ProbeMaker = make_probes,
-        handed: Iterable[object] = (),
+        handed: Mapping[str, object] | None = None,
         door: str = "library",
+        terminal: LiveTerminal | None = None,
     ) -> None:
         if not callable(body):
             raise TypeError(f"expected a function, got {body!r}")
@@ -100,10 +107,11 @@ class Measurement:
         self._plan = plan
         self._nodeid = nodeid
         self._door = door
+        self._terminal = terminal
         self._make_probes = probes
-        self._handed = tuple(handed)
-        self._left_types: dict[str, dict[str, int]] = {}
+        self._handed = dict(handed or {})
         self._notes: list[str] = []
+        self._insights = Insights()
         self.verdict: Verdict | None = None
 
     def run(self) -> Verdict:
@@ -117,22 +125,28 @@ class Measurement:
         Measurement._running = True
         surroundings = Surroundings()
         try:
-            self.verdict = self._measure()
+            show = show_progress(self._terminal, self._nodeid, self._plan)
+            with show as on_iteration:
+                self.verdict = self._measure(on_iteration)
         finally:
             Measurement._running = False
             leftovers = surroundings.restore()
-            self._handed = ()
-        self.verdict = _add_leftovers(self.verdict, leftovers, self._plan)
-        verdict = _demand_gpu(self.verdict, self._plan)
+            self._handed = {}
+        verdict = add_leftovers(self.verdict, leftovers, self._plan)
+        verdict = replace(verdict, findings=tell(verdict.findings, self._insights))
+        verdict = demand_gpu(verdict, self._plan)
         self.verdict = replace(verdict, door=self._door)
         return self.verdict
 
-    def _measure(self) -> Verdict:
+    def _measure(self, on_iteration: Callable[[Trace], None] | None) -> Verdict:
         __tracebackhide__ = True
         census = Census(self._plan.ignore)
         probes = self._make_probes(census)
-        loop = Loop(self._body, self._plan, probes, census)
+        loop = Loop(self._body, self._plan, probes, census, on_iteration)
+        stock = Stock(census, probes, self._handed)
         explanation, again = None, None
+        births = Births()
+        births.watch()
         try:
             with loop:
                 loop.warm_up()
@@ -141,18 +155,28 @@ class Measurement:
                     loop.confirm()
                 if self._plan.clear_session != "never":
                     loop.clear()
-                self._take_stock(loop.trace, census, probes)
+                stock.take(loop.trace)
                 loop.distrust_broken(loop.trace)
                 for probe in probes:
                     self._notes.extend(probe.notes())
                 since_freeze = loop.trace.confirmed or loop.trace.measured
-                findings = self._findings(loop.trace, census, since_freeze)
+                findings = self._findings(loop.trace, census, stock, since_freeze)
                 if findings and self._plan.diagnose == "on":
+                    until = perf_counter() + self._plan.diagnose_time
                     search = Search(loop, self._plan, findings)
-                    explanation, again = self._explain(search, loop, census, probes)
+                    explanation, again = self._explain(search, loop, census, stock)
+                    failing = findings if again is None else again[1]
+                    causes = explanation.causes if explanation is not None else ()
+                    inquiry = Inquiry(
+                        loop, census, self._handed, stock.objects_left, births.frames_of
+                    )
+                    if failing:
+                        self._insights = self._inquire(inquiry, failing, causes, until)
         except BaseException as error:
-            self.verdict = self._interrupted(loop, error)
+            self.verdict = self._interrupted(loop, error, births)
             raise
+        finally:
+            births.stop()
         if loop.not_cleared is not None and self._plan.clear_session == "iteration":
             self._notes.append(
                 f"The Keras session was not cleared: {loop.not_cleared}."
@@ -170,27 +194,28 @@ class Measurement:
             )
         if explanation is not None:
             verdict = self._add_known(verdict, explanation, again, loop.trace)
+        self._notes.extend(self._insights.notes)
         return replace(verdict, notes=tuple(self._notes))
 
     def _findings(
-        self, trace: Trace, census: Census, since_freeze: int
+        self, trace: Trace, census: Census, stock: Stock, since_freeze: int
     ) -> tuple[Finding, ...]:
         """Judge a trace whose stock was taken; return its findings, described."""
         return tuple(
-            self._describe(finding, trace.kinds, census, since_freeze)
+            self._describe(finding, trace.kinds, census, stock, since_freeze)
             for finding in judge(trace, self._plan).findings
         )
 
     def _explain(
-        self, search: Search, loop: Loop, census: Census, probes: Sequence[Probe]
+        self, search: Search, loop: Loop, census: Census, stock: Stock
     ) -> tuple[Explanation | None, SecondLook | None]:
         """Look for known causes, and judge again without those that have no remedy."""
         try:
             explanation, again = search.run(), None
             if explanation.causes:
-                self._take_stock(before := Trace((), 0, 0), census, probes)
+                stock.take(before := Trace((), 0, 0))
                 again = run_without(explanation.causes, loop, self._plan)
-                self._take_stock(again, census, probes)
+                stock.take(again)
                 for signal, count in before.left.items():
                     again.left[signal] -= min(count, again.left[signal])
         except BaseException as error:
@@ -201,7 +226,26 @@ class Measurement:
             return None, None
         if again is None:
             return explanation, None
-        return explanation, (again, self._findings(again, census, again.rows))
+        return explanation, (again, self._findings(again, census, stock, again.rows))
+
+    def _inquire(
+        self,
+        inquiry: Inquiry,
+        findings: Sequence[Finding],
+        causes: Sequence[Known],
+        until: float,
+    ) -> Insights:
+        """Look for holders and lines; a search that fails never hides the verdict."""
+        try:
+            return inquiry.run(findings, causes, until)
+        except BaseException as error:
+            reason, words = _why_it_ended(error)
+            if reason is Reason.INTERRUPTED:
+                raise
+            if reason is Reason.BODY_FAILED:
+                words = f"{type(error).__name__}: {error}"
+            note = f"The search for who holds it was cut short: {words}."
+            return Insights(notes=[note])
 
     def _add_known(
         self,
@@ -218,7 +262,9 @@ class Measurement:
             self._notes.extend(explanation.notes)
             return replace(verdict, findings=known)
         retrace, left = again
-        retrace.reasons, retrace.seconds = trace.reasons, trace.seconds
+        retrace.seconds = trace.seconds
+        retrace.reasons, retrace.codes = trace.reasons, trace.codes
+        retrace.untrusted = trace.untrusted
         retrace.body_seconds += trace.body_seconds
         second = judge(retrace, self._plan, self._nodeid)
         if second.reason in (Reason.OUT_OF_TIME, Reason.TOO_FEW_ITERATIONS):
@@ -238,49 +284,31 @@ class Measurement:
             return replace(second, status=Status.LEAK, reason=None, detail=None)
         return second
 
-    def _take_stock(
-        self, trace: Trace, census: Census, probes: Sequence[Probe]
-    ) -> None:
-        """Count what the run made and left: what was handed to the body may hold it."""
-        self._count_what_is_left(trace, census, probes)
-        trace.kinds.update(census.survivors())
-        if any(trace.left.values()):
-            census.refreeze()  # what looks left may be garbage that was frozen
-            self._count_what_is_left(trace, census, probes)
-
-    def _count_what_is_left(
-        self, trace: Trace, census: Census, probes: Sequence[Probe]
-    ) -> None:
-        census.take()
-        for probe in probes:
-            for signal, objects in probe.still_there().items():
-                held = reachable(self._handed, objects) if objects else set()
-                left = [o for o in objects if id(o) not in held]
-                trace.left[signal] = len(left)
-                names = Counter(full_name(type(o)) for o in left)
-                self._left_types[signal] = dict(names)
-                del objects, left
-        census.release()
-
-    def _interrupted(self, loop: Loop, error: BaseException) -> Verdict:
+    def _interrupted(self, loop: Loop, error: BaseException, births: Births) -> Verdict:
         reason, words = _why_it_ended(error)
-        done = loop.trace.rows + 1
+        words += f" in iteration {loop.trace.rows + 1}"
+        closed = after_close(error, births) if reason is Reason.BODY_FAILED else None
         return replace(
             judge(loop.trace, self._plan, self._nodeid),
             status=Status.NOT_MEASURED,
             reason=reason,
-            detail=f"{words} in iteration {done}",
+            detail=f"{words}; {closed}" if closed else words,
             findings=(),
             notes=tuple(self._notes),
         )
 
     def _describe(
-        self, finding: Finding, survivors: Mapping[str, int], census: Census, n: int
+        self,
+        finding: Finding,
+        survivors: Mapping[str, int],
+        census: Census,
+        stock: Stock,
+        iterations: int,
     ) -> Finding:
         if finding.per_iteration is None:
-            kind, what = describe_left(self._left_types.get(finding.signal, {}))
+            kind, what = describe_left(stock.left_types.get(finding.signal, {}))
         else:
-            kind, what = describe(finding, survivors, census.kind_of, n)
+            kind, what = describe(finding, survivors, census.kind_of, iterations)
         return replace(finding, kind=kind, what=what)
 
 
@@ -292,59 +320,3 @@ def _why_it_ended(error: BaseException) -> tuple[Reason, str]:
     if names & {"KeyboardInterrupt", "Exit", "SystemExit", "GeneratorExit"}:
         return Reason.INTERRUPTED, "the run was interrupted"
     return Reason.BODY_FAILED, f"the test ended with {type(error).__name__}"
-
-
-_LEFTOVER_ALLOWANCES = {"session_stack": "sessions", "graph_stack": "graphs"}
-
-
-def _add_leftovers(
-    verdict: Verdict, leftovers: Sequence[Leftover], plan: Plan
-) -> Verdict:
-    """Add what was entered and never left, where no finding shows it already."""
-    if verdict.status is Status.NOT_MEASURED:
-        return verdict
-    found = {finding.signal for finding in verdict.findings}
-    added = []
-    for leftover in leftovers:
-        signal = f"tf.{leftover.kind}"
-        allow = _LEFTOVER_ALLOWANCES.get(leftover.kind, "")
-        allowance = getattr(plan, allow) if allow else 0
-        if not leftover.leak or signal in found or leftover.count <= allowance:
-            continue
-        added.append(
-            Finding(
-                signal=signal,
-                unit="entries",
-                per_iteration=None,
-                total=leftover.count,
-                allowance=allowance,
-                first=1,
-                last=verdict.iterations,
-                allow=allow,
-                what=leftover.text,
-            )
-        )
-    if not added:
-        return verdict
-    return replace(
-        verdict,
-        status=Status.LEAK,
-        reason=None,
-        detail=None,
-        findings=(*verdict.findings, *added),
-    )
-
-
-def _demand_gpu(verdict: Verdict, plan: Plan) -> Verdict:
-    if not plan.require_gpu or verdict.status is Status.LEAK:
-        return verdict
-    gpu: list[Any] = [s for s in verdict.signals if s.name.startswith("gpu.allocator")]
-    if any(signal.status == "measured" for signal in gpu):
-        return verdict
-    why = next((s.reason for s in gpu if s.reason), "TensorFlow has found no GPU")
-    return replace(
-        verdict,
-        status=Status.NOT_MEASURED,
-        reason=Reason.GPU_NOT_MEASURED,
-        detail=f"require_gpu is set, and GPU memory was not measured: {why}",
-    )

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from math import inf
 from time import perf_counter
 from types import TracebackType
+from typing import Any
 
 from pytest_tfleak.census import Census
 from pytest_tfleak.observed import clear_keras_session
@@ -32,11 +33,13 @@ class Loop:
         plan: Plan,
         probes: Sequence[Probe],
         census: Census,
+        on_iteration: Callable[[Trace], None] | None = None,
     ) -> None:
         self._body = body
         self._plan = plan
         self._probes = tuple(probes)
         self._census = census
+        self._on_iteration = on_iteration
         self._offsets: tuple[int, ...] = ()
         self._started = perf_counter()
         #: Probes that failed, by name, and why: they are read no more.
@@ -62,6 +65,7 @@ class Loop:
         for probe in self._probes:
             if probe.name not in self.broken:
                 self.trace.reasons.update(probe.reasons())
+                self.trace.codes.update(probe.codes())
             probe.close()
 
     def warm_up(self) -> None:
@@ -76,9 +80,7 @@ class Loop:
             self.clear()
         self._census.freeze()
         # TensorFlow may have been imported, or have found its devices, by now
-        wider = self._new_trace()
-        wider.take_over(self.trace)
-        self.trace = wider
+        self._widen()
 
     def measure(self) -> None:
         """Run the judged iterations."""
@@ -88,6 +90,8 @@ class Loop:
                 return
             self._iterate(self.trace)
             self.trace.measured += 1
+            if any(probe.has_more_signals() for probe in self._probes):
+                self._widen()
 
     def confirm(self) -> None:
         """Run up to as many iterations again."""
@@ -100,16 +104,17 @@ class Loop:
             self.trace.confirmed += 1
 
     def distrust_broken(self, trace: Trace) -> None:
-        """Take the signals of probes that failed out of the judging."""
+        """Take what failed, and what a probe itself distrusts, out of the judging."""
         for probe in self._probes:
+            trace.untrusted.update(probe.untrusted())
             if probe.name in self.broken:
                 for signal in self._signals(probe):
                     trace.untrusted.add(signal.name)
                     trace.reasons[signal.name] = self.broken[probe.name]
 
-    def refreeze(self) -> None:
+    def refreeze(self, look: Callable[[list[Any]], None] | None = None) -> None:
         """Let go of what became garbage, and look at what is made from now on."""
-        self._census.refreeze()
+        self._census.refreeze(look)
 
     def run_again(
         self,
@@ -144,6 +149,13 @@ class Loop:
             trace.confirmed += 1
         return trace
 
+    def repeat(self, iterations: int, after: Sequence[Callable[[], None]]) -> None:
+        """Run iterations that nobody reads, with calls after each."""
+        for _ in range(iterations):
+            self._call(after)
+            self._census.take()  # collects
+            self._census.release()
+
     @property
     def seconds_per_iteration(self) -> float:
         """Return how long an iteration took until now."""
@@ -160,6 +172,11 @@ class Loop:
         why = clear_keras_session()
         if why is not None:
             self.not_cleared = why
+
+    def _widen(self) -> None:
+        wider = self._new_trace()
+        wider.take_over(self.trace)
+        self.trace = wider
 
     def _new_trace(self) -> Trace:
         signals = [self._signals(probe) for probe in self._probes]
@@ -181,24 +198,38 @@ class Loop:
     def _iterate(self, trace: Trace, after: Sequence[Callable[[], None]] = ()) -> None:
         __tracebackhide__ = True
         row = trace.rows
+        trace.body_seconds += self._call(after)
+        self._census.take()
+        start = row * trace.width
+        deep = row % self._plan.iterations == 0  # milliseconds: once in each part
+        for probe in self._probes:
+            if probe.name not in self.broken:
+                self._guard(probe, probe.settle)
+        for probe, offset in zip(self._probes, self._offsets, strict=True):
+            if probe.name in self.broken:
+                continue
+            self._guard(probe, probe.read, trace.buffer, start + offset, deep)
+        self._census.release()
+        if self._on_iteration is not None:
+            self._on_iteration(trace)
+
+    def _call(self, after: Sequence[Callable[[], None]]) -> float:
+        """Call the body and what comes after it; return the seconds of the body."""
+        __tracebackhide__ = True
         started = perf_counter()
         self._body()
-        trace.body_seconds += perf_counter() - started
+        seconds = perf_counter() - started
         for call in after:
             call()
         if self._plan.clear_session == "iteration":
             self.clear()
-        self._census.take()
-        start = row * trace.width
-        deep = row % self._plan.iterations == 0  # milliseconds: once in each part
-        for probe, offset in zip(self._probes, self._offsets, strict=True):
-            if probe.name in self.broken:
-                continue
-            try:
-                probe.read(trace.buffer, start + offset, deep)
-            except Exception as error:  # of the probe's making: not the test's failure
-                self.broken[probe.name] = f"{type(error).__name__}: {error}"
-        self._census.release()
+        return seconds
+
+    def _guard(self, probe: Probe, call: Callable[..., None], *arguments: Any) -> None:
+        try:
+            call(*arguments)
+        except Exception as error:  # of the probe's making: not the test's failure
+            self.broken[probe.name] = f"{type(error).__name__}: {error}"
 
     def _is_out_of_time(self) -> bool:
         return self.seconds_left < 0

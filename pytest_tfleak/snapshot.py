@@ -46,6 +46,8 @@ def take_snapshot(
     census.take()
     try:
         for probe in made:
+            probe.settle()
+        for probe in made:
             signals = probe.signals()
             buffer = array("q", [MISSING]) * len(signals)
             probe.read(buffer, 0, True)

@@ -6,6 +6,7 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -100,7 +101,13 @@ class Finding:
     baseline: str | None = None  # accepted | worse | new, where there is a baseline
     experiments: tuple[Experiment, ...] = ()
     cause: str | None = None  # a slug out of the table of causes
+    why: str | None = None  # that cause, in two plain sentences
     advice: str | None = None  # what the user can do
+
+
+def fingerprint(text: str) -> str:
+    """Return twelve characters that stand for a text."""
+    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:12]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,13 +133,23 @@ class Verdict:
 
     @property
     def failing(self) -> tuple[Finding, ...]:
-        """Return the findings that fail the test: all but accepted known growth."""
+        """Return the findings that fail the test: all but the accepted ones."""
         return tuple(finding for finding in self.findings if not finding.accepted)
 
     @property
     def accepted(self) -> tuple[Finding, ...]:
-        """Return the growth that belongs to a library and does not fail the test."""
+        """Return the findings that do not fail the test: known, or in the baseline."""
         return tuple(finding for finding in self.findings if finding.accepted)
+
+    @property
+    def known(self) -> tuple[Finding, ...]:
+        """Return the growth that belongs to a library and does not fail the test."""
+        return tuple(f for f in self.accepted if f.baseline is None)
+
+    @property
+    def recorded(self) -> tuple[Finding, ...]:
+        """Return the findings that do not fail because the baseline has them."""
+        return tuple(f for f in self.accepted if f.baseline is not None)
 
     def signal(self, name: str) -> SignalReport:
         """Return the report of one signal. Raises KeyError."""

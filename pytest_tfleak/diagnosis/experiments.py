@@ -36,6 +36,8 @@ from pytest_tfleak.verdict import Finding
 
 #: Iterations of an experiment; a divisor of ten meets what leaks every 2nd, 5th, 10th.
 MOST, FEWEST = 10, 3
+#: Of the time for the diagnosis; the rest is for holders and lines.
+SHARE = 0.6
 #: Growth that falls by less than this share has another cause.
 PART, MOST_OF = 0.2, 0.5
 #: Bytes that one Python block in the scalar cache stands for.
@@ -63,12 +65,13 @@ class Search:
     """The experiments after one LEAK verdict, inside a budget of time."""
 
     def __init__(self, loop: Loop, plan: Plan, findings: Sequence[Finding]) -> None:
+        seconds = SHARE * plan.diagnose_time
         self._loop = loop
         self._growing = [f for f in findings if f.per_iteration is not None]
         self._limits = {f.signal: _limit(f) for f in self._growing}
-        self._until = perf_counter() + plan.diagnose_time
+        self._until = perf_counter() + seconds
         each = loop.seconds_per_iteration
-        fitting = int(plan.diagnose_time / (_EXPECTED * max(each, 1e-6)))
+        fitting = int(seconds / (_EXPECTED * max(each, 1e-6)))
         self._iterations = max(FEWEST, min(MOST, fitting - 1))
         self._warmup = 2 if self._iterations > MOST // 2 else 1
         self._needed = each * (self._warmup + self._iterations)

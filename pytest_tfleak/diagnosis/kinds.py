@@ -18,7 +18,7 @@ _RAREST = 0.09  # per iteration: one of every tenth iteration is shown
 _LEAST = 0.5  # of the commonest kind: what is rarer came with a single call
 _EVERY = 0.9
 _MEMORY = ("B", "blocks", "objects")  # units
-_OURS = "pytest_tfleak."
+_UNTOLD = ("pytest_tfleak.", "weakref.ReferenceType")  # ours; what holds nothing
 
 
 def describe(
@@ -31,7 +31,7 @@ def describe(
     rates = {
         name: count / iterations
         for name, count in survivors.items()
-        if count / iterations >= _RAREST and not name.startswith(_OURS)
+        if count / iterations >= _RAREST and not name.startswith(_UNTOLD)
     }
     own = {n: r for n, r in rates.items() if kind_of(n) == finding.signal}
     shown = own or rates

@@ -86,19 +86,27 @@ def test_option_table_is_complete() -> None:
 
 
 @needs_tensorflow
-def test_first_example_prints_what_is_shown(
-    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("name", "test"),
+    [
+        ("quick", "test_predict"),
+        ("session", "test_connection"),
+        ("retrace", "test_train"),
+    ],
+)
+def test_an_example_prints_what_is_shown(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, name: str, test: str
 ) -> None:
     monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
     monkeypatch.setenv("PYTHONIOENCODING", "utf-8")
     monkeypatch.setenv("COLUMNS", "80")
-    pytester.makepyfile(test_predict=block("example", "quick"))
+    pytester.makepyfile(**{test: block("example", name)})
     result = pytester.runpytest_subprocess("--color=no", "-p", "no:randomly")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     lines = result.stdout.str().splitlines()
-    start = next(i for i, line in enumerate(lines) if " test_predict " in line)
+    start = next(i for i, line in enumerate(lines) if f" {test} " in line)
     end = next(i for i, line in enumerate(lines) if "short test summary" in line)
-    assert_shown("output", "quick", "\n".join(lines[start:end]) + "\n")
+    assert_shown("output", name, "\n".join(lines[start:end]) + "\n")
 
 
 def test_probe_example_works(pytester: pytest.Pytester) -> None:

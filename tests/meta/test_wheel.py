@@ -43,7 +43,12 @@ def requirements(installed: Distribution, extra: str) -> set[str]:
 
 
 def test_tensorflow_is_not_required(installed: Distribution) -> None:
-    assert requirements(installed, "") == {"nvidia-ml-py", "psutil", "pytest"}
+    assert requirements(installed, "") == {
+        "jinja2",
+        "nvidia-ml-py",
+        "psutil",
+        "pytest",
+    }
 
 
 @pytest.mark.parametrize(
@@ -76,6 +81,23 @@ def test_the_plugin_is_loaded_through_the_entry_point(
 def test_types_and_licence_are_shipped(files: list[PurePosixPath]) -> None:
     assert PurePosixPath("pytest_tfleak/py.typed") in files
     assert any(file.name == "LICENSE" for file in files)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "schema/report-1.json",
+        "templates/page.css",
+        "templates/page.html",
+        "templates/page.js",
+        "templates/row.html",
+        "templates/test.html",
+    ],
+)
+def test_what_reports_are_made_with_is_shipped(
+    files: list[PurePosixPath], name: str
+) -> None:
+    assert PurePosixPath("pytest_tfleak/reports", name) in files
 
 
 def test_nothing_but_the_package_is_shipped(files: list[PurePosixPath]) -> None:

@@ -61,6 +61,7 @@ findings = st.builds(
     baseline=st.none() | st.text(),
     experiments=st.lists(experiments, max_size=3).map(tuple),
     cause=st.none() | st.text(),
+    why=st.none() | st.text(),
     advice=st.none() | st.text(),
 )
 verdicts = st.builds(

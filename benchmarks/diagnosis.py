@@ -1,0 +1,97 @@
+"""Say how often the diagnosis names the holder, the line and the cause.
+
+    python benchmarks/corpus.py DIR --only=-leaky --pytest "--tfleak-json=FILE"
+    python benchmarks/diagnosis.py DIR FILE...
+
+Reads JSON reports of a run over a folder of leaks (``corpus.py`` says what a case is)
+and prints, for each leaking case, what leads its message: kind, holder, line, cause. A
+line is right where it lies in the case's own file; a cause is right where
+``diagnosis.json``, written by reading the cases, has its slug.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from pathlib import Path
+
+from pytest_tfleak.diagnosis.holders import NOBODY
+from pytest_tfleak.known import find_known
+from pytest_tfleak.reports.message import ordered
+from pytest_tfleak.verdict import Finding
+from pytest_tfleak.verdict import Verdict
+
+RIGHT: dict[str, list[str]] = json.loads(
+    Path(__file__).with_suffix(".json").read_text("utf-8")
+)
+#: Growth that lives in C++ and that no Python object holds, as the cause says.
+_NATIVE = ("native-memory", "session-keeps-data", "tape-never-left")
+
+
+def main() -> None:
+    """Print the table and the shares."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("reports", type=Path, nargs="+")
+    options = parser.parse_args()
+    files = {path.stem: path.resolve() for path in options.folder.rglob("*.py")}
+    verdicts: dict[str, Verdict] = {}
+    for report in options.reports:
+        for entry in json.loads(report.read_text("utf-8"))["tests"]:
+            match = re.search(r"\[(.+)-leaky\]$", entry["nodeid"])
+            if match is not None and match[1] in RIGHT:
+                verdicts[match[1]] = Verdict.from_dict({**entry, "schema": 1})
+    sums = dict.fromkeys(("kind", "holder", "line", "cause"), (0, 0))
+    for name in RIGHT:
+        if name in verdicts:
+            print_case(name, verdicts[name], files[name], sums)
+    print()
+    for what, (right, all_) in sums.items():
+        print(f"{what:7} {right} of {all_} ({right / max(1, all_):.0%})")
+    missing = [name for name in RIGHT if name not in verdicts]
+    print("not in the reports:", ", ".join(missing) or "none")
+
+
+def print_case(
+    name: str, verdict: Verdict, file: Path, sums: dict[str, tuple[int, int]]
+) -> None:
+    """Print one case, and count what is right of it."""
+    findings = ordered(verdict.failing) or ordered(verdict.findings)
+    if not findings:
+        print(f"{name:40} {verdict.status.value}")
+        return
+    lead = findings[0]
+    marks = judge(name, lead, findings, file)
+    for what, mark in marks.items():
+        if mark is not None:
+            right, all_ = sums[what]
+            sums[what] = right + mark, all_ + 1
+    flags = "".join({True: "+", False: "-", None: "."}[mark] for mark in marks.values())
+    holder = " > ".join(lead.holder or ["nobody"])
+    line = f"{Path(lead.origin.file).name}:{lead.origin.line}" if lead.origin else "-"
+    kind = (lead.kind or lead.signal).rpartition(".")[2]
+    print(f"{flags} {name:38} {kind:18} {line:45} {lead.cause}")
+    print(f"       {holder[:110]}")
+
+
+def judge(
+    name: str, lead: Finding, findings: list[Finding], file: Path
+) -> dict[str, bool | None]:
+    """Say what is right; None where there is nothing to be right about."""
+    causes = {finding.cause for finding in findings}
+    is_known = lead.known is not None and find_known(lead.known) is not None
+    is_native = is_known or bool(causes & set(_NATIVE))
+    held = lead.holder is not None and lead.holder[0] != NOBODY
+    return {
+        "kind": is_known or is_native or (lead.kind or lead.what) is not None,
+        "holder": None if is_native and not held else held,
+        "line": None
+        if lead.accepted
+        else lead.origin is not None and Path(lead.origin.file).resolve() == file,
+        "cause": bool(causes & set(RIGHT[name])),
+    }
+
+
+if __name__ == "__main__":
+    main()

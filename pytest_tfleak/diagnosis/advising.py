@@ -1,0 +1,155 @@
+"""Name the cause of each finding and say what to do about it.
+
+Findings about the same objects share one cause: one mistake is one piece of advice.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
+from dataclasses import replace
+
+from pytest_tfleak.diagnosis.cause import Cause
+from pytest_tfleak.diagnosis.causes import CAUSES
+from pytest_tfleak.diagnosis.causes import find_cause
+from pytest_tfleak.diagnosis.evidence import Evidence
+from pytest_tfleak.diagnosis.holders import NOBODY
+from pytest_tfleak.diagnosis.source import hints_of
+from pytest_tfleak.diagnosis.survey import Observed
+from pytest_tfleak.diagnosis.survivors import Group
+from pytest_tfleak.verdict import Finding
+
+Key = tuple[str, str]  # how findings belong together, and what to
+
+_MEMORY = ("B", "blocks", "objects")  # units
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A finding, and what stands behind it."""
+
+    finding: Finding
+    group: Group | None = None
+    seen: Observed | None = None
+
+
+def advise(told: Sequence[Told]) -> tuple[Finding, ...]:
+    """Return the findings with their causes and with advice."""
+    related: dict[Key, list[Told]] = {}
+    for one in told:
+        related.setdefault(_key(one), []).append(one)
+    causes = {key: find_cause(_evidence(r, told)) for key, r in related.items()}
+    lead = _lead(causes, related)
+    advised = []
+    for one in told:
+        key = _key(one)
+        cause = causes[key]
+        # of what has nothing of its own behind it, the lead tells more than its signal
+        if cause is None or (lead is not None and key[0] == "signal"):
+            cause = lead
+        advised.append(_advised(one.finding, cause, related[key]))
+    return tuple(advised)
+
+
+def advise_leftovers(findings: Sequence[Finding]) -> tuple[Finding, ...]:
+    """Return findings of which only the signal is known, with cause and advice."""
+    return tuple(finding for one in findings for finding in advise([Told(one)]))
+
+
+def cause_of_error(error: BaseException) -> Cause | None:
+    """Return the cause that the error of a test's body points to."""
+    return find_cause(Evidence(error=f"{type(error).__name__}: {error}"))
+
+
+def _lead(
+    causes: Mapping[Key, Cause | None], related: Mapping[Key, Sequence[Told]]
+) -> Cause | None:
+    """Return the cause behind the objects that pile up, the most specific one."""
+    found = [
+        cause
+        for key, cause in causes.items()
+        if cause is not None and key[0] != "known" and not _is_memory(related[key])
+    ]
+    return min(found, key=CAUSES.index, default=None)
+
+
+def _key(one: Told) -> Key:
+    if one.finding.known is not None:
+        return "known", one.finding.known
+    if one.group is not None:
+        return "held", one.group.erased
+    if one.seen is not None:
+        return "seen", one.seen.erased
+    return "signal", one.finding.signal
+
+
+def _evidence(related: Sequence[Told], told: Sequence[Told]) -> Evidence:
+    lead = _first(related)
+    group = next((one.group for one in related if one.group is not None), None)
+    path = group.erased if group is not None else ""
+    # what a tf.function keeps beside its traces has the cause of the traces
+    traced = told if "._function_cache" in path else related
+    retraces = [one.seen.retrace for one in traced if one.seen is not None]
+    origin = lead.finding.origin
+    return Evidence(
+        signals=frozenset(_base(one.finding) for one in related),
+        failing=frozenset(_base(t.finding) for t in told if not t.finding.accepted),
+        known=lead.finding.known or "",
+        what=lead.finding.what or "",
+        clues=group.clues if group is not None else frozenset(),
+        path=path,
+        held=group.whole.kind if group is not None else "",
+        members=group.members if group is not None else {},
+        beside=frozenset().union(
+            *(t.group.members for t in told if t.group is not None)
+        ),
+        line=origin.text if origin is not None else "",
+        around=hints_of(origin),
+        retrace=next(filter(None, retraces), ""),
+        is_made_in_loop=any(
+            o.seen is not None and o.seen.is_made_in_loop for o in related
+        ),
+        native=next((o.finding.native for o in related if o.finding.native), ()),
+        is_released=lead.finding.known is None and lead.finding.advice is not None,
+    )
+
+
+def _first(related: Sequence[Told]) -> Told:
+    """Return the finding that says most: objects before memory."""
+    return min(related, key=lambda one: one.finding.unit in _MEMORY)
+
+
+def _is_memory(related: Sequence[Told]) -> bool:
+    return _first(related).finding.unit in _MEMORY
+
+
+def _advised(finding: Finding, cause: Cause | None, related: Sequence[Told]) -> Finding:
+    if finding.known is not None:
+        return replace(finding, cause=finding.known)
+    if cause is None or finding.accepted:
+        return finding
+    advice = _filled(cause.remedy, _first(related).finding)
+    if finding.advice and finding.advice not in advice:  # what an experiment showed
+        advice = f"{advice} {finding.advice[0].upper()}{finding.advice[1:]}"
+    return replace(
+        finding,
+        cause=cause.slug,
+        why=_filled(cause.explains, _first(related).finding),
+        advice=advice,
+    )
+
+
+def _filled(remedy: str, finding: Finding) -> str:
+    """Put names into a remedy; its code has braces of its own."""
+    holder = "what keeps it"
+    if finding.holder and finding.holder[0] != NOBODY:
+        holder = re.sub(r" \([^()]* of \d+\)$", "", finding.holder[0])
+    return remedy.replace("{holder}", holder)
+
+
+def _base(finding: Finding) -> str:
+    return finding.signal.partition("[")[0]

@@ -1,0 +1,113 @@
+"""Read an object's types and fields without running its code.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+from pytest_tfleak.census import TypeName
+
+_mro = type.__dict__["__mro__"].__get__
+_module = type.__dict__["__module__"].__get__
+_qualname = type.__dict__["__qualname__"].__get__
+_namespace = type.__dict__["__dict__"].__get__
+_DESCRIPTORS = (types.GetSetDescriptorType, types.MemberDescriptorType)
+#: Whose properties and methods may run: they are known, an object's own are not.
+_LIBRARIES = frozenset({"keras", "numpy", "tensorflow", "tf_keras"})
+
+
+def types_of(o: object) -> list[tuple[TypeName, type]]:
+    """Return the types in an object's MRO with module and qualified name."""
+    return [(_type_name(cls), cls) for cls in _mro(type(o))]
+
+
+def read_field(o: object, name: str) -> Any:
+    """Return what an instance keeps under a name in a slot or in its dict, or None."""
+    for cls in _mro(type(o)):
+        namespace = _namespace(cls)
+        if name not in namespace:
+            continue
+        if type(namespace[name]) is not types.MemberDescriptorType:
+            return _fields(o).get(name)
+        with suppress(AttributeError):  # an empty slot
+            return namespace[name].__get__(o)
+        return None
+    with suppress(AttributeError):
+        # No class has this name, so nothing of theirs runs. A graph is an object of
+        # C++ whose dict is found only in this way.
+        return object.__getattribute__(o, name)
+    return None
+
+
+def read_attribute(o: object, name: str) -> Any:
+    """Return an attribute as a library's class defines it, or None.
+
+    A subclass that a user wrote is passed over, whatever it redefines. Raises what the
+    library raises.
+    """
+    for cls in _mro(type(o)):
+        namespace = _namespace(cls)
+        if name in namespace and _package(_type_name(cls)[0]) in _LIBRARIES:
+            found = namespace[name]
+            if hasattr(type(found), "__get__"):
+                return found.__get__(o, cls)
+            return found
+    return None
+
+
+def read_text(o: object, *names: str) -> str:
+    """Return the first field that is text, ``""`` where none is."""
+    for name in names:
+        value = read_field(o, name)
+        if type(value) is str:
+            return value
+        if type(value) is bytes:
+            return value.decode(errors="replace")
+    return ""
+
+
+def type_name(cls: type) -> str:
+    """Return ``module.QualName`` of a class; just the name of a builtin one."""
+    module, name = _type_name(cls)
+    return name if module == "builtins" else f"{short_module(module)}.{name}"
+
+
+def short_module(module: str) -> str:
+    """Return a module's name; of TensorFlow's, Keras' and NumPy's the first part."""
+    package = _package(module)
+    return package if package in _LIBRARIES else module
+
+
+def defines(cls: type, name: str) -> bool:
+    """Say whether a class itself has an attribute of this name."""
+    return name in _namespace(cls)
+
+
+def short_type_name(o: object) -> str:
+    """Return the name of an object's type without its module and outer scopes."""
+    return _type_name(type(o))[1].rpartition(".")[2]
+
+
+def _package(module: str) -> str:
+    return module.partition(".")[0]
+
+
+def _fields(o: object) -> Mapping[str, Any]:
+    for cls in _mro(type(o)):
+        found = _namespace(cls).get("__dict__")
+        if found is not None:
+            # a property of that name would be the object's own code
+            is_plain = type(found) in _DESCRIPTORS
+            fields = found.__get__(o) if is_plain else None
+            return fields if type(fields) is dict else {}
+    return {}
+
+
+def _type_name(cls: type) -> TypeName:
+    module, name = _module(cls), _qualname(cls)
+    return (module if type(module) is str else "?", name if type(name) is str else "?")

@@ -1,0 +1,176 @@
+"""Causes that show in what stands between the root and the object.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+from pytest_tfleak.diagnosis.cause import Cause
+from pytest_tfleak.diagnosis.evidence import Evidence
+
+_HISTORY = "keras.src.callbacks.history.History"
+_CALLBACKS = {
+    "keras.src.callbacks.callback.Callback",
+    "tf_keras.src.callbacks.Callback",
+}
+_TRACKERS = {
+    "old_keras.src.utils.tracking.Tracker",
+    "old_keras.src.utils.tracking.TrackedList",
+}
+_REGISTRIES = (
+    "a registry of TensorFlow",
+    "tensorflow.python.framework.tensor_conversion_registry",
+)
+
+
+def _is_registered(e: Evidence) -> bool:
+    return e.path.startswith(_REGISTRIES) or "conversion_registry" in e.path
+
+
+CAUSES = (
+    Cause(
+        slug="exception-keeps-frame",
+        explains="An exception is kept, and its traceback keeps the variables of every "
+        "function that it came through.",
+        remedy="Keep its text: `errors.append(repr(error))`; or drop the traceback "
+        "first: `error.with_traceback(None)`.",
+        rule=lambda e: bool(e.clues & {"exception", "last_exception"}),
+    ),
+    Cause(
+        slug="log-record-keeps-arguments",
+        explains="A log handler keeps the records, and a record keeps the arguments of "
+        "its message.",
+        remedy='Log numbers and text: `log.info("loss %s", float(loss))`; or keep '
+        "`record.getMessage()` in the handler, not the record.",
+        rule=lambda e: "log_record" in e.clues,
+    ),
+    Cause(
+        slug="lru-cache-keeps-arguments",
+        explains="A function with functools.lru_cache or cache keeps its arguments and "
+        "results, self included. Objects that are new in each call never hit it.",
+        remedy="Cache by a plain key: a name, a number, a tuple of them; give it a "
+        "`maxsize`, or call `function.cache_clear()`.",
+        rule=lambda e: bool(e.clues & {"lru_cache", "old_lru_cache"}),
+    ),
+    Cause(
+        slug="weak-dict-value-keeps-key",
+        explains="An entry of a WeakKeyDictionary goes when its key goes, and here the "
+        "value refers to the key. So neither ever goes.",
+        remedy="Have the value refer to the key weakly: `weakref.ref(key)`; or make "
+        "the value an attribute of the key.",
+        rule=lambda e: bool(e.clues & {"weak_keys", "old_weak_keys"}),
+    ),
+    Cause(
+        slug="generator-suspended",
+        explains="A generator or coroutine was started and not finished. As long as "
+        "something keeps it, it keeps its local variables.",
+        remedy="Finish it or close it: `with contextlib.closing(generator) as items: "
+        "...`, or `generator.close()`; drop it from {holder}.",
+        rule=lambda e: "generator" in e.clues,
+    ),
+    Cause(
+        slug="gradient-registered-in-loop",
+        explains="Each call registers a gradient under a new name. TensorFlow's "
+        "registry keeps the function, and all that it refers to, until the process "
+        "ends.",
+        remedy="Register it once, at module level: `@tf.RegisterGradient('MyGrad')`; "
+        "or write `@tf.custom_gradient` on a function at module level.",
+        rule=lambda e: (
+            e.path.startswith("TensorFlow's custom-gradient registry")
+            or ("RegisterGradient" in e.line and "old_class" not in e.clues)
+            or e.has("tf.custom_gradients")
+        ),
+    ),
+    Cause(
+        slug="registered-in-loop",
+        explains="Each call registers something with TensorFlow under a new name or "
+        "type. Its registry keeps that until the process ends.",
+        remedy="Make the class or function once, at module level, and register it "
+        "there.",
+        rule=_is_registered,
+    ),
+    Cause(
+        slug="keras-custom-object",
+        explains="Each call defines a class or function and registers it with Keras. "
+        "The registry keeps each of them until the process ends.",
+        remedy="Define the class at module level, where "
+        "`@keras.saving.register_keras_serializable()` runs once; or load it with "
+        "`custom_objects={...}`.",
+        rule=lambda e: e.path.startswith("Keras' registry of custom objects"),
+    ),
+    Cause(
+        slug="code-compiled-in-loop",
+        explains="Each call makes new code, by exec() or by loading a function, and "
+        "AutoGraph keeps a translated copy of each.",
+        remedy="Compile the text once, outside the loop; or mark the function with "
+        "`@tf.autograph.experimental.do_not_convert`.",
+        rule=lambda e: "autograph" in e.path.partition(" > ")[0].lower(),
+    ),
+    Cause(
+        slug="py-function-tape",
+        explains="A py_function was called under a gradient tape, and its gradient was "
+        "never asked for. TensorFlow waits for that and keeps the tape, the arguments "
+        "and the results.",
+        remedy="Call it outside the tape, or inside `with tape.stop_recording(): ...`; "
+        "use `tf.numpy_function` where no gradient is needed.",
+        rule=lambda e: "tape_cache" in e.path,
+    ),
+    Cause(
+        slug="history-kept",
+        explains="fit() returns a History object, which keeps the whole model. "
+        "Something keeps one of each run.",
+        remedy="Keep its numbers: `results.append(model.fit(x, y).history)`.",
+        rule=lambda e: _HISTORY in e.clues or e.holds(_HISTORY),
+    ),
+    Cause(
+        slug="callback-kept",
+        explains="Each call makes a Keras callback, and something keeps it. A callback "
+        "keeps its model.",
+        remedy="Make the callback once, or keep its figures only; take it out of "
+        "{holder}.",
+        rule=lambda e: bool(_CALLBACKS & e.clues),
+    ),
+    Cause(
+        slug="losses-pile-up",
+        explains="add_loss() was called on a layer outside of its call(). Keras clears "
+        "these losses when the layer itself is called, and it never is.",
+        remedy="Call `self.add_loss(...)` inside the layer's `call()`, and the model "
+        "as a whole; or keep the loss in a variable of your loop.",
+        rule=lambda e: "._losses" in e.path,
+    ),
+    Cause(
+        slug="layer-replaced",
+        explains="A layer or variable is assigned to an attribute of a Keras layer "
+        "again and again. Keras remembers each one that it has ever been given.",
+        remedy="Keep the layer and give it new weights: "
+        "`self.head.set_weights(start)`; or make a new outer model, too.",
+        rule=lambda e: bool(_TRACKERS & e.clues),
+    ),
+    Cause(
+        slug="tape-kept",
+        explains="A gradient tape is kept. A persistent tape keeps every tensor that "
+        "it has recorded.",
+        remedy="Keep the tape in a local variable and the gradients as the result; "
+        "`del tape` after the last `tape.gradient(...)`.",
+        rule=lambda e: (
+            "tensorflow.python.eager.backprop.GradientTape" in e.clues
+            or e.holds("backprop.GradientTape")
+        ),
+    ),
+    Cause(
+        slug="keras-global-state",
+        explains="Keras keeps state of each model for the whole process: names, "
+        "graphs, kernels. It grows with each model that is made.",
+        remedy="Call `keras.utils.clear_session()` between models, or make the model "
+        "once and reset its weights: `model.set_weights(start)`.",
+        rule=lambda e: "keras_state" in e.clues or (e.is_released and not e.held),
+    ),
+    Cause(
+        slug="default-argument-grows",
+        explains="The default value of an argument is made once, when the function is "
+        "defined. All calls share that one list or dict, and it grows.",
+        remedy="Make it in the call: `def f(x, seen=None): seen = [] if seen is None "
+        "else seen`.",
+        rule=lambda e: "default of its argument" in e.path,
+    ),
+)

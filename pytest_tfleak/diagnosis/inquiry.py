@@ -1,0 +1,154 @@
+"""Find out who holds what piles up and which line made it, inside a budget of time.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Collection
+from collections.abc import Mapping
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from dataclasses import field
+from time import perf_counter
+
+from pytest_tfleak.census import Census
+from pytest_tfleak.census import full_name
+from pytest_tfleak.diagnosis.experiments import enter_all
+from pytest_tfleak.diagnosis.native import NativeReport
+from pytest_tfleak.diagnosis.native import watch_native
+from pytest_tfleak.diagnosis.origins import Frame
+from pytest_tfleak.diagnosis.survey import Observed
+from pytest_tfleak.diagnosis.survey import Survey
+from pytest_tfleak.diagnosis.survivors import Group
+from pytest_tfleak.diagnosis.survivors import Watch
+from pytest_tfleak.diagnosis.survivors import runs_of
+from pytest_tfleak.known import Known
+from pytest_tfleak.loop import Loop
+from pytest_tfleak.verdict import Finding
+
+_MOST, _FEWEST = 10, 2  # iterations
+#: How much slower an iteration is while Python remembers who allocates.
+_SLOWER = 4
+_mro = type.__dict__["__mro__"].__get__
+
+NO_TIME = "There was no time to look for who holds it; allow more with diagnose_time."
+_HEAP = ("host.heap", "host.rss")
+#: What makes the heap grow with it, and says why.
+_COUNTED = {"tf.default_graph.ops", "tf.graphs.ops", "tf.traces"}
+#: Python objects that explain less than this share of the growth leave a question.
+_PART = 0.5
+
+#: Types that the operating system's figures count.
+_OF_SYSTEM = {
+    "threading.Thread": "process.threads",
+    "_io.FileIO": "process.fds",
+    "socket.socket": "process.fds",
+    "select.epoll": "process.fds",
+    "subprocess.Popen": "process.children",
+    "multiprocessing.process.BaseProcess": "process.children",
+}
+
+
+@dataclass(slots=True)
+class Insights:
+    """What was found out, in words and numbers."""
+
+    groups: list[Group] = field(default_factory=list)
+    observed: dict[str, Observed] = field(default_factory=dict)  # by signal
+    native: NativeReport | None = None
+    is_complete: bool = False  # whether all that could hold something was seen
+    notes: list[str] = field(default_factory=list)
+
+
+class Inquiry:
+    """Looks at what more iterations leave, after a LEAK verdict."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        census: Census,
+        handed: Mapping[str, object],
+        older: Callable[[Collection[str]], list[object]],
+        noted: Callable[[object], Sequence[Frame]],
+    ) -> None:
+        self._loop = loop
+        self._census = census
+        self._handed = handed
+        self._older = older
+        self._noted = noted
+
+    def run(
+        self, findings: Sequence[Finding], causes: Sequence[Known], until: float
+    ) -> Insights:
+        """Return what was found out until then. Raises what the body raises.
+
+        ``causes`` are taken away: what they keep is known already.
+        """
+        insights = Insights()
+        left = until - perf_counter()
+        each = self._loop.seconds_per_iteration * _SLOWER
+        iterations = min(_MOST, int(left / 2 / max(each, 1e-6)) - 1)
+        if iterations < _FEWEST:
+            insights.notes.append(NO_TIME)
+            return insights
+        with ExitStack() as stack:
+            after = [away.after for away in enter_all(stack, causes)]
+            self._watch(insights, findings, iterations, after, until)
+            unexplained = self._unexplained(findings, insights)
+            if unexplained is not None:
+                insights.native = watch_native(
+                    lambda tick: self._loop.repeat(_MOST, [*after, tick]),
+                    _MOST,
+                    seconds=until - perf_counter(),
+                )
+                if insights.native.why is not None:
+                    insights.notes.append(
+                        f"No Python object explains it; {insights.native.why}."
+                    )
+        return insights
+
+    def _watch(
+        self,
+        insights: Insights,
+        findings: Sequence[Finding],
+        iterations: int,
+        after: Sequence[Callable[[], None]],
+        until: float,
+    ) -> None:
+        survey = Survey(self._census)
+        watch = Watch(self._loop, self._handed, self._signal_of, self._noted)
+        still_there = {f.signal for f in findings if f.per_iteration is None}
+
+        def look() -> list[object]:
+            insights.observed = survey.end(runs_of(iterations))
+            return self._older(still_there)
+
+        survey.begin()
+        insights.groups = watch.run(iterations, until, older=look, after=after)
+        insights.is_complete = watch.is_complete
+        if not watch.is_complete and not insights.groups:
+            insights.notes.append(NO_TIME)
+
+    def _unexplained(
+        self, findings: Sequence[Finding], insights: Insights
+    ) -> Finding | None:
+        """Return growth of memory that neither objects nor operations account for."""
+        if not insights.is_complete:
+            return None
+        explained = sum(group.bytes for group in insights.groups)
+        for finding in findings:
+            growth = finding.per_iteration or 0.0
+            if finding.signal in _HEAP and explained < _PART * growth:
+                if finding.known is None and not (_COUNTED & set(insights.observed)):
+                    return finding
+        return None
+
+    def _signal_of(self, cls: type) -> str | None:
+        for base in _mro(cls):
+            signal = _OF_SYSTEM.get(full_name(base))
+            if signal is not None:
+                return signal
+        return self._census.kind_of(full_name(cls))

@@ -1,0 +1,126 @@
+"""Causes that an error, an experiment or a scope that is still open proves.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pytest_tfleak.diagnosis.cause import Cause
+from pytest_tfleak.diagnosis.evidence import Evidence
+from pytest_tfleak.known import find_known
+
+
+def _is_known(name: str) -> Callable[[Evidence], bool]:
+    return lambda evidence: evidence.known == name
+
+
+def _remedy(name: str) -> str:
+    entry = find_known(name)
+    return (entry.remedy if entry is not None else None) or ""
+
+
+CAUSES = (
+    Cause(
+        slug="session-used-after-close",
+        explains="A session is asked to run something after it was closed. It is "
+        "closed at the end of its with block, and a tensor has no value without it.",
+        remedy="Fetch the value inside the block and keep that: `with "
+        "tf.compat.v1.Session() as session: value = session.run(y)`.",
+        rule=lambda e: "closed Session" in e.error,
+    ),
+    Cause(
+        slug="custom-gradient-registry",
+        explains="TensorFlow registers the gradients of each traced train step and "
+        "never forgets them. Each new model or traced step adds a whole graph.",
+        remedy="Build and trace the model once; between runs reset its weights: "
+        "`start = model.get_weights()`, then `model.set_weights(start)`.",
+        rule=_is_known("custom-gradient-registry"),
+    ),
+    Cause(
+        slug="keras-lookup-tables",
+        explains="The table inside a StringLookup or TextVectorization layer outlives "
+        "the layer. Each new layer leaves one more table behind.",
+        remedy="Make the layer once and use it for every call; `keras.layers.Hashing` "
+        "needs no table.",
+        rule=_is_known("keras-lookup-tables"),
+    ),
+    Cause(
+        slug="xla-executables",
+        explains="XLA keeps the program that it compiled for each function. A new "
+        "model or function with jit_compile is compiled and kept again.",
+        remedy="Compile one model or function and use it again; reset its weights "
+        "with `model.set_weights(start)`; or leave out `jit_compile=True`.",
+        rule=_is_known("xla-executables"),
+    ),
+    Cause(
+        slug="scalar-cache",
+        explains="TensorFlow keeps a tensor for each Python number that it has turned "
+        "into one. A number that is new in each call is one more.",
+        remedy="Pass a NumPy number instead: `variable.assign(np.float32(value))`.",
+        rule=_is_known("scalar-cache"),
+    ),
+    Cause(
+        slug="py-function-closures",
+        explains="TensorFlow keeps each Python function that py_function, "
+        "numpy_function or from_generator wraps, and all it refers to. A function "
+        "that is new in each call is one more.",
+        remedy=f"{_remedy('py-function-closures')}.",
+        rule=lambda e: (
+            e.known == "py-function-closures"
+            or (not e.known and e.has("tf.py_functions"))
+            or "script_ops." in e.path
+        ),
+    ),
+    Cause(
+        slug="lookup-tables",
+        explains="A lookup table is shared by its name and outlives the Python object. "
+        "Each new one stays in the process.",
+        remedy=f"{_remedy('lookup-tables')}.",
+        rule=_is_known("lookup-tables"),
+    ),
+    Cause(
+        slug="eager-kernel-cache",
+        explains="TensorFlow keeps a prepared kernel for each operation with new "
+        "attributes. A variable name or a seed that is new in each call makes one "
+        "more, 36 KB or so.",
+        remedy=f"{_remedy('eager-kernel-cache')}.",
+        rule=lambda e: (
+            e.known == "eager-kernel-cache"
+            or any("KernelAndDevice" in function for function in e.native[:8])
+        ),
+    ),
+    Cause(
+        slug="tape-never-left",
+        explains="A gradient tape was entered and never left. It goes on recording, "
+        "and keeps every tensor that is computed from then on.",
+        remedy="Use a with statement: `with tf.GradientTape() as tape: ...`; or call "
+        "`tape.__exit__(None, None, None)` in a `finally`.",
+        rule=lambda e: e.has("tf.tapes", "tf.accumulators"),
+    ),
+    Cause(
+        slug="scope-never-left",
+        explains="A scope of TensorFlow's was entered and never left. All that runs "
+        "later in this thread is inside it.",
+        remedy="Use a with statement: `with strategy.scope(): ...`, `with "
+        "tf.device(...): ...`. A generator that yields inside one keeps it open: "
+        "close the generator.",
+        rule=lambda e: e.has(
+            "tf.strategy",
+            "tf.creator_scope",
+            "tf.control_scope",
+            "tf.device_scope",
+            "tf.name_scope",
+        ),
+    ),
+    Cause(
+        slug="eager-mode-switched",
+        explains="The code switched eager execution on or off and did not switch it "
+        "back. Code that runs later finds itself in the other mode.",
+        remedy="Build graphs in a with statement: `with tf.Graph().as_default(): ...`; "
+        "call `tf.compat.v1.disable_eager_execution()` once, when the program "
+        "starts.",
+        rule=lambda e: e.has("tf.eager_mode"),
+    ),
+)

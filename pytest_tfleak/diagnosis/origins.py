@@ -1,0 +1,121 @@
+"""Which line of the user's code made an object, from the stack of its allocation.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import ast
+import ctypes
+import linecache
+import site
+import sysconfig
+import tracemalloc
+from collections.abc import Iterable
+from collections.abc import Sequence
+from functools import cache
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from pytest_tfleak.verdict import Origin
+
+#: A frame is a file and a line; stacks begin with the innermost frame.
+Frame = tuple[str, int]
+
+#: Frames of Keras and TensorFlow lie between the user's line and the allocation.
+DEPTH = 128
+_PACKAGE = str(Path(__file__).parents[1])
+_GENERATED = "__autograph_generated_file"
+_MOST_CALLERS = 8
+#: Bytes between an object and its block: collector's head, and on 3.11 and later the
+#: dictionary of the instance, which tracemalloc.get_object_traceback() overlooks.
+_HEADS = (16, 32, 0)
+
+
+@lru_cache(maxsize=1024)
+def is_users(file: str) -> bool:
+    """Say whether a file is not the standard library's, an installed one's or ours."""
+    if file.startswith("<"):
+        return file.startswith("<ipython")
+    path = Path(file)
+    if _GENERATED in path.name or {"site-packages", "dist-packages"} & set(path.parts):
+        return False
+    return not any(path.is_relative_to(folder) for folder in _folders())
+
+
+def origin_of(frames: Sequence[Frame]) -> tuple[Origin | None, tuple[Origin, ...]]:
+    """Return the innermost line that is the user's, and the user's lines above it."""
+    lines = [_line(*frame) for frame in frames if is_users(frame[0])]
+    if not lines:
+        return None, ()
+    return lines[0], tuple(lines[1 : 1 + _MOST_CALLERS])
+
+
+def frames_of(made: object) -> list[Frame]:
+    """Return the stack that allocated an object while tracemalloc was on, or []."""
+    found = tracemalloc.get_object_traceback(made)
+    if found is not None:
+        return [(frame.filename, frame.lineno) for frame in reversed(found)]
+    ask = _asker()
+    if ask is not None and tracemalloc.is_tracing():
+        for head in _HEADS:
+            frames = ask(0, id(made) - head)
+            if frames is not None:
+                return [(str(file), int(line)) for file, line in frames]
+    return []
+
+
+def function_at(file: str, line: int) -> str:
+    """Return the qualified name of the function around a line, "" outside of any."""
+    best = ""
+    for start, end, name in _functions(file):
+        if start <= line <= end:
+            best = name  # later ones lie within earlier ones
+    return best
+
+
+def _line(file: str, line: int) -> Origin:
+    return Origin(
+        file=file,
+        line=line,
+        function=function_at(file, line) or "<module>",
+        text=linecache.getline(file, line).strip(),
+    )
+
+
+@lru_cache(maxsize=64)
+def _functions(file: str) -> tuple[tuple[int, int, str], ...]:
+    try:
+        tree = ast.parse("".join(linecache.getlines(file)))
+    except (SyntaxError, ValueError):
+        return ()
+    return tuple(_spans(tree, ""))
+
+
+def _spans(tree: ast.AST, within: str) -> Iterable[tuple[int, int, str]]:
+    for node in ast.iter_child_nodes(tree):
+        name = within
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            name = f"{within}.{node.name}".lstrip(".")
+            if not isinstance(node, ast.ClassDef):
+                first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
+                yield first, node.end_lineno or node.lineno, name
+        yield from _spans(node, name)
+
+
+@cache
+def _folders() -> tuple[str, ...]:
+    paths = sysconfig.get_paths()
+    names = ("stdlib", "platstdlib", "purelib", "platlib")
+    return (*(paths[name] for name in names), site.getusersitepackages(), _PACKAGE)
+
+
+@cache
+def _asker() -> Any:
+    """Return the C function that knows the stack of a block, None without one."""
+    ask: Any = getattr(ctypes.pythonapi, "_PyTraceMalloc_GetTraceback", None)
+    if ask is not None:
+        ask.restype = ctypes.py_object
+        ask.argtypes = [ctypes.c_uint, ctypes.c_void_p]
+    return ask

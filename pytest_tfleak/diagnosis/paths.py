@@ -1,0 +1,150 @@
+"""The shortest path from something that lives on its own to each object asked for.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+import threading
+import types
+from collections import deque
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Mapping
+from contextlib import suppress
+from time import perf_counter
+from typing import Any
+
+from pytest_tfleak.diagnosis.roots import Root
+from pytest_tfleak.diagnosis.roots import is_ours
+from pytest_tfleak.diagnosis.roots import is_users_module
+from pytest_tfleak.diagnosis.roots import other_roots
+from pytest_tfleak.diagnosis.roots import our_roots
+from pytest_tfleak.diagnosis.roots import users_roots
+
+#: Types that hold nothing, and those that are roots of their own.
+_LEAVES = (
+    *(str, bytes, int, float, bool, complex, type(None), range, slice, bytearray),
+    *(types.CodeType, types.ModuleType),
+)
+_LEAF_IDS = frozenset(map(id, _LEAVES))
+_LOOK_AT_CLOCK = 4096  # objects
+_LEAST_TIME = 3.0  # seconds: without paths all the rest was in vain
+_names = type.__dict__["__dict__"].__get__
+_module_of = type.__dict__["__module__"].__get__
+
+
+class Paths:
+    """A search from the roots, breadth first, the user's code before the libraries'.
+
+    Holds objects: let go of it before anything is measured again.
+    """
+
+    def __init__(self, handed: Mapping[str, object], until: float) -> None:
+        self._handed = handed
+        self._until = until
+        self._parents: dict[int, Any] = {}  # of an object, given by id
+        self._ours: set[int] = set()
+        #: Whether all there is was seen.
+        self.is_complete = True
+        self._kept: list[Any] = []  # what was made for the search, so that ids stay
+        self._kinds: dict[int, bool] = {}  # of a type, given by id: is it skipped?
+        self._types: list[type] = []
+
+    def find(self, wanted: Iterable[object]) -> None:
+        """Search until all wanted objects are found, or all there is was seen."""
+        missing = {id(o) for o in wanted}
+        self._until = max(self._until, perf_counter() + _LEAST_TIME)
+        for roots, users in ((users_roots(self._handed), True), (other_roots(), False)):
+            if missing and perf_counter() < self._until:
+                self._search(list(roots), missing, users)
+        if missing and perf_counter() < self._until:
+            before = set(self._parents)
+            self._search(list(our_roots()), missing, None)
+            self._ours = set(self._parents) - before
+
+    def is_ours(self, target: object) -> bool:
+        """Say whether nobody but pytest and this package holds an object."""
+        return id(target) in self._ours
+
+    def path_to(self, target: object) -> list[Any]:
+        """Return root and objects down to the target; [] where none was found."""
+        if id(target) not in self._parents:
+            return []
+        chain = [target]
+        while type(chain[-1]) is not Root:
+            chain.append(self._parents[id(chain[-1])])
+        return chain[::-1]
+
+    def parent_of(self, target: object) -> Any:
+        """Return what holds an object on its path, None where none was found."""
+        return self._parents.get(id(target))
+
+    def _search(self, roots: list[Root], missing: set[int], users: bool | None) -> None:
+        modules = set(_users_modules()) if users else set()
+        namespaces = {id(vars(m)) for m in list(sys.modules.values()) if _is_module(m)}
+        pending: deque[Any] = deque()
+        for root in roots:
+            if id(root.holds) not in self._parents:
+                self._parents[id(root.holds)] = root
+                self._kept.append(root)
+                pending.append(root.holds)
+        parents, count = self._parents, 0
+        skipped = self._is_skipped if users is not None else _is_diagnosis
+        while pending and missing:
+            holder = pending.popleft()
+            count += 1
+            if not count % _LOOK_AT_CLOCK and perf_counter() > self._until:
+                self.is_complete = False
+                return
+            for held in self._held_by(holder):
+                key = id(held)
+                if key in parents or key in namespaces:
+                    continue
+                kind = type(held)
+                if id(kind) in _LEAF_IDS or skipped(kind):
+                    continue
+                if users and issubclass(kind, type):
+                    name = _module_of(held)
+                    if type(name) is not str or name not in modules:
+                        continue  # a library's class: its library is a root, later
+                parents[key] = holder
+                missing.discard(key)
+                pending.append(held)
+
+    def _held_by(self, holder: Any) -> Iterable[Any]:
+        kind = type(holder)
+        if issubclass(kind, type):
+            return list(_names(holder).values())
+        if issubclass(kind, threading.local):
+            with suppress(Exception):  # a subclass begins anew in each thread
+                return [threading.local.__getattribute__(holder, "__dict__")]
+        return gc.get_referents(holder)
+
+    def _is_skipped(self, kind: type) -> bool:
+        known = self._kinds.get(id(kind))
+        if known is None:
+            module = _module_of(kind)
+            known = is_ours(module) or issubclass(kind, (types.ModuleType, Root))
+            self._kinds[id(kind)] = known
+            self._types.append(kind)
+        return known
+
+
+def _is_diagnosis(kind: type) -> bool:
+    module = _module_of(kind)
+    if issubclass(kind, types.ModuleType):
+        return True
+    return type(module) is str and module.startswith("pytest_tfleak.diagnosis")
+
+
+def _is_module(module: object) -> bool:
+    return issubclass(type(module), types.ModuleType)
+
+
+def _users_modules() -> Iterator[str]:
+    for name, module in list(sys.modules.items()):
+        if _is_module(module) and is_users_module(module):
+            yield name

@@ -1,0 +1,126 @@
+"""Where a search for holders begins: modules, frames, threads, fixtures, exceptions.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import FrameType
+from types import ModuleType
+from typing import Any
+
+from pytest_tfleak.diagnosis.origins import is_users
+
+_OURS = ("pytest_tfleak", "_pytest", "pytest", "pluggy", "xdist", "execnet")
+_OPTIMISED = 0x1  # of a function, whose locals are not its globals
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """Something that lives on its own: its name, and what it holds."""
+
+    name: str
+    holds: Any
+    #: How its members are named: ``module.x``, or ``local x of f()``.
+    form: str = "{root}.{name}"
+
+
+def users_roots(handed: Mapping[str, object]) -> Iterator[Root]:
+    """Return what the user's code keeps alive, and what pytest hands to the test."""
+    for name, module in _modules():
+        if is_users_module(module):
+            yield Root(name, vars(module))
+    if handed:
+        yield Root("", dict(handed), "{name}")
+    yield from _exceptions()
+    yield from _frames(_is_users_frame)
+    for thread in threading.enumerate():
+        yield Root(f"thread {thread.name!r}", vars(thread))
+
+
+def other_roots() -> Iterator[Root]:
+    """Return what installed libraries and the interpreter keep alive."""
+    for name, module in _modules():
+        if name == "atexit":
+            yield Root("a function registered with atexit", [module])
+        elif not is_users_module(module):
+            yield Root(name, vars(module))
+    yield from _frames(_is_others_frame)
+
+
+def our_roots() -> Iterator[Root]:
+    """Return what pytest and this package hold while a test is measured."""
+    return _frames(_is_our_frame)
+
+
+def is_ours(module: object) -> bool:
+    """Say whether a module, given by name, is this package's or pytest's."""
+    return isinstance(module, str) and module.partition(".")[0] in _OURS
+
+
+def _modules() -> Iterator[tuple[str, ModuleType]]:
+    for name, module in list(sys.modules.items()):
+        # not isinstance: a module that loads itself lazily would be loaded
+        if issubclass(type(module), ModuleType) and not is_ours(name):
+            yield name, module
+
+
+def is_users_module(module: ModuleType) -> bool:
+    """Say whether a module is neither a library's nor ours, without loading it."""
+    names = object.__getattribute__(module, "__dict__")
+    file = names.get("__file__")
+    if isinstance(file, str):
+        return is_users(file)
+    return bool(names.get("__name__") == "__main__")
+
+
+def _exceptions() -> Iterator[Root]:
+    for name in ("last_exc", "last_value", "last_traceback"):
+        held = getattr(sys, name, None)
+        if held is not None:
+            yield Root(f"sys.{name}", [held])
+
+
+def _frames(is_wanted: Callable[[FrameType], bool]) -> Iterator[Root]:
+    threads = {thread.ident: thread for thread in threading.enumerate()}
+    for ident, frame in sys._current_frames().items():
+        thread = threads.get(ident)
+        where = ""
+        if thread is not None and thread is not threading.main_thread():
+            where = f" in thread {thread.name!r}"
+        at: FrameType | None = frame
+        while at is not None:
+            code = at.f_code
+            if code.co_flags & _OPTIMISED and is_wanted(at):
+                form = f"local variable {{name}} of {code.co_name}(){where}"
+                yield Root(code.co_name, _locals(at), form)
+            at = at.f_back
+
+
+def _is_our_frame(frame: FrameType) -> bool:
+    module = str(frame.f_globals.get("__name__"))
+    return is_ours(module) and not module.startswith("pytest_tfleak.diagnosis.")
+
+
+def _is_users_frame(frame: FrameType) -> bool:
+    file: str = frame.f_code.co_filename
+    return not is_ours(frame.f_globals.get("__name__")) and is_users(file)
+
+
+def _is_others_frame(frame: FrameType) -> bool:
+    file: str = frame.f_code.co_filename
+    return not is_ours(frame.f_globals.get("__name__")) and not is_users(file)
+
+
+def _locals(frame: FrameType) -> dict[str, object]:
+    names = frame.f_locals
+    held = dict(names)
+    if type(names) is dict:  # a snapshot, which the frame would keep until it ends
+        names.clear()
+    return held

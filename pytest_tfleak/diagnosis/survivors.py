@@ -1,0 +1,306 @@
+"""What a few more iterations leave behind, in groups: who holds it, which line made it.
+
+Objects that hang below another survivor belong to it, and survivors that are held in
+the same place are one group: one mistake is one group, whatever it keeps alive.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import _thread
+import gc
+import tracemalloc
+from collections import Counter
+from collections import deque
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
+from dataclasses import field
+from functools import partial
+from itertools import islice
+from typing import Any
+
+from pytest_tfleak.census import full_name
+from pytest_tfleak.diagnosis.bytes import explained_bytes
+from pytest_tfleak.diagnosis.details import describe_group
+from pytest_tfleak.diagnosis.details import describe_object
+from pytest_tfleak.diagnosis.holders import Holding
+from pytest_tfleak.diagnosis.holders import describe_path
+from pytest_tfleak.diagnosis.origins import DEPTH
+from pytest_tfleak.diagnosis.origins import Frame
+from pytest_tfleak.diagnosis.origins import frames_of
+from pytest_tfleak.diagnosis.origins import origin_of
+from pytest_tfleak.diagnosis.paths import Paths
+from pytest_tfleak.diagnosis.places import Members
+from pytest_tfleak.diagnosis.places import below
+from pytest_tfleak.diagnosis.places import grouped
+from pytest_tfleak.loop import Loop
+from pytest_tfleak.verdict import Origin
+
+_MOST_GROUPS = 24
+_ASKED_FOR_ORIGIN = 20  # members of a group
+_MOST_ASKED = 5_000  # survivors
+_GROWING = (list, dict, set, deque)
+_ALL = ""  # the part of a group that is the whole of it
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Those members of a group that one signal counts."""
+
+    kind: str  # full name of the type
+    what: str
+    per_iteration: float
+    edges: tuple[str, ...]
+    origin: Origin | None
+    stack: tuple[Origin, ...]
+
+
+@dataclass(slots=True)
+class Group:
+    """Survivors that are held in one place."""
+
+    erased: str  # the path without indexes
+    clues: frozenset[str]
+    objects: float  # per iteration
+    bytes: float  # per iteration, of the heap
+    members: dict[str, float]  # objects per iteration, by full name of the type
+    parts: dict[str, Part] = field(default_factory=dict)  # by signal
+
+    @property
+    def whole(self) -> Part:
+        """Return the group as a whole, told by what is held directly."""
+        return self.parts[_ALL]
+
+
+def runs_of(iterations: int) -> int:
+    """Return how often a watch of so many iterations runs the body."""
+    return 2 * iterations + 1
+
+
+class Watch:
+    """Runs the body a few more times and looks at what is left of it."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        handed: Mapping[str, object],
+        signal_of: Callable[[type], str | None],
+        noted: Callable[[object], Sequence[Frame]],
+    ) -> None:
+        self._loop = loop
+        self._handed = handed
+        self._signal_of = signal_of
+        self._noted = noted
+        self._sizes: dict[int, int] = {}
+        self._larger: list[tuple[Any, int]] = []
+        self._grown: list[tuple[Any, list[Any]]] = []
+        self._frames: dict[int, list[Frame]] = {}
+        self._fresh: set[int] = set()
+        #: Whether the search for holders came to its end.
+        self.is_complete = False
+
+    def run(
+        self,
+        iterations: int,
+        until: float,
+        older: Callable[[], list[object]],
+        after: Sequence[Callable[[], None]] = (),
+    ) -> list[Group]:
+        """Return the groups, largest first. Raises what the body raises.
+
+        ``older`` is called after the last iteration and returns what is to be explained
+        though it was made earlier; ``after`` is called after each iteration; ``until``
+        is a time on ``perf_counter``'s clock.
+        """
+        self._loop.refreeze(self._remember_sizes)
+        self._loop.run_again(after, warmup=0, iterations=iterations)
+        self._loop.refreeze(self._find_larger)
+        was_tracing = tracemalloc.is_tracing()  # somebody else's, who needs it on
+        if not was_tracing:
+            tracemalloc.start(DEPTH)
+        try:
+            self._loop.run_again(after, warmup=1, iterations=iterations)
+            gc.collect()
+            found = gc.get_objects()
+            old = older()
+            gc.unfreeze()
+            _run_in_thread(partial(self._ask, found))
+        finally:
+            if not was_tracing:
+                tracemalloc.stop()
+        try:
+            return self._describe(found, old, iterations + 1, until)
+        finally:
+            self._larger, self._grown = [], []
+            self._frames, self._fresh = {}, set()
+
+    def _remember_sizes(self, objects: list[Any]) -> None:
+        self._sizes = {id(o): len_(o) for o, len_ in _containers(objects)}
+
+    def _find_larger(self, objects: list[Any]) -> None:
+        """Find containers that are larger than they were; one may have died since."""
+        sizes, self._sizes = self._sizes, {}
+        for container, len_ in _containers(objects):
+            size = len_(container)
+            if size - sizes.get(id(container), size) > 1:
+                self._larger.append((container, size))
+
+    def _ask(self, found: list[Any]) -> None:
+        """Note what was added to larger containers, and who made what is new."""
+        larger, self._larger = self._larger, []
+        for (container, len_), (_, size) in zip(
+            _containers([container for container, _ in larger]), larger, strict=True
+        ):
+            more = len_(container) - size
+            if more > 1:
+                self._grown.append((container, _last(container, more)))
+        items = [item for _, items in self._grown for item in items[:_ASKED_FOR_ORIGIN]]
+        for made in (*found[-_MOST_ASKED:], *items):
+            frames = frames_of(made)
+            if frames:
+                self._frames[id(made)] = frames
+
+    def _describe(
+        self,
+        found: list[Any],
+        older: list[Any],
+        runs: int,
+        until: float,
+    ) -> list[Group]:
+        paths = Paths(self._handed, until)
+        paths.find([*found, *older, *(container for container, _ in self._grown)])
+        self._fresh = {id(o) for o in found}
+        found += (o for o in older if id(o) not in self._fresh)
+        made = [o for o in found if not paths.is_ours(o)]
+        new = {id(o) for o in made} | set(_ids_of_attributes(older))
+        places = grouped(made, new, paths)
+        filled = {id(members.chain[-2]) for members in places if members.chain}
+        described = [self._group(m, new, runs) for m in places[:_MOST_GROUPS]]
+        for container, items in self._grown:
+            way = paths.path_to(container)
+            if way and id(container) not in filled and id(items[-1]) not in new:
+                self._fresh.update(map(id, items))
+                members = Members(items, items, [*way, items[-1]])
+                described.append(self._group(members, {id(i) for i in items}, runs))
+        self.is_complete = paths.is_complete
+        groups = list(_merged(described))
+        return sorted(groups, key=lambda group: (-group.bytes, -group.objects))
+
+    def _group(self, members: Members, new: set[int], runs: int) -> Group:
+        holding = describe_path(members.chain, new, describe_object)
+        fresh = [o for o in members.all if id(o) in self._fresh]
+        group = Group(
+            erased=holding.erased,
+            clues=holding.clues,
+            objects=len(fresh) / runs,
+            bytes=explained_bytes(fresh, runs),
+            members={
+                name: count / runs
+                for name, count in Counter(full_name(type(o)) for o in fresh).items()
+            },
+        )
+        group.parts[_ALL] = self._part(members.held, members.all, holding, runs)
+        by_signal: dict[str, list[Any]] = {}
+        for member in members.all:
+            signal = self._signal_of(type(member))
+            if signal is not None:
+                by_signal.setdefault(signal, []).append(member)
+        for signal, counted in by_signal.items():
+            chain = below(members, counted[0])
+            held = describe_path(chain, new, describe_object)
+            group.parts[signal] = self._part(counted, counted, held, runs)
+        return group
+
+    def _part(
+        self, shown: list[Any], asked: list[Any], holding: Holding, runs: int
+    ) -> Part:
+        origin, stack = self._made_at([*shown, *asked])
+        rate = sum(id(o) in self._fresh for o in shown) / runs
+        return Part(
+            kind=full_name(type(shown[0])),
+            what=describe_group(shown, rate),
+            per_iteration=rate,
+            edges=holding.edges,
+            origin=origin,
+            stack=stack,
+        )
+
+    def _made_at(self, members: list[Any]) -> tuple[Origin | None, tuple[Origin, ...]]:
+        """Return the user's line that made the most of some objects."""
+        found: Counter[Origin] = Counter()
+        stacks: dict[Origin, tuple[Origin, ...]] = {}
+        for member in members[:_ASKED_FOR_ORIGIN]:
+            frames = self._frames.get(id(member)) or self._noted(member)
+            origin, stack = origin_of(frames)
+            if origin is not None:
+                found[origin] += 1
+                stacks.setdefault(origin, stack)
+        if not found:
+            return None, ()
+        origin = found.most_common(1)[0][0]
+        return origin, stacks[origin]
+
+
+def _run_in_thread(call: Callable[[], None]) -> None:
+    """Call something where the stack is short: what it allocates is traced as well."""
+    done = _thread.allocate_lock()  # a Thread would be one more in Python's table
+    done.acquire()
+
+    def run() -> None:
+        try:
+            call()
+        finally:
+            done.release()
+
+    _thread.start_new_thread(run, ())
+    done.acquire()
+
+
+def _ids_of_attributes(objects: list[Any]) -> Iterator[int]:
+    """Yield the ids of the dictionaries in which objects keep their attributes."""
+    for owner in objects:
+        for held in gc.get_referents(owner):
+            if type(held) is dict:
+                yield id(held)
+
+
+def _merged(groups: Iterable[Group]) -> Iterator[Group]:
+    """Join groups whose paths differ in nothing but indexes."""
+    by_path: dict[str, Group] = {}
+    for group in groups:
+        first = by_path.setdefault(group.erased, group)
+        if first is not group:
+            first.objects += group.objects
+            first.bytes += group.bytes
+            for name, rate in group.members.items():
+                first.members[name] = first.members.get(name, 0.0) + rate
+            first.parts = {**group.parts, **first.parts}
+    yield from by_path.values()
+
+
+def _containers(objects: list[Any]) -> Iterator[tuple[Any, Callable[[Any], int]]]:
+    kinds: dict[int, Callable[[Any], int] | None] = {}
+    for found in objects:
+        kind = type(found)
+        if id(kind) not in kinds:
+            plain = next((p for p in _GROWING if issubclass(kind, p)), None)
+            kinds[id(kind)] = getattr(plain, "__len__", None)
+        len_ = kinds[id(kind)]
+        if len_ is not None:
+            yield found, len_
+
+
+def _last(container: Any, count: int) -> list[Any]:
+    """Return what was added last to a container."""
+    if isinstance(container, dict):
+        return list(islice(reversed(dict.values(container)), count))
+    if isinstance(container, list):
+        return list(islice(list.__reversed__(container), count))
+    if isinstance(container, deque):
+        return list(islice(deque.__reversed__(container), count))
+    return list(islice(set.__iter__(container), count))  # which has no order

@@ -1,0 +1,146 @@
+"""Causes outside of Python's objects: threads, files, processes, native memory.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import re
+
+from pytest_tfleak.diagnosis.cause import Cause
+from pytest_tfleak.diagnosis.evidence import Evidence
+
+_EXECUTORS = (
+    "concurrent.futures.thread.ThreadPoolExecutor",
+    "concurrent.futures.process.ProcessPoolExecutor",
+    "multiprocessing.pool.Pool",
+    "multiprocessing.pool.ThreadPool",
+)
+_POOLS = ("ThreadPoolExecutor-", "ProcessPoolExecutor-", "_handle_workers")
+_COORDINATED = (
+    "queue_runner_impl.QueueRunner",
+    "coordinator.Coordinator",
+    "coordinator.LooperThread",
+)
+_WRITERS = ("SummaryWriter", "EventFileWriter", "EventsWriter")
+#: Calls of a session's that it may keep something of.
+_RUNS = re.compile(r"\.(run|partial_run|partial_run_setup|make_callable)\(")
+_MEMORY = frozenset(
+    {
+        "gpu.allocator",
+        "gpu.process",
+        "host.allocator",
+        "host.heap",
+        "host.rss",
+        "process.children.rss",
+        "python.blocks",
+    }
+)
+
+
+def _is_pool(e: Evidence) -> bool:
+    through = {name.removeprefix("old_") for name in e.clues}
+    if through & set(_EXECUTORS) or e.holds(*_EXECUTORS):
+        return True
+    return e.has("process.threads") and any(name in e.what for name in _POOLS)
+
+
+def _is_queue_runner(e: Evidence) -> bool:
+    threads = "process.threads" in e.failing
+    return threads and (e.holds(*_COORDINATED) or "QueueRunner" in e.what)
+
+
+def _is_thread(e: Evidence) -> bool:
+    if "thread" in e.clues:
+        return True
+    # TensorFlow's own threads belong to the session or the iterator that leaks
+    is_own = "native" in e.what and any(s.startswith("tf.") for s in e.failing)
+    return e.has("process.threads") and not is_own
+
+
+def _is_writer(e: Evidence) -> bool:
+    return e.holds(*_WRITERS) or "tfevents" in e.what
+
+
+def _is_in_session(e: Evidence) -> bool:
+    if any("DirectSession" in function for function in e.native):
+        return True
+    return _is_memory(e) and _RUNS.search(e.line) is not None
+
+
+def _is_memory(e: Evidence) -> bool:
+    return bool(e.signals) and e.signals <= _MEMORY and not e.held
+
+
+CAUSES = (
+    Cause(
+        slug="queue-runner-threads",
+        explains="Queue runners were started and never stopped. Each of their threads "
+        "keeps its session and its graph.",
+        remedy="Stop them in a `finally`: `coordinator.request_stop()`, "
+        "`coordinator.join(threads)`, then `session.close()`; or use tf.data.",
+        rule=_is_queue_runner,
+    ),
+    Cause(
+        slug="executor-not-shut-down",
+        explains="Each call makes a pool of threads or processes that nobody shuts "
+        "down. Its workers wait for ever, and keep what they were last given.",
+        remedy="Use a with statement: `with ThreadPoolExecutor() as pool: "
+        "pool.map(f, items)`; or make one pool and call `pool.shutdown()` at the end.",
+        rule=_is_pool,
+    ),
+    Cause(
+        slug="thread-never-joined",
+        explains="Each call starts a thread that does not end. It keeps its arguments "
+        "and its local variables.",
+        remedy="Tell it to stop and wait for it: `queue.put(None)` or `stop.set()`, "
+        "then `thread.join()`, in a `finally`.",
+        rule=_is_thread,
+    ),
+    Cause(
+        slug="process-never-joined",
+        explains="Each call starts a child process that does not end or is not waited "
+        "for.",
+        remedy="Wait for it: `with subprocess.Popen(command) as process: ...`; "
+        "`process.terminate()`, then `process.join()`, in a `finally`.",
+        rule=lambda e: e.has("process.children"),
+    ),
+    Cause(
+        slug="summary-writer-not-closed",
+        explains="Each call makes a summary writer that nobody closes. It keeps its "
+        "event file open, and a buffer for it.",
+        remedy="Close it in a `finally`: `writer.close()`; or make one writer and use "
+        "it with `writer.as_default(step=step)`.",
+        rule=_is_writer,
+    ),
+    Cause(
+        slug="file-not-closed",
+        explains="Each call opens a file, a socket or a pipe that nobody closes, and "
+        "something keeps it.",
+        remedy="Use a with statement: `with open(path) as file: ...`, `with "
+        "tf.io.gfile.GFile(path) as file: ...`, `with socket.create_connection(...) "
+        "as connection: ...`.",
+        rule=lambda e: e.has("process.fds") or e.holds("FileIO", "GFile"),
+    ),
+)
+
+OF_MEMORY = (
+    Cause(
+        slug="session-keeps-data",
+        explains="What the session was given stays inside of it: elements of a queue "
+        "that nobody takes out, tensors behind a session handle, a partial_run that "
+        "is not finished, a program for each new list of fetches.",
+        remedy="Take out as much as you put in; delete handles: `handle.delete()`; "
+        "fetch the same list each time; close and remake the session now and then.",
+        rule=_is_in_session,
+    ),
+    Cause(
+        slug="native-memory",
+        explains="Memory grows that no Python object explains: C or C++ code allocates "
+        "and does not free, or it drops no reference to what it got.",
+        remedy="Look at the line and the C++ functions below it, if they are named "
+        "(`pip install pytest-tfleak[native]` names them); free by the API what it "
+        "made: `close()`, `delete()`; then report it to the library.",
+        rule=_is_memory,
+    ),
+)

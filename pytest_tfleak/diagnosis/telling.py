@@ -1,0 +1,173 @@
+"""Join findings with what was found out: which group explains which signal.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from collections.abc import Sequence
+from dataclasses import replace
+
+from pytest_tfleak.diagnosis.advising import Told
+from pytest_tfleak.diagnosis.advising import advise
+from pytest_tfleak.diagnosis.inquiry import Insights
+from pytest_tfleak.diagnosis.survey import Observed
+from pytest_tfleak.diagnosis.survivors import Group
+from pytest_tfleak.diagnosis.survivors import Part
+from pytest_tfleak.verdict import Finding
+from pytest_tfleak.verdict import fingerprint
+
+Share = tuple[Group, Part]
+
+#: Which counted objects stand behind a signal that counts something else.
+_BEHIND = {
+    "tf.sessions.closed": ("tf.sessions",),
+    "tf.session_stack": ("tf.sessions",),
+    "tf.graph_stack": ("tf.graphs", "tf.sessions"),
+    "tf.graphs.ops": ("tf.graphs",),
+    "tf.registered_functions": ("tf.functions", "tf.traces"),
+    "tf.traces": ("tf.functions", "tf.traces"),
+    "host.allocator": ("tf.tensors", "tf.variables"),
+    "gpu.allocator": ("tf.tensors", "tf.variables"),
+}
+_MEMORY = ("B", "blocks", "objects")  # units
+#: A group with less of the growth than this explains it by chance.
+_LEAST, _MOST = 0.05, 0.5
+#: Groups that share the growth of one signal, each with a mistake of its own.
+_MOST_SHARES = 4
+_SHARE = 0.2
+
+
+def tell(findings: Sequence[Finding], insights: Insights) -> tuple[Finding, ...]:
+    """Return the findings with holder, line and fingerprint, those that fail first."""
+    told: list[Told] = []
+    lead = _lead(findings, insights)
+    for finding in findings:
+        if finding.accepted:
+            told.append(Told(_printed(finding, "")))
+            continue
+        shares = _shares(finding, insights.groups)
+        seen = insights.observed.get(finding.signal)
+        if seen is None and not shares and finding.unit in _MEMORY:
+            shares, seen = lead
+            if insights.is_complete and not shares and seen is None:
+                finding = replace(finding, what=None)  # it came once, and is no cause
+        if len(shares) > 1 and finding.unit not in _MEMORY:
+            told.extend(_split(finding, shares))
+            continue
+        share = shares[0] if shares else None
+        said = _with_native(_told(finding, share, seen), insights)
+        told.append(Told(said, share[0] if share is not None else None, seen))
+    return advise(told)
+
+
+def _shares(finding: Finding, groups: Sequence[Group]) -> list[Share]:
+    """Return the groups behind a finding with the part it counts, largest first."""
+    base = finding.signal.partition("[")[0]
+    if finding.unit in _MEMORY and base not in _BEHIND:
+        return [(group, group.whole) for group in _by_memory(finding, groups)]
+    shares: list[Share] = []
+    for signal in _BEHIND.get(base, (base,)):
+        shares = shares or [(g, g.parts[signal]) for g in groups if signal in g.parts]
+    shares.sort(key=lambda share: -share[1].per_iteration)
+    if len({part.origin for _, part in shares}) < len(shares):
+        shares = shares[:1]  # one line that makes what is held here and there
+    total = sum(part.per_iteration for _, part in shares)
+    kept = [share for share in shares if share[1].per_iteration >= _SHARE * total]
+    return kept[:_MOST_SHARES]
+
+
+def _by_memory(finding: Finding, groups: Sequence[Group]) -> Iterator[Group]:
+    """Yield the groups with a good part of the growth of memory, largest first."""
+    growth = finding.per_iteration or 0.0
+    if finding.unit == "B":
+        ranked = sorted(groups, key=lambda group: -group.bytes)
+        yield from (group for group in ranked if group.bytes >= _LEAST * growth)
+    else:
+        ranked = sorted(groups, key=lambda group: -group.objects)
+        yield from (group for group in ranked if group.objects >= _LEAST * growth)
+
+
+def _lead(
+    findings: Sequence[Finding], insights: Insights
+) -> tuple[list[Share], Observed | None]:
+    """Return what stands behind the objects that pile up: the memory is theirs."""
+    for finding in findings:
+        if finding.unit not in _MEMORY and not finding.accepted:
+            for group, _ in _shares(finding, insights.groups):
+                return [(group, group.whole)], None
+            if finding.signal in insights.observed:
+                return [], insights.observed[finding.signal]
+    return [], None
+
+
+def _split(finding: Finding, shares: Sequence[Share]) -> Iterator[Told]:
+    """Give each group its share of a finding: each is a mistake of its own."""
+    total = sum(part.per_iteration for _, part in shares)
+    for group, part in shares:
+        share = part.per_iteration / total if total else 1 / len(shares)
+        rate = finding.per_iteration
+        said = _told(
+            replace(
+                finding,
+                per_iteration=None if rate is None else rate * share,
+                total=max(1, round(finding.total * share)),
+            ),
+            (group, part),
+            None,
+        )
+        yield Told(said, group)
+
+
+def _told(finding: Finding, share: Share | None, seen: Observed | None) -> Finding:
+    """Return a finding with what is known of its objects, or of what was observed."""
+    told = finding
+    if share is not None:
+        group, part = share
+        told = replace(
+            told,
+            kind=part.kind if _is_most(finding, group) else finding.kind,
+            what=part.what,
+            holder=part.edges,
+            origin=part.origin,
+            stack=part.stack,
+        )
+        if finding.signal == "host.heap":
+            told = replace(told, python_bytes=group.bytes)
+    if seen is not None:
+        told = replace(told, what=seen.what, holder=told.holder or seen.edges)
+        if told.origin is None:
+            told = replace(told, origin=seen.origin, stack=seen.stack)
+    if share is not None:
+        return _printed(told, share[0].erased)
+    return _printed(told, seen.erased if seen is not None else "")
+
+
+def _is_most(finding: Finding, group: Group) -> bool:
+    """Say whether a finding is about the objects of a group more than about others."""
+    growth = finding.per_iteration or 0.0
+    return finding.unit not in _MEMORY or (
+        finding.unit == "B" and group.bytes >= _MOST * growth
+    )
+
+
+def _with_native(finding: Finding, insights: Insights) -> Finding:
+    """Add the C++ functions that allocate what no Python object explains."""
+    native = insights.native
+    if native is None or finding.unit != "B" or not native.sites:
+        return finding
+    site = native.sites[0]
+    told = replace(finding, native=None if site.python_memory else site.frames)
+    if site.origin is not None and (finding.origin is None or told.native):
+        told = replace(told, origin=site.origin, stack=site.python)
+    if finding.holder is None and site.origin is not None:
+        function = f"{site.frames[0] if site.frames else ''} {site.origin.function}"
+        return _printed(told, function)
+    return told
+
+
+def _printed(finding: Finding, text: str) -> Finding:
+    """Return a finding with the fingerprint of a text, or of its signal and kind."""
+    text = text or f"{finding.signal} {finding.kind} {finding.known}"
+    return replace(finding, fingerprint=fingerprint(text))

@@ -1,0 +1,344 @@
+"""What stands between the root and the object: each cause, and the code mended."""
+
+import collections
+import contextlib
+import functools
+import itertools
+import logging
+import weakref
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+#: What is found by counting is not weighed, which would take long.
+pytestmark = pytest.mark.tfleak(
+    iterations=12, warmup=3, host_per_iteration="1 GiB", blocks=1_000_000
+)
+weighed = pytest.mark.tfleak(iterations=20, host_per_iteration="6 KiB", blocks=64)
+KEPT = []
+LAST = collections.deque(maxlen=1)
+STEPS = itertools.count()
+
+
+def fail():
+    x = tf.ones([64])  # planted
+    raise ValueError(f"bad {x.shape}")
+
+
+def test_exception_keeps_frame():
+    try:
+        fail()
+    except ValueError as error:
+        KEPT.append(error)
+
+
+def test_exception_keeps_frame_mended():
+    try:
+        fail()
+    except ValueError as error:
+        LAST.append(repr(error))
+
+
+class Records(logging.Handler):
+    def emit(self, record):
+        KEPT.append(record)
+
+
+LOG = logging.Logger("planted")
+LOG.addHandler(Records())
+
+
+def test_log_record_keeps_arguments():
+    LOG.info("loss %s", tf.ones([64]))  # planted
+
+
+def test_log_record_keeps_arguments_mended():
+    LOG.info("loss %s", float(tf.ones([])))
+    LAST.append(KEPT.pop())
+
+
+class Layer:
+    def __init__(self):
+        self.w = tf.Variable(1.0, name="w")  # planted
+
+    @functools.lru_cache(maxsize=None)  # noqa: B019 - the leak
+    def doubled(self):
+        return self.w * 2.0
+
+
+def test_lru_cache_keeps_arguments():
+    Layer().doubled()
+
+
+@functools.lru_cache(maxsize=4)
+def doubled(number):
+    return number * 2
+
+
+def test_lru_cache_keeps_arguments_mended():
+    doubled(3)
+
+
+class Key:
+    pass
+
+
+OWNERS = weakref.WeakKeyDictionary()
+
+
+class Payload:
+    def __init__(self, key):
+        self.key = key
+        self.x = tf.ones([64])  # planted
+
+
+def test_weak_dict_value_keeps_key():
+    key = Key()
+    OWNERS[key] = Payload(key)
+
+
+def test_weak_dict_value_keeps_key_mended():
+    key = Key()
+    OWNERS[key] = Payload(weakref.ref(key))
+
+
+def batches():
+    while True:
+        x = tf.ones([64])  # planted
+        yield x
+
+
+def test_generator_suspended():
+    source = batches()
+    next(source)
+    KEPT.append(source)
+
+
+def test_generator_suspended_mended():
+    with contextlib.closing(batches()) as source:
+        next(source)
+    LAST.append(source)
+
+
+@weighed
+def test_gradient_registered_in_loop():
+    x = np.ones([64])
+    name = f"PlantedGrad{next(STEPS)}"
+    tf.RegisterGradient(name)(lambda op, grad: grad * x)  # planted
+
+
+@tf.RegisterGradient("PlantedOnce")
+def gradient(op, grad):
+    return grad
+
+
+@weighed
+def test_gradient_registered_in_loop_mended():
+    with tf.Graph().as_default() as graph:
+        with graph.gradient_override_map({"Square": "PlantedOnce"}):
+            tf.square(tf.constant(2.0))
+
+
+@weighed
+def test_registered_in_loop():
+    class Wrapped:  # planted
+        pass
+
+    tf.register_tensor_conversion_function(Wrapped, lambda *a, **k: tf.ones([]))
+
+
+class WrappedOnce:
+    pass
+
+
+tf.register_tensor_conversion_function(WrappedOnce, lambda *a, **k: tf.ones([]))
+
+
+@weighed
+def test_registered_in_loop_mended():
+    tf.convert_to_tensor(WrappedOnce())
+
+
+@weighed
+def test_keras_custom_object():
+    class Planted(keras.layers.Layer):  # planted
+        pass
+
+    keras.saving.register_keras_serializable(name=f"Planted{next(STEPS)}")(Planted)
+
+
+@keras.saving.register_keras_serializable()
+class PlantedOnce(keras.layers.Layer):
+    pass
+
+
+@weighed
+def test_keras_custom_object_mended():
+    keras.saving.get_registered_object("Custom>PlantedOnce")
+
+
+TEXT = "def step(x):\n    if tf.reduce_sum(x) > 0:\n        x = x * 2\n    return x\n"
+
+
+@weighed
+def test_code_compiled_in_loop():
+    names = {"tf": tf}
+    exec(TEXT, names)
+    tf.function(names["step"])(tf.ones([]))  # planted
+
+
+NAMES = {"tf": tf}
+exec(TEXT, NAMES)
+STEP = tf.function(NAMES["step"])
+
+
+@weighed
+def test_code_compiled_in_loop_mended():
+    STEP(tf.ones([]))
+
+
+@weighed
+def test_py_function_tape():
+    x = tf.Variable(1.0, name="x")
+    with tf.GradientTape():
+        tf.py_function(lambda x: x * 2.0, [x], tf.float32)  # planted
+
+
+@weighed
+def test_py_function_tape_mended():
+    with tf.GradientTape():
+        tf.numpy_function(np.square, [np.float32(1.0)], tf.float32)
+    keras.utils.clear_session()
+
+
+def make_model():
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])  # planted
+    model.compile(loss="mse", run_eagerly=True)
+    return model
+
+
+BATCH = np.ones([2, 2], "f4"), np.ones([2, 1], "f4")
+
+
+def fit(model, **options):
+    keras.utils.clear_session()
+    return model.fit(*BATCH, verbose=0, **options)
+
+
+def test_history_kept():
+    KEPT.append(fit(make_model()))
+
+
+def test_history_kept_mended():
+    LAST.append(fit(make_model()).history)
+
+
+class Watcher(keras.callbacks.Callback):
+    pass
+
+
+def test_callback_kept():
+    watcher = Watcher()
+    fit(make_model(), callbacks=[watcher])
+    KEPT.append(watcher)
+
+
+WATCHER = Watcher()
+
+
+def test_callback_kept_mended():
+    fit(make_model(), callbacks=[WATCHER])
+
+
+DENSE = keras.layers.Dense(1)
+DENSE.build([None, 1])
+
+
+def test_losses_pile_up():
+    DENSE.add_loss(tf.ones([64]))  # planted
+
+
+class Lossy(keras.layers.Layer):
+    def call(self, x):
+        self.add_loss(tf.reduce_sum(x))
+        return x
+
+
+LOSSY = Lossy()
+
+
+def test_losses_pile_up_mended():
+    LOSSY(tf.ones([2]))
+
+
+class Head(keras.layers.Layer):
+    def __init__(self):
+        super().__init__()
+        self.head = self.new_head()
+
+    def new_head(self):
+        head = keras.layers.Dense(1)  # planted
+        head.build([None, 4])
+        return head
+
+
+HEAD = Head()
+START = HEAD.head.get_weights()
+
+
+def test_layer_replaced():
+    HEAD.head = HEAD.new_head()
+    keras.utils.clear_session(free_memory=False)
+
+
+def test_layer_replaced_mended():
+    HEAD.head.set_weights(START)
+
+
+X = tf.Variable(tf.ones([64]), name="x")
+
+
+def test_tape_kept():
+    with tf.GradientTape(persistent=True) as tape:
+        tf.reduce_sum(X * X * X)  # planted
+    KEPT.append(tape)
+
+
+def test_tape_kept_mended():
+    with tf.GradientTape(persistent=True) as tape:
+        y = tf.reduce_sum(X * X * X)
+    tape.gradient(y, X)
+    del tape
+
+
+def test_keras_global_state():
+    keras.src.backend.common.global_state.set_global_attribute(
+        f"planted{next(STEPS)}",
+        [tf.ones([64])],  # planted
+    )
+
+
+def test_keras_global_state_mended():
+    test_keras_global_state()
+    keras.utils.clear_session()
+
+
+def collect(x, seen=[]):  # noqa: B006 - the leak
+    seen.append(x)
+    return seen
+
+
+def test_default_argument_grows():
+    collect(tf.ones([64]))  # planted
+
+
+def collect_anew(x, seen=None):
+    seen = [] if seen is None else seen
+    seen.append(x)
+    return seen
+
+
+def test_default_argument_grows_mended():
+    collect_anew(tf.ones([64]))

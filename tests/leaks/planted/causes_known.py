@@ -1,0 +1,140 @@
+"""Growth of TensorFlow's own and scopes that stay open, and the code mended."""
+
+import itertools
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+pytestmark = pytest.mark.tfleak(iterations=20, warmup=3, known="fail")
+STEPS = itertools.count()
+BATCH = np.ones([2, 2], "f4"), np.ones([2, 1], "f4")
+
+
+def make_model(**options):
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile(loss="mse", **options)
+    return model
+
+
+def test_custom_gradient_registry():
+    keras.utils.clear_session()
+    make_model().fit(*BATCH, verbose=0)
+
+
+@pytest.fixture(scope="module")
+def model():
+    """Make a model once."""
+    return make_model(run_eagerly=False)
+
+
+@pytest.fixture(scope="module")
+def start(model):
+    """Return its weights."""
+    return model.get_weights()
+
+
+@pytest.mark.tfleak(iterations=40, warmup=10)
+def test_custom_gradient_registry_mended(model, start):
+    model.set_weights(start)
+    model.train_on_batch(*BATCH)
+
+
+WORDS = [str(n) for n in range(500)]
+
+
+def test_keras_lookup_tables():
+    keras.layers.StringLookup(vocabulary=WORDS)(tf.constant(["1"]))
+    keras.utils.clear_session()
+
+
+LOOKUP = keras.layers.StringLookup(vocabulary=WORDS)
+
+
+def test_keras_lookup_tables_mended():
+    LOOKUP(tf.constant(["1"]))
+
+
+def test_xla_executables():
+    tf.function(lambda x: x * 2.0 + 1.0, jit_compile=True)(tf.ones([4]))
+
+
+compiled = tf.function(lambda x: x * 2.0 + 1.0, jit_compile=True)
+
+
+def test_xla_executables_mended():
+    compiled(tf.ones([4]))
+
+
+VARIABLE = tf.Variable(0.0, name="v")
+
+
+def test_scalar_cache():
+    for _ in range(20):
+        VARIABLE.assign(next(STEPS) + 0.5)
+
+
+def test_scalar_cache_mended():
+    for _ in range(20):
+        VARIABLE.assign(np.float32(next(STEPS) + 0.5))
+
+
+def test_py_function_closures():
+    table = np.ones([5000])
+    tf.py_function(lambda: table.sum(), [], tf.float64)
+
+
+def test_py_function_closures_mended():
+    test_py_function_closures()
+    keras.utils.clear_session()
+
+
+def make_table(**options):
+    values = tf.range(500, dtype=tf.int64)
+    pairs = tf.lookup.KeyValueTensorInitializer(values, values)
+    return tf.lookup.StaticHashTable(pairs, -1, **options)
+
+
+def test_lookup_tables():
+    make_table()
+
+
+def test_lookup_tables_mended():
+    make_table(experimental_is_anonymous=True)
+
+
+def test_eager_kernel_cache():
+    tf.Variable(1.0, name=f"v{next(STEPS)}")
+
+
+def test_eager_kernel_cache_mended():
+    tf.Variable(1.0, name="v")
+
+
+def test_tape_never_left():
+    tf.GradientTape().__enter__()
+
+
+def test_tape_never_left_mended():
+    with tf.GradientTape():
+        VARIABLE * 2.0
+
+
+def test_scope_never_left():
+    tf.name_scope("planted").__enter__()
+
+
+def test_scope_never_left_mended():
+    with tf.name_scope("planted"):
+        tf.ones([])
+
+
+@pytest.mark.tfleak(warmup=0, iterations=10)
+def test_eager_mode_switched():
+    tf.compat.v1.disable_eager_execution()
+
+
+def test_eager_mode_switched_mended():
+    with tf.Graph().as_default():
+        tf.ones([])

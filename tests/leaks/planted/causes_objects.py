@@ -1,0 +1,228 @@
+"""What is kept: models, data, tensors, buffers: each cause, and the code mended."""
+
+import collections
+import itertools
+import json
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+v1 = tf.compat.v1
+#: What is found by counting is not weighed, which would take long.
+pytestmark = pytest.mark.tfleak(
+    iterations=12, warmup=3, host_per_iteration="1 GiB", blocks=1_000_000
+)
+weighed = pytest.mark.tfleak(iterations=20, host_per_iteration="6 KiB", blocks=64)
+KEPT = []
+STEPS = itertools.count()
+LAST = collections.deque(maxlen=1)
+
+
+def make_model():
+    keras.utils.clear_session()
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])  # planted
+    return model
+
+
+def test_model_kept():
+    KEPT.append(make_model())
+
+
+def test_model_kept_mended():
+    LAST.append(make_model().get_weights())
+
+
+def test_optimizer_kept():
+    keras.utils.clear_session()
+    optimizer = keras.optimizers.SGD()  # planted
+    KEPT.append(optimizer)
+
+
+def test_optimizer_kept_mended():
+    keras.utils.clear_session()
+    optimizer = keras.optimizers.SGD()
+    LAST.append(float(optimizer.learning_rate))
+
+
+GRAPH = tf.Graph()
+with GRAPH.as_default():
+    Y = tf.constant(1.0) * 2.0
+TRACED = v1.RunOptions(trace_level=v1.RunOptions.FULL_TRACE)
+
+
+@pytest.fixture
+def session():
+    """Open a session."""
+    with v1.Session(graph=GRAPH) as session:
+        yield session
+
+
+@weighed
+def test_run_metadata_kept(session):
+    metadata = v1.RunMetadata()
+    session.run(Y, options=TRACED, run_metadata=metadata)
+    KEPT.append(metadata)
+
+
+@weighed
+def test_run_metadata_kept_mended(session):
+    metadata = v1.RunMetadata()
+    session.run(Y, options=TRACED, run_metadata=metadata)
+    LAST.append(len(metadata.step_stats.dev_stats))
+
+
+DATASET = tf.data.Dataset.range(4).shuffle(4)
+
+
+def test_iterator_kept():
+    iterator = iter(DATASET)  # planted
+    next(iterator)
+    KEPT.append(iterator)
+
+
+def test_iterator_kept_mended():
+    LAST.append(int(next(iter(DATASET))))
+
+
+def test_dataset_kept():
+    KEPT.append(tf.data.Dataset.range(4).batch(2))  # planted
+
+
+def test_dataset_kept_mended():
+    LAST.append([int(x) for x in DATASET])
+
+
+def test_variable_kept():
+    KEPT.append(tf.Variable(1.0, name="v"))  # planted
+
+
+V = tf.Variable(1.0, name="v")
+
+
+def test_variable_kept_mended():
+    V.assign(2.0)
+    LAST.append(V.numpy())
+
+
+@weighed
+def test_array_view_kept():
+    KEPT.append(np.zeros([5000])[:10])
+
+
+@weighed
+def test_array_view_kept_mended():
+    LAST.append(np.zeros([5000])[:10].copy())
+
+
+@weighed
+def test_array_view_kept__memoryview():
+    KEPT.append(memoryview(tf.ones([5000])))
+
+
+@weighed
+def test_array_view_kept__memoryview_mended():
+    LAST.append(np.array(tf.ones([5000])))
+
+
+@weighed
+def test_dlpack_capsule_kept():
+    KEPT.append(tf.experimental.dlpack.to_dlpack(tf.ones([5000])))
+
+
+@weighed
+def test_dlpack_capsule_kept_mended():
+    capsule = tf.experimental.dlpack.to_dlpack(tf.ones([5000]))
+    tf.experimental.dlpack.from_dlpack(capsule)
+
+
+def test_loss_kept():
+    KEPT.append(tf.reduce_mean(tf.ones([64])))  # planted
+
+
+def test_loss_kept_mended():
+    LAST.append(float(tf.reduce_mean(tf.ones([64]))))
+
+
+def test_closure_keeps_variables():
+    x = tf.ones([64])  # planted
+    KEPT.append(lambda: x)
+
+
+def identity(x):
+    return x
+
+
+def test_closure_keeps_variables_mended():
+    identity(tf.ones([64]))
+    LAST.append(identity)
+
+
+def test_tensor_kept():
+    KEPT.append(tf.ones([64]))  # planted
+
+
+def test_tensor_kept_mended():
+    LAST.append(tf.ones([64]))
+
+
+@weighed
+def test_array_kept():
+    KEPT.append(np.ones([5000]))
+
+
+@weighed
+def test_array_kept_mended():
+    LAST.append(float(np.ones([5000]).sum()))
+
+
+class Step:
+    made = []
+
+    def __init__(self):
+        self.values = [str(n) for n in range(100)]  # planted
+        Step.made.append(self)
+
+
+@weighed
+def test_class_attribute_grows():
+    Step()
+
+
+class StepMended:
+    def __init__(self):
+        self.values = [str(n) for n in range(100)]
+        self.made = [self.values]
+
+
+@weighed
+def test_class_attribute_grows_mended():
+    StepMended()
+
+
+@weighed
+def test_kept_by_library():
+    name = f"planted_{next(STEPS)}"
+    values = [str(n) for n in range(200)]  # planted
+    json.decoder.BACKSLASH[name] = values
+
+
+@weighed
+def test_kept_by_library_mended():
+    json.loads(json.dumps([str(n) for n in range(200)]))
+
+
+class Report:
+    def __init__(self):
+        self.lines = [str(n) for n in range(100)]  # planted
+
+
+@weighed
+def test_object_kept():
+    KEPT.append(Report())
+
+
+@weighed
+def test_object_kept_mended():
+    LAST.append(Report())

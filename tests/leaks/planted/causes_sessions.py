@@ -1,0 +1,331 @@
+"""Sessions, graphs and traced functions: each cause, and the same code mended."""
+
+import collections
+import contextlib
+
+import pytest
+import tensorflow as tf
+
+v1 = tf.compat.v1
+#: What is found by counting is not weighed, which would take long.
+pytestmark = pytest.mark.tfleak(
+    iterations=12, warmup=3, host_per_iteration="1 GiB", blocks=1_000_000
+)
+KEPT = []
+LAST = collections.deque(maxlen=1)
+GRAPH = tf.Graph()
+with GRAPH.as_default():
+    X = v1.placeholder(tf.float32, [])
+    W = v1.get_variable("w", [], use_resource=True)
+    UPDATE = W.assign(X)
+
+
+def build():
+    graph = tf.Graph()
+    with graph.as_default():
+        y = tf.constant(1.0) * 2.0
+    return graph, y
+
+
+def test_session_used_after_close():
+    graph, y = build()
+    with v1.Session(graph=graph) as session:
+        pass
+    session.run(y)
+
+
+def test_session_used_after_close_mended():
+    graph, y = build()
+    with v1.Session(graph=graph) as session:
+        assert session.run(y) == 2.0
+
+
+def test_interactive_session_left():
+    graph, y = build()
+    v1.InteractiveSession(graph=graph).run(y)  # planted
+
+
+def test_interactive_session_left_mended():
+    graph, y = build()
+    with v1.Session(graph=graph) as session:
+        session.run(y)
+
+
+def test_session_scope_never_left(scopes):
+    graph, _ = build()
+    session = v1.Session(graph=graph)  # planted
+    scope = session.as_default()
+    scope.__enter__()
+    scopes.append(scope)
+
+
+def test_session_scope_never_left_mended():
+    graph, y = build()
+    with v1.Session(graph=graph) as session, session.as_default():
+        y.eval()
+
+
+def test_graph_scope_never_left(scopes):
+    scope = tf.Graph().as_default()  # planted
+    scope.__enter__()
+    scopes.append(scope)
+
+
+def test_graph_scope_never_left_mended():
+    with tf.Graph().as_default():
+        tf.constant(1.0)
+
+
+@pytest.fixture
+def scopes():
+    """Hold scopes that are open, so that they do not end by themselves."""
+    return []
+
+
+class Opened:
+    def __enter__(self):
+        graph, self.y = build()
+        self.session = v1.Session(graph=graph)  # planted
+        KEPT.append(self.session)
+        return self
+
+    def __exit__(self, *_):
+        self.result.tolist()
+        self.session.close()
+        return True
+
+
+def test_session_close_skipped():
+    with contextlib.suppress(AttributeError), Opened():
+        pass
+
+
+class Closed(Opened):
+    def __exit__(self, *_):
+        self.session.close()
+        KEPT.remove(self.session)
+
+
+def test_session_close_skipped_mended():
+    with Closed():
+        pass
+
+
+def run_and_close(value):
+    graph, y = build()
+    session = v1.Session(graph=graph)  # planted
+    KEPT.append(session)
+    session.run(y)
+    if value > 0:
+        raise ValueError("no such value")
+    session.close()
+
+
+def test_session_close_skipped__by_an_error():
+    with contextlib.suppress(ValueError):
+        run_and_close(1)
+
+
+def test_session_close_skipped__by_an_error_mended():
+    graph, y = build()
+    session = v1.Session(graph=graph)
+    try:
+        session.run(y)
+    finally:
+        session.close()
+
+
+def test_session_never_closed():
+    graph, y = build()
+    session = v1.Session(graph=graph)  # planted
+    session.run(y)
+    KEPT.append(session)
+
+
+def test_session_never_closed_mended():
+    graph, y = build()
+    with v1.Session(graph=graph) as session:
+        session.run(y)
+
+
+def test_closed_session_kept():
+    graph, y = build()
+    with v1.Session(graph=graph) as session:  # planted
+        session.run(y)
+    KEPT.append(session)
+
+
+def test_closed_session_kept_mended():
+    graph, y = build()
+    with v1.Session(graph=graph) as session:
+        result = session.run(y)
+    LAST.append(result)
+
+
+def add_to_default():
+    with tf.compat.v1.get_default_graph().as_default():
+        return tf.constant(1.0) + 1.0  # planted
+
+
+def test_default_graph_grows():
+    add_to_default()
+
+
+def test_default_graph_grows_mended():
+    with tf.Graph().as_default():
+        tf.constant(1.0)
+
+
+def test_graph_grows():
+    with GRAPH.as_default(), v1.Session() as session:
+        session.run(W.assign(2.0))  # planted
+
+
+def test_graph_grows_mended():
+    with GRAPH.as_default(), v1.Session() as session:
+        session.run(UPDATE, {X: 2.0})
+
+
+def test_graph_kept():
+    with tf.Graph().as_default():  # planted
+        KEPT.append(tf.constant(1.0))
+
+
+def test_graph_kept_mended():
+    graph, y = build()
+    with v1.Session(graph=graph) as session:
+        LAST.append(session.run(y))
+
+
+@tf.function
+def step(x, other=None):
+    return x * 2.0
+
+
+@pytest.fixture
+def count():
+    """Count the calls."""
+    return iter(range(1, 10_000))
+
+
+def test_retrace_python_value(count):
+    step(next(count))  # planted
+
+
+def test_retrace_python_value_mended(count):
+    step(tf.constant(float(next(count))))
+
+
+def test_retrace_shape(count):
+    step(tf.ones([next(count)]))  # planted
+
+
+@tf.function(input_signature=[tf.TensorSpec([None], tf.float32)])
+def open_step(x):
+    return x * 2.0
+
+
+def test_retrace_shape_mended(count):
+    open_step(tf.ones([5 + next(count) % 2]))
+
+
+def test_retrace_new_object():
+    step(tf.ones([]), lambda x: x)  # planted
+
+
+def identity(x):
+    return x
+
+
+def test_retrace_new_object_mended():
+    step(tf.ones([]), identity)
+
+
+class Net:
+    def loss(self, x):
+        return x
+
+
+def test_retrace_new_object__bound_method():
+    net = Net()
+    step(tf.ones([]), net.loss)  # planted
+
+
+NET_LOSS = Net().loss
+
+
+def test_retrace_new_object__bound_method_mended():
+    step(tf.ones([]), NET_LOSS)
+
+
+def test_retrace_structure(count):
+    step(tf.ones([]), [tf.ones([])] * next(count))  # planted
+
+
+def test_retrace_structure_mended():
+    open_step(tf.stack([1.0, 2.0, 3.0]))
+
+
+def test_retrace_context():
+    with tf.Graph().as_default():
+        step(tf.ones([]))  # planted
+
+
+def test_retrace_context_mended():
+    step(tf.ones([]))
+
+
+def test_function_made_in_loop():
+    doubled = tf.function(lambda x: x * 2.0)  # planted
+    doubled(tf.ones([]))  # planted
+    KEPT.append(doubled)
+
+
+doubled_once = tf.function(lambda x: x * 2.0)
+
+
+def test_function_made_in_loop_mended():
+    doubled_once(tf.ones([]))
+
+
+def test_concrete_function_kept():
+    made = v1.wrap_function(lambda x: x * 2.0, [tf.TensorSpec([])])  # planted
+    KEPT.append(made)
+
+
+MADE = v1.wrap_function(lambda x: x * 2.0, [tf.TensorSpec([])])
+
+
+def test_concrete_function_kept_mended():
+    MADE(tf.ones([]))
+
+
+class Module(tf.Module):
+    def __init__(self):
+        self.w = tf.Variable(1.0)
+
+    @tf.function(input_signature=[tf.TensorSpec([])])
+    def __call__(self, x):
+        return self.w * x
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """Save a model, and return its folder."""
+    folder = str(tmp_path_factory.mktemp("saved"))
+    tf.saved_model.save(Module(), folder)
+    return folder
+
+
+def test_saved_model_kept(saved):
+    KEPT.append(tf.saved_model.load(saved))  # planted
+
+
+def test_saved_model_kept_mended(loaded):
+    loaded(tf.ones([]))
+
+
+@pytest.fixture
+def loaded(saved):
+    """Load the model once."""
+    return tf.saved_model.load(saved)

@@ -1,0 +1,153 @@
+"""Threads, files, processes, native memory: each cause, and the code mended."""
+
+import ctypes
+import subprocess
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import tensorflow as tf
+
+v1 = tf.compat.v1
+#: What is found by counting is not weighed, which would take long.
+pytestmark = pytest.mark.tfleak(
+    iterations=12, warmup=3, host_per_iteration="1 GiB", blocks=1_000_000
+)
+weighed = pytest.mark.tfleak(iterations=20, host_per_iteration="6 KiB", blocks=64)
+KEPT = []
+STOP = threading.Event()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def stopped():
+    """End the threads and processes when the tests are done."""
+    yield
+    STOP.set()
+    for kept in KEPT:
+        if isinstance(kept, subprocess.Popen):
+            kept.kill()
+            kept.wait()
+            kept.stdin.close()
+
+
+def queue_graph():
+    with tf.Graph().as_default() as graph:
+        queue = v1.FIFOQueue(4, [tf.float32], [[]])
+        runner = v1.train.QueueRunner(queue, [queue.enqueue(1.0)])
+        v1.train.add_queue_runner(runner)
+    return graph, queue
+
+
+def test_queue_runner_threads():
+    graph, queue = queue_graph()
+    with graph.as_default():
+        session = v1.Session()  # planted
+        v1.train.start_queue_runners(session)
+        KEPT.append(session)
+
+
+def test_queue_runner_threads_mended():
+    graph, _ = queue_graph()
+    with graph.as_default(), v1.Session() as session:
+        coordinator = v1.train.Coordinator()
+        threads = v1.train.start_queue_runners(session, coordinator)
+        coordinator.request_stop()
+        coordinator.join(threads)
+
+
+def test_executor_not_shut_down():
+    pool = ThreadPoolExecutor(1)
+    pool.submit(int).result()  # planted
+    KEPT.append(pool)
+
+
+def test_executor_not_shut_down_mended():
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(int).result()
+
+
+def work(x):
+    STOP.wait()
+
+
+def test_thread_never_joined():
+    thread = threading.Thread(target=work, args=[tf.ones([64])], daemon=True)  # planted
+    thread.start()
+
+
+def test_thread_never_joined_mended():
+    thread = threading.Thread(target=len, args=[[1]])
+    thread.start()
+    thread.join()
+
+
+COMMAND = ["cat"]
+
+
+def test_process_never_joined():
+    KEPT.append(subprocess.Popen(COMMAND, stdin=subprocess.PIPE))  # planted
+
+
+def test_process_never_joined_mended():
+    with subprocess.Popen(COMMAND, stdin=subprocess.PIPE):
+        pass
+
+
+@weighed
+def test_summary_writer_not_closed(tmp_path):
+    KEPT.append(tf.summary.create_file_writer(str(tmp_path)))
+
+
+@weighed
+def test_summary_writer_not_closed_mended(tmp_path):
+    writer = tf.summary.create_file_writer(str(tmp_path), name="planted")
+    writer.close()
+
+
+def test_file_not_closed(tmp_path):
+    KEPT.append(open(tmp_path / "file", "w"))  # planted
+
+
+def test_file_not_closed_mended(tmp_path):
+    with open(tmp_path / "file", "w") as file:
+        file.write("x")
+
+
+GRAPH = tf.Graph()
+with GRAPH.as_default():
+    QUEUE = v1.FIFOQueue(1_000_000, [tf.float32])
+    PUT = QUEUE.enqueue(tf.ones([5000]) * 1.0)
+    GET = QUEUE.dequeue()
+
+
+@pytest.fixture(scope="module")
+def session():
+    """Open a session."""
+    with v1.Session(graph=GRAPH) as session:
+        yield session
+
+
+@weighed
+def test_session_keeps_data(session):
+    session.run(PUT)  # planted
+
+
+@weighed
+def test_session_keeps_data_mended(session):
+    session.run(PUT)
+    session.run(GET.op)
+
+
+LIBC = ctypes.CDLL(None)
+LIBC.malloc.restype = ctypes.c_void_p
+LIBC.free.argtypes = [ctypes.c_void_p]
+
+
+@weighed
+def test_native_memory():
+    LIBC.malloc(20_000)
+
+
+@weighed
+def test_native_memory_mended():
+    LIBC.free(LIBC.malloc(20_000))

@@ -1,0 +1,382 @@
+from __future__ import annotations
+
+import functools
+import sys
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable
+from collections.abc import Generator
+from collections.abc import Iterator
+from time import perf_counter
+from types import ModuleType
+from typing import Any
+from typing import NamedTuple
+
+import pytest
+
+from pytest_tfleak.diagnosis.holders import NOBODY
+from pytest_tfleak.diagnosis.holders import Holding
+from pytest_tfleak.diagnosis.holders import describe_path
+from pytest_tfleak.diagnosis.paths import Paths
+from pytest_tfleak.diagnosis.roots import Root
+
+
+class Kept:
+    """What leaks in these tests."""
+
+
+class Pair(NamedTuple):
+    left: object
+    right: object
+
+
+class Service:
+    registry: list[object] = []  # noqa: RUF012  # shared on purpose
+
+    def __init__(self) -> None:
+        self.history: list[object] = []
+        self.last: object = None
+        self.by_name: dict[str, list[object]] = {"loss": []}
+
+
+class Slotted:
+    __slots__ = ("held",)
+
+    def __init__(self, held: object) -> None:
+        self.held = held
+
+
+class Closed:
+    """Runs its own code wherever it can."""
+
+    def __getattribute__(self, name: str) -> Any:
+        raise RuntimeError(name)
+
+    def __eq__(self, other: object) -> bool:
+        raise RuntimeError("eq")
+
+    def __hash__(self) -> int:
+        raise RuntimeError("hash")
+
+    def __len__(self) -> int:
+        raise RuntimeError("len")
+
+
+@pytest.fixture
+def app() -> Iterator[Any]:
+    """Return a module of the user's, imported as ``app.cache``."""
+    module = ModuleType("app.cache")
+    module.__file__ = "/home/me/app/cache.py"
+    sys.modules["app.cache"] = module
+    yield module
+    del sys.modules["app.cache"]
+
+
+def hold(kept: object, new: set[int] | None = None) -> Holding:
+    """Describe how the module ``app.cache`` holds something, this test's frames not."""
+    return held_from([Root("app.cache", vars(sys.modules["app.cache"]))], kept, new)
+
+
+def held_from(roots: list[Root], kept: object, new: set[int] | None = None) -> Holding:
+    paths = Paths({}, perf_counter() + 30)
+    paths._search(roots, {id(kept)}, users=True)
+    return describe_path(paths.path_to(kept), new or {id(kept)}, name_of)
+
+
+def hold_anywhere(find: Callable[[], object]) -> Holding:
+    """Describe how something is held, by whatever the user's code has alive."""
+    paths = Paths({}, perf_counter() + 30)
+    paths.find([find()])
+    return describe_path(paths.path_to(find()), {id(find())}, name_of)
+
+
+def name_of(held: object) -> str:
+    return type(held).__name__
+
+
+def test_a_global_list(app: Any) -> None:
+    app.HISTORY = [0] * 54 + [Kept()]
+
+    held = hold(app.HISTORY[-1])
+
+    assert held.edges == ("app.cache.HISTORY (list of 55)", "Kept")
+
+
+def test_what_the_run_made_follows_the_arrow(app: Any) -> None:
+    record = {"loss": Kept()}
+    app.HISTORY = [record]
+
+    held = hold(record["loss"], {id(record), id(record["loss"])})
+
+    assert held.edges == ("app.cache.HISTORY (list of 1)", "dict['loss']", "Kept")
+
+
+def test_what_was_there_is_one_expression(app: Any) -> None:
+    app.service = Service()
+    app.service.by_name["loss"].append(Kept())
+
+    held = hold(app.service.by_name["loss"][0])
+
+    assert held.edges == ("app.cache.service.by_name['loss'] (list of 1)", "Kept")
+
+
+def test_an_attribute_that_is_bound_anew(app: Any) -> None:
+    app.service = Service()
+    app.service.last = Kept()
+
+    assert hold(app.service.last).edges == ("app.cache.service.last", "Kept")
+
+
+def test_a_global_that_is_bound_anew(app: Any) -> None:
+    app.LAST = Kept()
+
+    assert hold(app.LAST).edges == ("app.cache.LAST", "Kept")
+
+
+def test_a_class_attribute(app: Any) -> None:
+    app.Service = Service
+    Service.__module__ = "app.cache"
+    Service.registry.append(Kept())
+
+    held = hold(Service.registry[0])
+    Service.registry.clear()
+    Service.__module__ = __name__
+
+    assert held.edges == ("app.cache.Service.registry (list of 1)", "Kept")
+
+
+def test_a_slot(app: Any) -> None:
+    app.holder = Slotted([Kept()])
+
+    held = hold(app.holder.held[0])
+
+    assert held.edges == ("app.cache.holder.held (list of 1)", "Kept")
+
+
+def test_a_closure(app: Any) -> None:
+    def make() -> Callable[[], list[object]]:
+        history: list[object] = [Kept()]
+        return lambda: history
+
+    app.step = make()
+
+    held = hold(app.step()[0])
+
+    assert held.edges == (
+        "app.cache.step",
+        "variable history of its closure (list of 1)",
+        "Kept",
+    )
+
+
+def test_a_default_of_an_argument(app: Any) -> None:
+    shared: list[object] = [Kept()]
+
+    def step(x: int, seen: list[object] = shared) -> list[object]:
+        return seen
+
+    app.step = step
+
+    assert hold(shared[0]).edges == (
+        "app.cache.step",
+        "default of its argument seen (list of 1)",
+        "Kept",
+    )
+
+
+def test_an_lru_cache(app: Any) -> None:
+    @functools.cache
+    def load(n: int) -> Kept:
+        return Kept()
+
+    app.load = load
+    first = load(1)
+    load(2)
+
+    held = hold(first)
+
+    assert held.edges == ("app.cache.load (lru_cache of 2)", "Kept")
+    assert "old_lru_cache" in held.clues
+
+
+def test_a_named_tuple_a_deque_and_a_set(app: Any) -> None:
+    app.PAIRS = [Pair(None, Kept())]
+    app.QUEUE = deque([Kept()])
+    app.SEEN = {Kept()}
+
+    pair = app.PAIRS[0]
+
+    assert hold(pair.right, {id(pair), id(pair.right)}).edges == (
+        "app.cache.PAIRS (list of 1)",
+        "Pair.right",
+        "Kept",
+    )
+    assert hold(app.QUEUE[0]).edges[0] == "app.cache.QUEUE (deque of 1)"
+    assert hold(next(iter(app.SEEN))).edges[0] == "app.cache.SEEN (set of 1)"
+
+
+def test_an_exception_that_is_kept(app: Any) -> None:
+    def load() -> None:
+        batch = Kept()
+        raise ValueError(id(batch))
+
+    app.ERRORS = []
+    try:
+        load()
+    except ValueError as caught:
+        app.ERRORS.append(caught)
+    error = app.ERRORS[0]
+    deepest = error.__traceback__.tb_next
+    batch = deepest.tb_frame.f_locals["batch"]
+    between = (error, error.__traceback__, deepest, deepest.tb_frame, batch)
+    new = {id(o) for o in between}
+
+    held = hold(batch, new)
+
+    assert held.edges[0] == "app.cache.ERRORS (list of 1)"
+    assert held.edges[1] == "ValueError"
+    assert held.edges[2].startswith("local variable batch of load() (test_holders.py:")
+    assert held.edges[3] == "Kept"
+    assert {"exception", "frame"} <= held.clues
+
+
+def test_the_last_exception_of_the_interpreter(monkeypatch: Any) -> None:
+    monkeypatch.setattr(sys, "last_value", ValueError(Kept()), raising=False)
+    monkeypatch.setattr(sys, "last_exc", None, raising=False)
+
+    held = hold_anywhere(lambda: getattr(sys.last_value, "args")[0])  # noqa: B009
+
+    assert held.edges[0].startswith("sys.last_value")
+    assert "last_exception" in held.clues
+
+
+def test_a_suspended_generator(app: Any) -> None:
+    def read() -> Generator[int, None, None]:
+        batch = Kept()
+        yield id(batch)
+
+    app.reader = read()
+    next(app.reader)
+
+    held = hold(app.reader.gi_frame.f_locals["batch"])
+
+    assert "local variable batch of the suspended read()" in held.edges[1]
+    assert "old_generator" in held.clues
+
+
+def test_a_local_variable_of_a_running_function() -> None:
+    history = [Kept()]
+
+    held = hold_anywhere(lambda: history[0])
+
+    name = "local variable history of test_a_local_variable_of_a_running_function()"
+    assert held.edges == (f"{name} (list of 1)", "Kept")
+
+
+def test_a_local_variable_of_another_thread() -> None:
+    ready, done = threading.Event(), threading.Event()
+    made: list[weakref.ref[Kept]] = []
+
+    def serve() -> None:
+        batch = Kept()
+        made.append(weakref.ref(batch))
+        ready.set()
+        done.wait()
+
+    thread = threading.Thread(target=serve, name="server")
+    thread.start()
+    ready.wait()
+    try:
+        held = hold_anywhere(made[0])
+    finally:
+        done.set()
+        thread.join()
+
+    assert "local variable batch of serve() in thread 'server'" in held.edges[0]
+
+
+def test_what_a_thread_object_keeps() -> None:
+    done = threading.Event()
+    thread = threading.Thread(target=done.wait, name="w")
+    thread.kept = Kept()  # type: ignore[attr-defined]
+    made = weakref.ref(thread.kept)  # type: ignore[attr-defined]
+    thread.start()
+    del thread
+    try:
+        held = hold_anywhere(made)
+    finally:
+        done.set()
+
+    assert held.edges == ("thread 'w'.kept", "Kept")
+    assert "thread" in held.clues
+
+
+def test_a_fixture() -> None:
+    service = [Service()]
+    service[0].history.append(Kept())
+    kept = service[0].history[0]
+
+    held = held_from([Root("", {"fixture service": service.pop()}, "{name}")], kept)
+
+    assert held.edges == ("fixture service.history (list of 1)", "Kept")
+
+
+def test_a_value_that_refers_to_its_weak_key(app: Any) -> None:
+    cache: weakref.WeakKeyDictionary[Kept, Slotted] = weakref.WeakKeyDictionary()
+    key = Kept()
+    cache[key] = Slotted(key)
+    app.CACHE = cache
+
+    held = hold(key)
+
+    assert held.edges[0].startswith("app.cache.CACHE")
+    assert "old_weakref.WeakKeyDictionary" in held.clues
+
+
+def test_no_code_of_an_object_runs_on_the_way(app: Any) -> None:
+    closed = object.__new__(Closed)
+    app.HISTORY = [[closed]]
+
+    held = hold(closed)
+
+    assert held.edges == ("app.cache.HISTORY[0] (list of 1)", "Closed")
+
+
+def test_indexes_and_sizes_are_erased(app: Any) -> None:
+    app.CACHE = {}
+    app.CACHE[1] = [Kept()]
+    app.CACHE[23] = [Kept(), Kept()]
+
+    erased = {hold(app.CACHE[1][0]).erased, hold(app.CACHE[23][1]).erased}
+
+    assert erased == {f"app.cache.CACHE[#] > {__name__}.Kept"}
+
+
+def test_what_nobody_holds_is_said_to_be_held_by_c() -> None:
+    held = describe_path([], set(), str)
+
+    assert held.edges == (NOBODY,)
+    assert "native" in held.clues
+
+
+def test_what_a_test_holds_is_not_taken_for_ours() -> None:
+    kept = Kept()
+    paths = Paths({}, perf_counter() + 30)
+
+    paths.find([kept])
+
+    assert paths.path_to(kept)
+    assert not paths.is_ours(kept)
+
+
+def test_what_only_pytest_holds_is_told_apart(request: pytest.FixtureRequest) -> None:
+    key = pytest.StashKey[Kept]()
+    request.node.stash[key] = Kept()
+    made = weakref.ref(request.node.stash[key])
+    del request
+    paths = Paths({}, perf_counter() + 30)
+
+    paths.find([made()])
+
+    assert paths.is_ours(made()) or paths.path_to(made())[0].name.startswith("test_")

@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import sysconfig
+import tracemalloc
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import pytest_tfleak
+from pytest_tfleak.diagnosis.origins import DEPTH
+from pytest_tfleak.diagnosis.origins import frames_of
+from pytest_tfleak.diagnosis.origins import function_at
+from pytest_tfleak.diagnosis.origins import is_users
+from pytest_tfleak.diagnosis.origins import origin_of
+
+HERE = __file__
+
+
+class Plain:
+    def __init__(self) -> None:
+        self.name = "x"
+
+
+class Slotted:
+    __slots__ = ("name",)
+
+
+class Grown(list[int]):
+    pass
+
+
+@pytest.fixture
+def tracing() -> Iterator[None]:
+    tracemalloc.start(DEPTH)
+    yield
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("file", "users"),
+    [
+        (HERE, True),
+        ("/home/me/app/train.py", True),
+        ("<ipython-input-1-abc>", True),
+        ("<string>", False),
+        ("<frozen importlib._bootstrap>", False),
+        (
+            "/home/me/.venv/lib/python3.11/site-packages/keras/layer.py",
+            False,
+        ),
+        ("/usr/lib/python3/dist-packages/six.py", False),
+        ("/tmp/__autograph_generated_filecc0z.py", False),
+        (f"{sysconfig.get_paths()['stdlib']}/threading.py", False),
+        (str(Path(pytest_tfleak.__file__).with_name("loop.py")), False),
+    ],
+)
+def test_libraries_and_this_package_are_not_the_users(file: str, users: bool) -> None:
+    assert is_users(file) is users
+
+
+@pytest.mark.usefixtures("tracing")
+@pytest.mark.parametrize("make", [Plain, Slotted, Grown, lambda: bytes(99)])
+def test_the_line_that_made_an_object_is_found(make: type) -> None:
+    made = make()
+
+    origin, stack = origin_of(frames_of(made))
+
+    assert origin is not None
+    assert origin.file == HERE
+    lines = [line.text for line in (origin, *stack)]
+    assert "made = make()" in lines
+
+
+@pytest.mark.usefixtures("tracing")
+def test_the_lines_that_led_there_follow() -> None:
+    def outer() -> Plain:
+        return inner()
+
+    def inner() -> Plain:
+        return Plain()
+
+    origin, stack = origin_of(frames_of(outer()))
+
+    assert origin is not None
+    assert [origin.text, stack[0].text] == ["return Plain()", "return inner()"]
+    assert origin.function.endswith("<locals>.inner") or origin.function.endswith(
+        "test_the_lines_that_led_there_follow.inner"
+    )
+
+
+def test_an_object_of_before_has_no_line() -> None:
+    assert frames_of(Plain()) == []
+    assert origin_of([]) == (None, ())
+
+
+def test_frames_of_libraries_are_passed_over() -> None:
+    library = str(Path(pytest.__file__))
+
+    origin, _ = origin_of([(library, 10), (HERE, 1), (library, 5)])
+
+    assert origin is not None
+    assert (origin.file, origin.line) == (HERE, 1)
+
+
+def test_a_function_is_named_by_its_line(tmp_path: Path) -> None:
+    file = tmp_path / "app.py"
+    file.write_text(
+        "class A:\n    def f(self):\n        def g():\n            return 1\n"
+        "        return g\nx = 1\n"
+    )
+
+    names = [function_at(str(file), line) for line in (4, 5, 6)]
+
+    assert names == ["A.f.g", "A.f", ""]
+
+
+def test_a_file_that_cannot_be_read_has_no_functions(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.py"
+    broken.write_text("def f(:\n")
+
+    assert function_at(str(broken), 1) == ""
+    assert function_at(str(tmp_path / "missing.py"), 1) == ""
