@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from fnmatch import fnmatchcase
 
 from pytest_tfleak.isolation import Leftover
 from pytest_tfleak.plan import Plan
@@ -56,6 +57,36 @@ def add_leftovers(
         detail=None,
         findings=(*verdict.findings, *added),
     )
+
+
+def accept_ignored(verdict: Verdict, plan: Plan) -> Verdict:
+    """Accept the findings whose holder or line matches a pattern of ``ignore``."""
+    matches = {f: _pattern(f, plan.ignore) for f in verdict.failing}
+    if not any(matches.values()):
+        return verdict
+    findings = [
+        replace(f, accepted=True, ignored=matches[f]) if matches.get(f) else f
+        for f in verdict.findings
+    ]
+    notes = [
+        f"{f.signal} grows, and does not fail the test: it matches ignore={pattern!r}."
+        for f, pattern in matches.items()
+        if pattern
+    ]
+    amended = replace(verdict, findings=tuple(findings), notes=(*verdict.notes, *notes))
+    if amended.failing or verdict.status is not Status.LEAK:
+        return amended
+    return replace(amended, status=Status.CLEAN)
+
+
+def _pattern(finding: Finding, patterns: Sequence[str]) -> str | None:
+    names = list(finding.holder or ())
+    names.append(" -> ".join(names))
+    if finding.origin is not None:
+        names += [finding.origin.file, f"{finding.origin.file}:{finding.origin.line}"]
+        names.append(finding.origin.function)
+    found = (p for p in patterns if any(fnmatchcase(name, p) for name in names))
+    return next(found, None)
 
 
 def demand_gpu(verdict: Verdict, plan: Plan) -> Verdict:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from time import perf_counter
 
+from pytest_tfleak.amend import accept_ignored
 from pytest_tfleak.amend import add_leftovers
 from pytest_tfleak.amend import demand_gpu
 from pytest_tfleak.births import Births
@@ -34,10 +35,10 @@ from pytest_tfleak.plan import Plan
 from pytest_tfleak.plan import make_plan
 from pytest_tfleak.probes import make_probes
 from pytest_tfleak.probes.base import Probe
-from pytest_tfleak.reports.terminal import failure_text
-from pytest_tfleak.stock import Stock
 from pytest_tfleak.progress import LiveTerminal
 from pytest_tfleak.progress import show_progress
+from pytest_tfleak.reports.terminal import failure_text
+from pytest_tfleak.stock import Stock
 from pytest_tfleak.trace import Trace
 from pytest_tfleak.verdict import Finding
 from pytest_tfleak.verdict import Reason
@@ -134,6 +135,7 @@ class Measurement:
             self._handed = {}
         verdict = add_leftovers(self.verdict, leftovers, self._plan)
         verdict = replace(verdict, findings=tell(verdict.findings, self._insights))
+        verdict = accept_ignored(verdict, self._plan)
         verdict = demand_gpu(verdict, self._plan)
         self.verdict = replace(verdict, door=self._door)
         return self.verdict

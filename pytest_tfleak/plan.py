@@ -185,20 +185,21 @@ class Plan:
     )
     diagnose: str = _option(
         "on",
-        "after a leak, look for its cause by experiments on the test's body",
+        "after a leak, run the body some more to find its holder, line and cause",
         unit="on | off",
         parse=on_or_off,
     )
     diagnose_time: float = _option(
         30.0,
-        "time that the experiments after a leak may take",
+        "time that this search may take",
         unit="seconds",
         parse=parse_seconds,
         show=format_seconds,
     )
     ignore: tuple[str, ...] = _option(
         (),
-        "kinds of objects that are not counted: patterns on the type's full name",
+        "leaks that do not fail: patterns on a type's full name, a holder, or a line "
+        '("app.CACHE*", "*/legacy/*.py:*")',
         unit="patterns",
         parse=patterns,
         repeated=True,

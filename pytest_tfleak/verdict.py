@@ -99,6 +99,7 @@ class Finding:
     known: str | None = None  # the entry in known.py that explains it
     accepted: bool = False  # growth that does not fail: known, or in the baseline
     baseline: str | None = None  # accepted | worse | new, where there is a baseline
+    ignored: str | None = None  # the pattern of ``ignore`` that it matches
     experiments: tuple[Experiment, ...] = ()
     cause: str | None = None  # a slug out of the table of causes
     why: str | None = None  # that cause, in two plain sentences
@@ -144,7 +145,7 @@ class Verdict:
     @property
     def known(self) -> tuple[Finding, ...]:
         """Return the growth that belongs to a library and does not fail the test."""
-        return tuple(f for f in self.accepted if f.baseline is None)
+        return tuple(f for f in self.accepted if f.known and f.baseline is None)
 
     @property
     def recorded(self) -> tuple[Finding, ...]:

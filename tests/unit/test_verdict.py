@@ -59,6 +59,7 @@ findings = st.builds(
     known=st.none() | st.text(),
     accepted=st.booleans(),
     baseline=st.none() | st.text(),
+    ignored=st.none() | st.text(),
     experiments=st.lists(experiments, max_size=3).map(tuple),
     cause=st.none() | st.text(),
     why=st.none() | st.text(),
