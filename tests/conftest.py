@@ -22,8 +22,9 @@ RunFaked = Callable[..., str]
 
 
 @pytest.fixture(autouse=True)
-def _not_on_github(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep the runs that tests start out of the summary of a job they are part of."""
+def _inner_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the runs that tests start in order, and out of the summary of a CI job."""
+    monkeypatch.setenv("PYTEST_ADDOPTS", "-p no:randomly")
     for name in ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY"):
         monkeypatch.delenv(name, raising=False)
 

@@ -22,7 +22,9 @@ from weakref import WeakKeyDictionary
 from weakref import WeakValueDictionary
 
 from pytest_tfleak.census import full_name
+from pytest_tfleak.diagnosis.edges import attributes
 from pytest_tfleak.diagnosis.edges import label
+from pytest_tfleak.diagnosis.roots import THREADS
 from pytest_tfleak.diagnosis.roots import Root
 
 NOBODY = "C or C++ code: no Python object holds it"
@@ -45,7 +47,6 @@ STORES = {
     "tensorflow.python.ops.script_ops._py_funcs": (
         "TensorFlow's table of Python functions"
     ),
-    "threading._active": "Python's table of running threads",
     "keras.src.backend.common.global_state.GLOBAL_STATE_TRACKER": (
         "Keras' global state"
     ),
@@ -84,7 +85,7 @@ def describe_path(
     if not chain:
         return Holding((NOBODY,), NOBODY, frozenset({"native"}))
     edges: list[str] = []
-    text, at = _start(chain)
+    text, at = _start(chain, new)
     if id(chain[at]) in new and at == 2:
         edges.append(text)
         text = _short(chain[at])
@@ -128,11 +129,13 @@ def _is_seen_through(holder: object, held: object) -> bool:
     return any(issubclass(kind, types.TracebackType) for kind in kinds)
 
 
-def _start(chain: list[Any]) -> tuple[str, int]:
+def _start(chain: list[Any], new: set[int]) -> tuple[str, int]:
     root: Root = chain[0]
     if type(root.holds) is dict and len(chain) > 2:
         for name, value in root.holds.items():
             if value is chain[2]:
+                if root.name == THREADS and id(value) not in new:
+                    return f"thread {dict(attributes(value)).get('_name')!r}", 2
                 return root.form.format(root=root.name, name=name), 2
     return root.name, 1 if len(chain) == 2 else 2
 
@@ -184,7 +187,7 @@ def _clues(chain: list[Any], first: str, new: set[int]) -> set[str]:
         kinds = [clue for kind, clue in _CLUES if issubclass(type(link), kind)]
         found.update(age + clue for clue in kinds)
     root: Root = chain[0]
-    if root.name.startswith("thread "):
+    if root.name == THREADS:
         found.add("thread")
     if root.name.startswith("sys.last_"):
         found.add("last_exception")

@@ -36,8 +36,6 @@ _mro = type.__dict__["__mro__"].__get__
 
 NO_TIME = "There was no time to look for who holds it; allow more with diagnose_time."
 _HEAP = ("host.heap", "host.rss")
-#: What makes the heap grow with it, and says why.
-_COUNTED = {"tf.default_graph.ops", "tf.graphs.ops", "tf.traces"}
 #: Python objects that explain less than this share of the growth leave a question.
 _PART = 0.5
 
@@ -135,15 +133,15 @@ class Inquiry:
     def _unexplained(
         self, findings: Sequence[Finding], insights: Insights
     ) -> Finding | None:
-        """Return growth of memory that neither objects nor operations account for."""
-        if not insights.is_complete:
+        """Return growth of memory that nothing which piles up accounts for."""
+        counted = any(f.unit not in ("B", "blocks", "objects") for f in findings)
+        if counted or not insights.is_complete:
             return None
         explained = sum(group.bytes for group in insights.groups)
         for finding in findings:
             growth = finding.per_iteration or 0.0
             if finding.signal in _HEAP and explained < _PART * growth:
-                if finding.known is None and not (_COUNTED & set(insights.observed)):
-                    return finding
+                return finding if finding.known is None else None
         return None
 
     def _signal_of(self, cls: type) -> str | None:

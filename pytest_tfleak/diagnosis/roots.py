@@ -18,6 +18,7 @@ from typing import Any
 from pytest_tfleak.diagnosis.origins import is_users
 
 _OURS = ("pytest_tfleak", "_pytest", "pytest", "pluggy", "xdist", "execnet")
+THREADS = "Python's table of running threads"
 _OPTIMISED = 0x1  # of a function, whose locals are not its globals
 
 
@@ -40,8 +41,7 @@ def users_roots(handed: Mapping[str, object]) -> Iterator[Root]:
         yield Root("", dict(handed), "{name}")
     yield from _exceptions()
     yield from _frames(_is_users_frame)
-    for thread in threading.enumerate():
-        yield Root(f"thread {thread.name!r}", vars(thread))
+    yield Root(THREADS, getattr(threading, "_active", {}), "{root}")
 
 
 def other_roots() -> Iterator[Root]:

@@ -1,0 +1,103 @@
+"""Who holds what, and which line made it, for leaks on real TensorFlow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pytest_tfleak import Verdict
+from pytest_tfleak.reports.message import ordered
+from pytest_tfleak.verdict import Finding
+
+RunPlanted = Callable[..., dict[str, Verdict]]
+
+SOURCE = Path(__file__).parent / "planted" / "holders.py"
+MODULE = "test_holders"
+
+#: The leading finding's signal, and how its holder begins.
+WANTED = {
+    "global_list": ("tf.tensors", (f"{MODULE}.HISTORY (list of", "dict['loss']")),
+    "attribute": ("tf.tensors", (f"{MODULE}.SERVICE.log['loss'] (list of",)),
+    "class_attribute": ("tf.tensors", (f"{MODULE}.Service.losses (list of",)),
+    "closure": ("tf.tensors", (f"{MODULE}.STEP", "variable cache of its closure")),
+    "lru_cache": ("tf.tensors", (f"{MODULE}.load (lru_cache of",)),
+    "fixture": ("tf.tensors", ("fixture service.log['loss'] (list of",)),
+    "two_leaks": ("tf.tensors", (f"{MODULE}.HISTORY (list of",)),
+    "array": ("host.heap", (f"{MODULE}.ARRAYS (list of", "ndarray float64[4096]")),
+    "exception": (
+        "tf.tensors",
+        (f"{MODULE}.ERRORS (list of", "ValueError", "local variable batch of fail()"),
+    ),
+    "model": ("keras.layers", (f"{MODULE}.MODELS (list of", "Sequential")),
+    "global_session": ("tf.sessions", (f"{MODULE}.SESSION", "Session (open)")),
+    "default_graph": ("tf.default_graph.ops", ("TensorFlow's default graph (",)),
+    "old_graph": ("tf.graphs.ops", ("a graph of before (",)),
+    "retrace": ("tf.traces", (f"{MODULE}.double._function_cache",)),
+    "thread": ("process.threads", ("Python's table of running threads",)),
+    "block": ("tf.tensors", ("local variable kept of test_block() (list of",)),
+    "weak_key": ("tf.tensors", (f"{MODULE}.WEAK",)),
+}
+#: Made by a line that another test shares.
+LINES = {"attribute": "fixture"}
+
+
+@pytest.fixture
+def verdicts(run_planted: RunPlanted) -> dict[str, Verdict]:
+    return run_planted("holders")
+
+
+def line_of(name: str) -> int:
+    lines = SOURCE.read_text().splitlines()
+    mark = f"# made: {LINES.get(name, name)}"
+    return next(n for n, text in enumerate(lines, 1) if text.endswith(mark))
+
+
+def test_each_leak_names_its_holder_and_its_line(verdicts: dict[str, Verdict]) -> None:
+    told = {name: lead_of(verdicts[f"test_{name}"]) for name in WANTED}
+
+    holders = {name: (f.signal, begins(f, WANTED[name][1])) for name, f in told.items()}
+    assert holders == {name: (signal, True) for name, (signal, _) in WANTED.items()}, {
+        name: finding.holder for name, finding in told.items()
+    }
+    lines = {name: f.origin and f.origin.line for name, f in told.items()}
+    assert lines == {name: line_of(name) for name in WANTED}
+
+    two = [f for f in verdicts["test_two_leaks"].failing if f.signal == "tf.tensors"]
+    assert [f.per_iteration for f in two] == [1, 1]
+    assert len({finding.fingerprint for finding in two}) == 2
+
+    of_one = verdicts["test_global_list"].failing
+    assert len({finding.fingerprint for finding in of_one}) == 1
+
+
+def test_fingerprints_are_the_same_in_each_run(run_planted: RunPlanted) -> None:
+    some = "global_list or closure or exception or global_session or retrace or graph"
+    runs = [
+        run_planted("holders", "-k", some),
+        run_planted("holders", "-k", some, order="reversed"),
+    ]
+
+    prints = [
+        {
+            (name, finding.signal, finding.fingerprint)
+            for name, verdict in run.items()
+            for finding in verdict.failing
+            if finding.unit != "B"
+        }
+        for run in runs
+    ]
+    assert prints[0] == prints[1]
+    assert all(print_ for _, _, print_ in prints[0])
+
+
+def lead_of(verdict: Verdict) -> Finding:
+    return ordered(verdict.failing)[0]
+
+
+def begins(finding: Finding, wanted: tuple[str, ...]) -> bool:
+    holder = finding.holder or ()
+    return len(holder) >= len(wanted) and all(
+        edge.startswith(start) for edge, start in zip(holder, wanted, strict=False)
+    )
