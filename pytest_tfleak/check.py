@@ -17,6 +17,7 @@ from pytest_tfleak.amend import demand_gpu
 from pytest_tfleak.births import Births
 from pytest_tfleak.census import Census
 from pytest_tfleak.diagnosis.closing import after_close
+from pytest_tfleak.diagnosis.experiments import SHARE
 from pytest_tfleak.diagnosis.experiments import Explanation
 from pytest_tfleak.diagnosis.experiments import Search
 from pytest_tfleak.diagnosis.experiments import run_without
@@ -167,6 +168,8 @@ class Measurement:
                     until = perf_counter() + self._plan.diagnose_time
                     search = Search(loop, self._plan, findings)
                     explanation, again = self._explain(search, loop, census, stock)
+                    rest = (1 - SHARE) * self._plan.diagnose_time
+                    until = max(until, perf_counter() + rest)
                     failing = findings if again is None else again[1]
                     causes = explanation.causes if explanation is not None else ()
                     inquiry = Inquiry(
@@ -262,7 +265,14 @@ class Measurement:
                 verdict.findings, verdict.findings, explanation, accepted
             )
             self._notes.extend(explanation.notes)
-            return replace(verdict, findings=known)
+            verdict = replace(verdict, findings=known)
+            growing = {f.signal for f in known if f.per_iteration is not None}
+            has_left = any(f.per_iteration is None for f in known)
+            for entry in explanation.untried:
+                if growing <= set(entry.signals) and not has_left:
+                    why = f"there was no time to tell this from the {entry.title} of"
+                    return _undecided(verdict, f"{why} TensorFlow ({entry.issue})")
+            return verdict
         retrace, left = again
         retrace.seconds = trace.seconds
         retrace.reasons, retrace.codes = trace.reasons, trace.codes
@@ -270,12 +280,18 @@ class Measurement:
         retrace.body_seconds += trace.body_seconds
         second = judge(retrace, self._plan, self._nodeid)
         if second.reason in (Reason.OUT_OF_TIME, Reason.TOO_FEW_ITERATIONS):
-            self._notes.append(
-                "A part of this is known growth of TensorFlow, but there was no time "
-                "to judge what is left without it; allow more with max_time."
+            return _undecided(
+                verdict,
+                "a part of this is known growth of TensorFlow, and there was no time "
+                "to judge what is left without it",
             )
-            return verdict
         known = what_is_known(verdict.findings, left, explanation, accepted)
+        shown = {finding.known for finding in known}
+        self._notes.extend(
+            f"A part of it is the {entry.title} ({entry.issue})."
+            for entry in explanation.causes
+            if entry.name not in shown
+        )
         self._notes.append(
             f"Judged on {second.iterations} iterations without the known growth of "
             "TensorFlow, which is shown apart."
@@ -312,6 +328,15 @@ class Measurement:
         else:
             kind, what = describe(finding, survivors, census.kind_of, iterations)
         return replace(finding, kind=kind, what=what)
+
+
+def _undecided(verdict: Verdict, why: str) -> Verdict:
+    """Return a verdict that would be LEAK if TensorFlow had not grown by itself."""
+    if verdict.status is not Status.LEAK:
+        return verdict
+    return replace(
+        verdict, status=Status.INCONCLUSIVE, reason=Reason.OUT_OF_TIME, detail=why
+    )
 
 
 def _why_it_ended(error: BaseException) -> tuple[Reason, str]:

@@ -181,12 +181,19 @@ def _together(several: list[Tested]) -> Tested:
 
 def _environment(data: Mapping[str, Any]) -> dict[str, str]:
     found: dict[str, str] = {}
-    for name in ("tool", "environment"):
+    for name, prefix in (("tool", "pytest-tfleak "), ("environment", "")):
         section = data.get(name)
-        if isinstance(section, dict):
-            prefix = "pytest-tfleak " if name == "tool" else ""
-            found |= {f"{prefix}{key}": str(value) for key, value in section.items()}
+        for key, value in section.items() if isinstance(section, dict) else ():
+            if value is not None:  # not known, as where the key is missing
+                found[f"{prefix}{key}"] = _named(value)
     return found
+
+
+def _named(value: object) -> str:
+    """Return a value of the environment in words."""
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    return str(value)
 
 
 def compare_reports(before: Report, now: Report) -> Comparison:

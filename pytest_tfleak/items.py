@@ -68,8 +68,10 @@ class MeasuredItem:
         probes: ProbeMaker,
         baseline: Baseline | None,
         terminal: LiveTerminal | None,
+        width: int,
     ) -> None:
         self._terminal = terminal
+        self._width = width
         self._baseline = baseline
         self._item = item
         self._plan = _within_timeout(item, request.plan)
@@ -135,7 +137,9 @@ class MeasuredItem:
             accepted = self._baseline.apply(self.verdict)
             self.verdict = demand_gpu(accepted, self._plan)
         callers = self._item.config.get_verbosity() > 1
-        fail_if_demanded(self.verdict, self._plan, self._is_marked, callers)
+        fail_if_demanded(
+            self.verdict, self._plan, self._is_marked, callers, self._width
+        )
 
     def _why_not(self) -> tuple[Reason, str] | None:
         if not self._plan.enabled:
@@ -184,6 +188,7 @@ class Checker:
         probes: ProbeMaker,
         baseline: Baseline | None,
         terminal: LiveTerminal | None,
+        width: int,
         callers: bool,
         record: Callable[[Verdict | None], None],
     ) -> None:
@@ -192,6 +197,7 @@ class Checker:
         self._probes = probes
         self._baseline = baseline
         self._terminal = terminal
+        self._width = width
         self._callers = callers
         self._record = record
 
@@ -228,7 +234,7 @@ class Checker:
             measurement.verdict = verdict
         finally:
             self._record(measurement.verdict)
-        fail_if_demanded(verdict, plan, True, self._callers)
+        fail_if_demanded(verdict, plan, True, self._callers, self._width)
         return verdict
 
     def snapshot(self) -> MemorySnapshot:
@@ -237,23 +243,24 @@ class Checker:
 
 
 def fail_if_demanded(
-    verdict: Verdict | None, plan: Plan, is_marked: bool, callers: bool
+    verdict: Verdict | None, plan: Plan, is_marked: bool, callers: bool, width: int
 ) -> None:
     """Raise what a verdict calls for: nothing where it is CLEAN.
 
-    ``callers`` adds the lines that called the one that leaks.
+    ``callers`` adds the lines that called the one that leaks; ``width`` is that of the
+    message, in columns.
     """
     if verdict is None:
         return
     unicode = terminal_draws()
     if verdict.status is Status.LEAK:
-        raise LeakFailed(failure_text(verdict, unicode=unicode, callers=callers))
+        raise LeakFailed(failure_text(verdict, width, unicode, callers))
     demanded = (verdict.status is Status.INCONCLUSIVE and plan.strict) or (
         verdict.status is Status.NOT_MEASURED
         and (is_marked or verdict.reason is Reason.GPU_NOT_MEASURED)
     )
     if demanded:
-        raise MeasurementFailed(failure_text(verdict, unicode=unicode))
+        raise MeasurementFailed(failure_text(verdict, width, unicode))
 
 
 def _within_timeout(item: pytest.Item, plan: Plan) -> Plan:

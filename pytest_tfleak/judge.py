@@ -112,6 +112,10 @@ class _Case:
 def _case(signal: Signal, trace: Trace, plan: Plan) -> _Case:
     series = trace.series(signal.name)
     judged = series[trace.warmed_up :]
+    collected = trace.collected.get(signal.name, 0)
+    for row in range(trace.measured, len(judged) if collected else 0):
+        reading = judged[row]
+        judged[row] = None if reading is None else reading + collected
     readings = [value for value in judged if value is not None]
     allowance = allowance_of(signal, trace, plan)
     seen = None

@@ -77,6 +77,16 @@ KNOWN = (
         experiment="no-xla",
     ),
     Known(
+        name="keras-automatic-names",
+        title="eager kernels of Keras' automatic names, which "
+        "keras.utils.clear_session() frees",
+        issues=("tensorflow#19671", "tensorflow#37252"),
+        signals=_MEMORY,
+        experiment="repeated-names",
+        library="keras",
+        since=(3, 0),
+    ),
+    Known(
         name="scalar-cache",
         title="cache of Python scalars",
         issues=("tensorflow#68196",),

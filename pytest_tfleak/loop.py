@@ -5,6 +5,7 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable
 from collections.abc import Sequence
 from math import inf
@@ -16,8 +17,11 @@ from pytest_tfleak.census import Census
 from pytest_tfleak.observed import clear_keras_session
 from pytest_tfleak.plan import Plan
 from pytest_tfleak.probes.base import Probe
+from pytest_tfleak.trace import MISSING
 from pytest_tfleak.trace import Signal
 from pytest_tfleak.trace import Trace
+
+_MEMORY = ("python", "host")  # probes
 
 
 class Loop:
@@ -96,7 +100,12 @@ class Loop:
     def confirm(self) -> None:
         """Run up to as many iterations again."""
         __tracebackhide__ = True
+        before = self._look()
         self._census.refreeze()
+        after = self._look()
+        for signal, was, now in zip(self.trace.signals, before, after, strict=True):
+            if signal.unit in ("B", "blocks") and MISSING not in (was, now):
+                self.trace.collected[signal.name] = max(0, was - now)
         while self.trace.confirmed < self._plan.iterations:
             if self._is_out_of_time():
                 return
@@ -157,9 +166,14 @@ class Loop:
             self._census.release()
 
     @property
+    def seconds(self) -> float:
+        """Return how long the run has taken until now."""
+        return perf_counter() - self._started
+
+    @property
     def seconds_per_iteration(self) -> float:
         """Return how long an iteration took until now."""
-        return (perf_counter() - self._started) / max(1, self.trace.rows)
+        return self.seconds / max(1, self.trace.rows)
 
     @property
     def seconds_left(self) -> float:
@@ -212,6 +226,17 @@ class Loop:
         self._census.release()
         if self._on_iteration is not None:
             self._on_iteration(trace)
+
+    def _look(self) -> array[int]:
+        """Read the process's memory once, outside of the trace."""
+        readings = array("q", [MISSING]) * self.trace.width
+        self._census.take()
+        for probe, offset in zip(self._probes, self._offsets, strict=True):
+            # others may count how often they are read
+            if probe.name in _MEMORY and probe.name not in self.broken:
+                self._guard(probe, probe.read, readings, offset, False)
+        self._census.release()
+        return readings
 
     def _call(self, after: Sequence[Callable[[], None]]) -> float:
         """Call the body and what comes after it; return the seconds of the body."""

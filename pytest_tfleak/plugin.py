@@ -47,6 +47,7 @@ RUN = pytest.StashKey[dict[str, Any]]()
 BASELINE: pytest.StashKey[Baseline | None] = pytest.StashKey()
 SINKS = pytest.StashKey[Sinks]()
 TERMINAL: pytest.StashKey[LiveTerminal | None] = pytest.StashKey()
+WIDTH = pytest.StashKey[int]()
 OUTBOX = pytest.StashKey[Outbox]()
 
 
@@ -87,6 +88,20 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     from pytest_tfleak.progress import open_terminal
 
     session.config.stash[TERMINAL] = open_terminal(session.config)
+    session.config.stash[WIDTH] = _width_of_messages(session.config)
+
+
+def _width_of_messages(config: pytest.Config) -> int:
+    """Return the columns of the terminal, 80 where there are more or none is known."""
+    reporter = config.pluginmanager.getplugin("terminalreporter")
+    width: int = 80 if reporter is None else reporter._tw.fullwidth
+    width = getattr(config, "workerinput", {}).get("tfleak_width", width)
+    return min(width, 80)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    node.workerinput["tfleak_width"] = node.config.stash[WIDTH]
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -167,6 +182,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
         partial(_make_probes, item.ihook),
         item.config.stash[BASELINE],
         item.config.stash[TERMINAL],
+        item.config.stash[WIDTH],
     )
     with measured.in_place_of_runtest():
         try:
@@ -187,6 +203,9 @@ def pytest_runtest_makereport(
     if isinstance(error, (LeakFailed, MeasurementFailed)) and crash is not None:
         # the line of the short summary: without the name of the exception
         crash.message = str(error).partition("\n")[0].removeprefix("LEAK: ")
+        # the line of --tb=line: that of the test, not the one of ours that raises
+        crash.path, line = str(item.path), item.location[1]
+        crash.lineno = 1 if line is None else line + 1
     return report
 
 
@@ -244,6 +263,7 @@ def tfleak(request: pytest.FixtureRequest) -> Checker:
         probes=partial(_make_probes, item.ihook),
         baseline=request.config.stash[BASELINE],
         terminal=request.config.stash[TERMINAL],
+        width=request.config.stash[WIDTH],
         callers=request.config.get_verbosity() > 1,
         record=request.config.stash[OUTBOX].add,
     )

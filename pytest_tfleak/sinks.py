@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from collections.abc import Iterator
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,8 +29,11 @@ if TYPE_CHECKING:
 FILES = {
     "json": "JSON report",
     "html": "HTML report",
+    "baseline": "baseline",
     "save_baseline": "baseline",
 }
+#: Files of other plugins that ours must not be, by the names of their options.
+_OTHERS = {"--junitxml": "xmlpath", "--html": "htmlpath", "--log-file": "log_file"}
 #: The exit status of a run of which a file could not be written.
 NOT_WRITTEN = pytest.ExitCode.INTERNAL_ERROR
 _ENDED = (
@@ -41,7 +45,9 @@ _ENDED = (
 
 def resolve(config: pytest.Config, file: str) -> Path:
     """Return a path of the command line, whatever directory the tests change to."""
-    return config.invocation_params.dir / os.path.expandvars(Path(file).expanduser())
+    # not Path.expanduser, which raises for a user that there is not
+    expanded = os.path.expandvars(os.path.expanduser(file))  # noqa: PTH111
+    return config.invocation_params.dir / expanded
 
 
 def open_baseline(path: Path, flag: str) -> Baseline:
@@ -72,10 +78,14 @@ class Sinks:
         self._config = config
         self._baseline = baseline
         self._rest = rest
-        files = {name: run[name] for name in FILES if run.get(name)}
-        if baseline is not None and baseline.recorded:
-            files.setdefault("save_baseline", run["baseline"])
-        self._files = {name: resolve(config, file) for name, file in files.items()}
+        files = {name: resolve(config, run[name]) for name in FILES if run.get(name)}
+        read = files.get("baseline")
+        is_saved = "save_baseline" in files and _is_one(read, files["save_baseline"])
+        if is_saved or not (baseline is not None and baseline.recorded):
+            files.pop("baseline", None)
+        #: A baseline that this run reads and must not write.
+        self._kept = None if is_saved or "baseline" in files else read
+        self._files = files
         self._earlier: Baseline | None = None
         self._environment: dict[str, Any] = {}
         self._places: dict[str, Place] = {}
@@ -91,7 +101,7 @@ class Sinks:
             return
         from pytest_tfleak.reports.base import prepare
 
-        flags: dict[str, str] = {}
+        flags = dict(self._taken())
         for name, path in self._files.items():
             flag = "--tfleak-" + name.replace("_", "-")
             other = flags.setdefault(os.path.realpath(path), flag)
@@ -106,6 +116,16 @@ class Sinks:
         if "save_baseline" in self._files:
             path = self._files["save_baseline"]
             self._earlier = open_baseline(path, "--tfleak-save-baseline")
+
+    def _taken(self) -> Iterator[tuple[str, str]]:
+        """Give the files of this run that no report may replace, and their flags."""
+        for flag, name in _OTHERS.items():
+            file = self._config.getoption(name, None)
+            path = file and resolve(self._config, str(file))
+            if path and (path.is_file() or not path.exists()):  # no device
+                yield os.path.realpath(path), flag
+        if self._kept is not None:
+            yield os.path.realpath(self._kept), "--tfleak-baseline"
 
     def take(self, message: dict[str, Any]) -> None:
         """Take in what a process has measured, and on what."""
@@ -207,7 +227,9 @@ class Sinks:
         what = FILES[name]
         try:
             if name == "save_baseline":
-                self._save_baseline(path)
+                self._save_baseline(path, self._earlier)
+            elif name == "baseline":  # there was none
+                self._save_baseline(path, None)
             else:
                 from pytest_tfleak.reports.base import write_file
 
@@ -218,13 +240,13 @@ class Sinks:
         else:
             self._written.append(f"tfleak: {what} written to {safe(str(path))}")
 
-    def _save_baseline(self, path: Path) -> None:
+    def _save_baseline(self, path: Path, earlier: Baseline | None) -> None:
         from pytest_tfleak.baseline import baseline_text
         from pytest_tfleak.reports.base import write_file
 
         if not self._is_complete:
             raise InterruptedError(0, "the run was cut short")
-        write_file(path, baseline_text(self._verdicts(), self._earlier))
+        write_file(path, baseline_text(self._verdicts(), earlier))
 
     def _annotate(self, document: dict[str, Any]) -> None:
         from pytest_tfleak.reports import github
@@ -241,6 +263,10 @@ class Sinks:
         except OSError as error:
             words = f"no step summary written to {summary}: {_words(error)}"
             self._errors.append(f"tfleak: {safe(words)}")
+
+
+def _is_one(path: Path | None, other: Path) -> bool:
+    return path is not None and os.path.realpath(path) == os.path.realpath(other)
 
 
 def _is_on_github() -> bool:

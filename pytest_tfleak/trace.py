@@ -57,6 +57,9 @@ class Trace:
         self.left: dict[str, int] = {}
         #: Types that grew, by full name: objects at the end less objects at the start.
         self.kinds: dict[str, int] = {}
+        #: What the collection before the confirmation let go of, by signal: a step down
+        #: that the body has no part in.
+        self.collected: dict[str, int] = {}
         self.seconds = 0.0
         self.body_seconds = 0.0
         self.width = len(self.signals)

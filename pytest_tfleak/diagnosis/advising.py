@@ -68,13 +68,17 @@ def cause_of_error(error: BaseException) -> Cause | None:
 def _lead(
     causes: Mapping[Key, Cause | None], related: Mapping[Key, Sequence[Told]]
 ) -> Cause | None:
-    """Return the cause behind the objects that pile up, the most specific one."""
-    found = [
-        cause
-        for key, cause in causes.items()
-        if cause is not None and key[0] != "known" and not _is_memory(related[key])
-    ]
-    return min(found, key=CAUSES.index, default=None)
+    """Return the cause that stands for what has none of its own.
+
+    What is known of objects tells more than what is known of memory, and both more than
+    a signal alone.
+    """
+    found = []
+    for key, cause in causes.items():
+        is_memory, is_alone = _is_memory(related[key]), key[0] == "signal"
+        if cause is not None and key[0] != "known" and not (is_memory and is_alone):
+            found.append((is_alone, is_memory, CAUSES.index(cause)))
+    return CAUSES[min(found)[-1]] if found else None
 
 
 def _key(one: Told) -> Key:
@@ -134,7 +138,7 @@ def _advised(finding: Finding, cause: Cause | None, related: Sequence[Told]) -> 
         return finding
     advice = _filled(cause.remedy, _first(related).finding)
     if finding.advice and finding.advice not in advice:  # what an experiment showed
-        advice = f"{advice} {finding.advice[0].upper()}{finding.advice[1:]}"
+        advice = f"{advice} As tried, {finding.advice}."
     return replace(
         finding,
         cause=cause.slug,

@@ -21,9 +21,9 @@ from statistics import fmean
 from statistics import median
 from time import perf_counter
 
+from pytest_tfleak.diagnosis.neutraliser import Neutraliser
 from pytest_tfleak.diagnosis.neutralisers import NEUTRALISERS
 from pytest_tfleak.diagnosis.neutralisers import ClearedSession
-from pytest_tfleak.diagnosis.neutralisers import Neutraliser
 from pytest_tfleak.diagnosis.neutralisers import is_keras_imported
 from pytest_tfleak.judge import is_suspicious
 from pytest_tfleak.known import Known
@@ -52,6 +52,7 @@ class Explanation:
     """What the experiments showed."""
 
     causes: list[Known] = field(default_factory=list)  # without a remedy
+    untried: list[Known] = field(default_factory=list)  # for want of time
     #: The entry that lowers a signal most, and by how much.
     known: dict[str, tuple[Known, float]] = field(default_factory=dict)
     #: The same for what is left when the causes without a remedy are away.
@@ -86,10 +87,16 @@ class Search:
         ]
         if not candidates and not is_keras_imported():
             return self.result
+        until = self._until  # what nobody can mend is worth the loop's own time
+        self._until = max(until, perf_counter() + self._loop.seconds_left)
         seen = self._watch(candidates)
+        nobodys = [c for c in candidates if c.remedy is None]
         candidates = [entry for entry in candidates if entry.name in seen]
-        self._try([c for c in candidates if c.remedy is None], self.result.known, PART)
+        self._try([c for c in nobodys if c in candidates], self.result.known, PART)
         self.result.causes = list(self._active)
+        if self.result.notes:  # time was up
+            self.result.untried = [c for c in nobodys if c not in self._active]
+        self._until = until
         self._try([c for c in candidates if c.remedy], self.result.remedies, MOST_OF)
         if self._open() and is_keras_imported():
             self._clear_session()
@@ -212,7 +219,10 @@ def run_without(causes: Sequence[Known], loop: Loop, plan: Plan) -> Trace:
             warmup=min(plan.warmup, 2),
             iterations=plan.iterations,
             confirm=partial(is_suspicious, plan=plan),
-            seconds=max(loop.seconds_left, plan.diagnose_time),
+            # as long as the first time, if need be
+            seconds=max(
+                loop.seconds_left, loop.seconds_per_iteration * loop.trace.rows
+            ),
         )
         if plan.clear_session != "never":
             loop.clear()

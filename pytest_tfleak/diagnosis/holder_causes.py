@@ -27,6 +27,12 @@ def _is_registered(e: Evidence) -> bool:
     return e.path.startswith(_REGISTRIES) or "conversion_registry" in e.path
 
 
+def _is_weakly_keyed(e: Evidence) -> bool:
+    # a decorated method has its tf.functions in a dictionary of TensorFlow's own
+    is_functions = bool(e.retrace) or e.has("tf.traces", "tf.functions")
+    return bool(e.clues & {"weak_keys", "old_weak_keys"}) and not is_functions
+
+
 CAUSES = (
     Cause(
         slug="exception-keeps-frame",
@@ -58,7 +64,7 @@ CAUSES = (
         "value refers to the key. So neither ever goes.",
         remedy="Have the value refer to the key weakly: `weakref.ref(key)`; or make "
         "the value an attribute of the key.",
-        rule=lambda e: bool(e.clues & {"weak_keys", "old_weak_keys"}),
+        rule=_is_weakly_keyed,
     ),
     Cause(
         slug="generator-suspended",
@@ -101,26 +107,17 @@ CAUSES = (
     Cause(
         slug="code-compiled-in-loop",
         explains="Each call makes new code, by exec() or by loading a function, and "
-        "AutoGraph keeps a translated copy of each.",
+        "AutoGraph keeps a translated copy of each as a module.",
         remedy="Compile the text once, outside the loop; or mark the function with "
         "`@tf.autograph.experimental.do_not_convert`.",
-        rule=lambda e: "autograph" in e.path.partition(" > ")[0].lower(),
-    ),
-    Cause(
-        slug="py-function-tape",
-        explains="A py_function was called under a gradient tape, and its gradient was "
-        "never asked for. TensorFlow waits for that and keeps the tape, the arguments "
-        "and the results.",
-        remedy="Call it outside the tape, or inside `with tape.stop_recording(): ...`; "
-        "use `tf.numpy_function` where no gradient is needed.",
-        rule=lambda e: "tape_cache" in e.path,
+        rule=lambda e: e.holds("_frozen_importlib.ModuleSpec") or "autograph" in e.path,
     ),
     Cause(
         slug="history-kept",
         explains="fit() returns a History object, which keeps the whole model. "
         "Something keeps one of each run.",
         remedy="Keep its numbers: `results.append(model.fit(x, y).history)`.",
-        rule=lambda e: _HISTORY in e.clues or e.holds(_HISTORY),
+        rule=lambda e: _HISTORY in e.clues,
     ),
     Cause(
         slug="callback-kept",
@@ -144,7 +141,7 @@ CAUSES = (
         "again and again. Keras remembers each one that it has ever been given.",
         remedy="Keep the layer and give it new weights: "
         "`self.head.set_weights(start)`; or make a new outer model, too.",
-        rule=lambda e: bool(_TRACKERS & e.clues),
+        rule=lambda e: bool(_TRACKERS & e.clues) or "._layers > " in e.path,
     ),
     Cause(
         slug="tape-kept",

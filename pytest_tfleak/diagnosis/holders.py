@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import re
+import sys
 import threading
 import types
 from collections import deque
@@ -26,6 +27,7 @@ from pytest_tfleak.diagnosis.edges import attributes
 from pytest_tfleak.diagnosis.edges import label
 from pytest_tfleak.diagnosis.roots import THREADS
 from pytest_tfleak.diagnosis.roots import Root
+from pytest_tfleak.diagnosis.roots import is_users_module
 
 NOBODY = "C or C++ code: no Python object holds it"
 _SIZED: tuple[Any, ...] = (list, dict, set, frozenset, deque, tuple)
@@ -168,6 +170,7 @@ def _named(edge: str) -> str:
 def _erase(edge: str) -> str:
     """Return an edge without what changes from run to run: indexes, sizes, numbers."""
     edge = re.sub(r" \([^()]* of \d+\)$", "", edge)
+    edge = re.sub(r"(__autograph_generated_file)\w+", r"\1#", edge)
     return re.sub(r"\d+", "#", edge)
 
 
@@ -193,9 +196,8 @@ def _clues(chain: list[Any], first: str, new: set[int]) -> set[str]:
         found.add("last_exception")
     if "local variable" in root.form:
         found.add("frame")
-    if root.name in ("tensorflow", "keras", "tf_keras") or root.name.startswith(
-        ("tensorflow.", "keras.", "tf_keras.")
-    ):
+    module = sys.modules.get(root.name)
+    if module is not None and not is_users_module(module):
         found.add("library")
     if first.startswith("TensorFlow's stack of"):
         found.add("stack")

@@ -17,9 +17,11 @@ from time import perf_counter
 from pytest_tfleak.census import Census
 from pytest_tfleak.census import full_name
 from pytest_tfleak.diagnosis.experiments import enter_all
+from pytest_tfleak.diagnosis.lines import Lines
 from pytest_tfleak.diagnosis.native import NativeReport
 from pytest_tfleak.diagnosis.native import watch_native
 from pytest_tfleak.diagnosis.origins import Frame
+from pytest_tfleak.diagnosis.origins import origin_of
 from pytest_tfleak.diagnosis.survey import Observed
 from pytest_tfleak.diagnosis.survey import Survey
 from pytest_tfleak.diagnosis.survivors import Group
@@ -28,6 +30,7 @@ from pytest_tfleak.diagnosis.survivors import runs_of
 from pytest_tfleak.known import Known
 from pytest_tfleak.loop import Loop
 from pytest_tfleak.verdict import Finding
+from pytest_tfleak.verdict import Origin
 
 _MOST, _FEWEST = 10, 2  # iterations
 #: How much slower an iteration is while Python remembers who allocates.
@@ -35,6 +38,7 @@ _SLOWER = 4
 _mro = type.__dict__["__mro__"].__get__
 
 NO_TIME = "There was no time to look for who holds it; allow more with diagnose_time."
+_EVERY = 0.9  # objects per iteration
 _HEAP = ("host.heap", "host.rss")
 #: Python objects that explain less than this share of the growth leave a question.
 _PART = 0.5
@@ -58,6 +62,19 @@ class Insights:
     observed: dict[str, Observed] = field(default_factory=dict)  # by signal
     native: NativeReport | None = None
     is_complete: bool = False  # whether all that could hold something was seen
+    #: The line in which the heap grows, where nothing else tells one.
+    line: tuple[Origin | None, tuple[Origin, ...]] = (None, ())
+
+    @property
+    def has_line(self) -> bool:
+        """Say whether something that piles up tells who made it."""
+        native = self.native.sites if self.native is not None else ()
+        return (
+            any(g.whole.origin for g in self.groups if g.whole.per_iteration >= _EVERY)
+            or any(seen.origin for seen in self.observed.values())
+            or any(site.origin for site in native[:1])
+        )
+
     notes: list[str] = field(default_factory=list)
 
 
@@ -106,7 +123,21 @@ class Inquiry:
                     insights.notes.append(
                         f"No Python object explains it; {insights.native.why}."
                     )
+            if not insights.has_line:
+                insights.line = self._line_of_heap(findings, after)
         return insights
+
+    def _line_of_heap(
+        self, findings: Sequence[Finding], after: Sequence[Callable[[], None]]
+    ) -> tuple[Origin | None, tuple[Origin, ...]]:
+        """Return the user's line in which the heap grows as fast as was found."""
+        heap = next((f for f in findings if f.signal == "host.heap"), None)
+        if heap is None or heap.per_iteration is None:
+            return None, ()
+        with Lines(_read_heap) as lines:
+            self._loop.repeat(_MOST, [*after, lines.tick])
+        line = lines.line_of(heap.per_iteration)
+        return origin_of([line] if line is not None else [])
 
     def _watch(
         self,
@@ -150,3 +181,10 @@ class Inquiry:
             if signal is not None:
                 return signal
         return self._census.kind_of(full_name(cls))
+
+
+def _read_heap() -> int:
+    import psutil
+
+    heap = psutil.heap_info()
+    return int(heap.heap_used + heap.mmap_used)

@@ -9,16 +9,14 @@ from collections.abc import Callable
 
 from pytest_tfleak.diagnosis.cause import Cause
 from pytest_tfleak.diagnosis.evidence import Evidence
-from pytest_tfleak.known import find_known
 
 
 def _is_known(name: str) -> Callable[[Evidence], bool]:
     return lambda evidence: evidence.known == name
 
 
-def _remedy(name: str) -> str:
-    entry = find_known(name)
-    return (entry.remedy if entry is not None else None) or ""
+def _is_memory(e: Evidence) -> bool:
+    return not e.held and not any(s.startswith("tf.") for s in e.signals)
 
 
 CAUSES = (
@@ -62,33 +60,54 @@ CAUSES = (
         rule=_is_known("scalar-cache"),
     ),
     Cause(
+        slug="py-function-tape",
+        explains="A py_function was called under a gradient tape, and its gradient was "
+        "never asked for. TensorFlow waits for that and keeps the tape, the arguments "
+        "and the results.",
+        remedy="Call it outside the tape, or inside `with tape.stop_recording(): ...`; "
+        "use `tf.numpy_function` where no gradient is needed.",
+        rule=lambda e: "tape_cache" in e.path,
+    ),
+    Cause(
         slug="py-function-closures",
         explains="TensorFlow keeps each Python function that py_function, "
         "numpy_function or from_generator wraps, and all it refers to. A function "
         "that is new in each call is one more.",
-        remedy=f"{_remedy('py-function-closures')}.",
+        remedy="Make the function once, at module level, and hand it what changes as "
+        "arguments; or call `keras.utils.clear_session()`.",
         rule=lambda e: (
             e.known == "py-function-closures"
             or (not e.known and e.has("tf.py_functions"))
-            or "script_ops." in e.path
+            or e.path.startswith("TensorFlow's table of Python functions")
+            or e.held.endswith("script_ops.EagerFunc")
         ),
     ),
     Cause(
         slug="lookup-tables",
         explains="A lookup table is shared by its name and outlives the Python object. "
         "Each new one stays in the process.",
-        remedy=f"{_remedy('lookup-tables')}.",
+        remedy="Make the table once; or make it with "
+        "`experimental_is_anonymous=True`: then it goes with its object.",
         rule=_is_known("lookup-tables"),
+    ),
+    Cause(
+        slug="keras-automatic-names",
+        explains="Keras numbers the names of layers, and TensorFlow keeps a prepared "
+        "kernel for each name of a variable. Each new model adds new ones.",
+        remedy="Call `keras.utils.clear_session()` where a new model is made; or give "
+        "the layers names of their own, the same in each model.",
+        rule=_is_known("keras-automatic-names"),
     ),
     Cause(
         slug="eager-kernel-cache",
         explains="TensorFlow keeps a prepared kernel for each operation with new "
         "attributes. A variable name or a seed that is new in each call makes one "
         "more, 36 KB or so.",
-        remedy=f"{_remedy('eager-kernel-cache')}.",
+        remedy="Use fixed names, and `tf.random.stateless_normal(shape, seed=seed)` "
+        "with the seed as a tensor; or call `keras.utils.clear_session()`.",
         rule=lambda e: (
             e.known == "eager-kernel-cache"
-            or any("KernelAndDevice" in function for function in e.native[:8])
+            or (_is_memory(e) and any("KernelAndDevice" in f for f in e.native[:8]))
         ),
     ),
     Cause(

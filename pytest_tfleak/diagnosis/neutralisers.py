@@ -15,46 +15,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from pytest_tfleak.diagnosis.keras_names import RepeatedNames
+from pytest_tfleak.diagnosis.neutraliser import Neutraliser
 from pytest_tfleak.observed import clear_keras_session
 from pytest_tfleak.observed import global_default_graph
 from pytest_tfleak.observed import initialised_context
 
 _TF = "tensorflow.python."
-
-
-class Neutraliser:
-    """A context manager; ``after`` runs after each iteration.
-
-    With ``acts=False`` it changes nothing and only counts in ``seen`` how often the
-    body did what can cause the growth.
-    """
-
-    name = ""
-    words = ""  # completes "growth per iteration ..."
-
-    def __init__(self, acts: bool = True) -> None:
-        self.acts = acts
-        self.seen = 0
-        self._undo: list[Callable[[], None]] = []
-
-    def __enter__(self) -> Neutraliser:
-        """Change what must be changed.
-
-        Raises AttributeError where TensorFlow is built differently.
-        """
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        while self._undo:
-            self._undo.pop()()
-
-    def after(self) -> None:
-        """Do what must be done after each iteration."""
-
-    def _replace(self, owner: Any, name: str, new: Callable[..., Any]) -> None:
-        original = owner.__dict__[name]
-        setattr(owner, name, new)
-        self._undo.append(partial(setattr, owner, name, original))
 
 
 class WeakGradients(Neutraliser):
@@ -267,6 +234,7 @@ NEUTRALISERS: dict[str, type[Neutraliser]] = {
         WeakGradients,
         AnonymousKerasTables,
         NoXla,
+        RepeatedNames,
         NoScalarCache,
         LooseFunctions,
         AnonymousTables,

@@ -29,6 +29,10 @@ def _is_loss(e: Evidence) -> bool:
     return bool(_SCALAR.search(e.what) or _LOSS.search(named))
 
 
+def _is_closure(e: Evidence) -> bool:
+    return e.held == "builtins.function" and "builtins.cell" in e.members
+
+
 CAUSES = (
     Cause(
         slug="model-kept",
@@ -112,7 +116,7 @@ OF_TENSORS = (
         "the variables of the code around it that it uses.",
         remedy="Make the function once, or hand it what it needs as arguments; take "
         "the old ones out of {holder}.",
-        rule=lambda e: "closure" in e.clues,
+        rule=lambda e: "closure" in e.clues or _is_closure(e),
     ),
     Cause(
         slug="tensor-kept",

@@ -10,6 +10,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
+from pytest_tfleak.census import full_name
 from pytest_tfleak.diagnosis.paths import Paths
 
 
@@ -30,12 +31,12 @@ def grouped(found: list[Any], new: set[int], paths: Paths) -> list[Members]:
         top = _top(survivor, new, paths, tops)
         if top is None:
             lost.append(survivor)
-    groups: dict[tuple[int, int], Members] = {}
+    groups: dict[tuple[int, str], Members] = {}
     for survivor in found:
         top = tops.get(id(survivor))
         if top is not None:
             holder = paths.parent_of(top)
-            key = (id(holder), id(type(top)))
+            key = (id(holder), full_name(type(top)))  # a class may be made anew
             if key not in groups:
                 groups[key] = Members([], [], paths.path_to(top))
             groups[key].all.append(survivor)

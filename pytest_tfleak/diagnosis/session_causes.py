@@ -16,11 +16,19 @@ _OF_GRAPHS = ("framework.ops.Operation", "framework.ops.SymbolicTensor")
 def _is_interactive(e: Evidence) -> bool:
     stacked = e.has("tf.session_stack", "tf.graph_stack") or "stack" in e.clues
     beside = any(name.endswith(_INTERACTIVE) for name in e.beside)
-    return e.holds(_INTERACTIVE) or (stacked and beside)
+    return (
+        e.holds(_INTERACTIVE) or "InteractiveSession" in e.what or (stacked and beside)
+    )
 
 
 def _is_skipped(e: Evidence) -> bool:
     return e.has("tf.sessions") and bool(e.around & {"closes", "exits"})
+
+
+def _is_put_away(e: Evidence) -> bool:
+    """Say whether somebody else than the tf.function keeps its concrete functions."""
+    is_cache = "native" in e.clues or "_function_cache" in e.path
+    return e.held.endswith("ConcreteFunction") and not is_cache
 
 
 CAUSES = (
@@ -93,8 +101,9 @@ CAUSES = (
         "`session.run(assign, {x: value})`, and make gradients, savers and assign "
         "operations only once. `graph.finalize()` shows the line that adds to it.",
         rule=lambda e: (
-            (e.has("tf.graphs.ops") and not e.has("tf.graphs"))
-            or (e.held.endswith(_OF_GRAPHS) and "tf.graphs.ops" in e.failing)
+            "tf.graphs" not in e.failing
+            and (e.has("tf.graphs.ops") or e.held.endswith(_OF_GRAPHS))
+            and "tf.graphs.ops" in e.failing
         ),
     ),
     Cause(
@@ -112,7 +121,7 @@ CAUSES = (
         remedy="Leave the dimension open: `@tf.function(input_signature=[tf.TensorSpec("
         "[None], tf.float32)])`, or `@tf.function(reduce_retracing=True)`; or pad the "
         "batches.",
-        rule=lambda e: e.retrace in ("shape", "dtype"),
+        rule=lambda e: e.retrace in ("shape", "dtype") and not _is_put_away(e),
     ),
     Cause(
         slug="retrace-new-object",

@@ -1,4 +1,4 @@
-"""What the code around a line does, read from its source.
+"""What the code around a line does with what the line makes, read from its source.
 
 PYTEST_DONT_REWRITE
 """
@@ -13,17 +13,14 @@ from functools import lru_cache
 from pytest_tfleak.verdict import Origin
 
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
-_CLOSES = {"close", "shutdown", "join", "__exit__"}
-#: A line in one of these makes something again and again.
-_LOOPS = (ast.For, ast.AsyncFor, ast.While)
+_ENDS = ("close", "join", "shutdown")
 
 
 def hints_of(origin: Origin | None) -> frozenset[str]:
-    """Return words for what the function and the class around a line do.
+    """Return words for the code around a line.
 
-    ``closes``: there is a ``close()`` in the function or the class, so an error or a
-    ``return`` has passed it by; ``exits``: the class has an ``__exit__``; ``yields``:
-    the function is a generator; ``loops``: the line stands in a loop.
+    ``closes``: the function closes, further down, what the line made, and has not come
+    there; ``exits``: the line is part of a class with an ``__exit__``.
     """
     if origin is None:
         return frozenset()
@@ -36,21 +33,16 @@ def _hints(file: str, line: int) -> frozenset[str]:
         tree = ast.parse("".join(linecache.getlines(file)))
     except (SyntaxError, ValueError):
         return frozenset()
-    found = set()
     around = list(_around(tree, line))
-    scope = next((n for n in reversed(around) if isinstance(n, _FUNCTIONS)), None)
+    found = set()
     for node in around:
         if isinstance(node, ast.ClassDef):
             names = {n.name for n in node.body if isinstance(n, _FUNCTIONS)}
-            if "__exit__" in names:
-                found.add("exits")
-        if isinstance(node, _LOOPS):
-            found.add("loops")
-    if scope is not None:
-        inside = list(ast.walk(scope))
-        if any(isinstance(n, (ast.Yield, ast.YieldFrom)) for n in inside):
-            found.add("yields")
-        if any(_is_close(n) and n.lineno > line for n in inside):
+            found |= {"exits"} if "__exit__" in names else set()
+    functions = [node for node in around if isinstance(node, _FUNCTIONS)]
+    if functions:
+        made = {name for node in around for name in _names_set_by(node)}
+        if any(name in made for name in _closed_below(functions[-1], line)):
             found.add("closes")
     return frozenset(found)
 
@@ -65,9 +57,18 @@ def _around(tree: ast.AST, line: int) -> Iterator[ast.AST]:
             yield from _around(node, line)
 
 
-def _is_close(node: ast.AST) -> bool:
-    return (
-        isinstance(node, ast.Call)
-        and isinstance(node.func, ast.Attribute)
-        and node.func.attr in _CLOSES
-    )
+def _names_set_by(node: ast.AST) -> list[str]:
+    """Return what a statement assigns to, as code: ``session``, ``self.session``."""
+    if isinstance(node, ast.Assign):
+        return [ast.unparse(target) for target in node.targets]
+    if isinstance(node, (ast.AnnAssign, ast.NamedExpr)):
+        return [ast.unparse(node.target)]
+    return []
+
+
+def _closed_below(function: ast.AST, line: int) -> Iterator[str]:
+    """Yield what a function closes after a line, as code."""
+    for node in ast.walk(function):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            if node.func.attr in _ENDS and node.lineno > line:
+                yield ast.unparse(node.func.value)

@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import field
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -279,7 +280,11 @@ def _merged(groups: Iterable[Group]) -> Iterator[Group]:
             first.bytes += group.bytes
             for name, rate in group.members.items():
                 first.members[name] = first.members.get(name, 0.0) + rate
-            first.parts = {**group.parts, **first.parts}
+            for signal, part in group.parts.items():
+                before = first.parts.setdefault(signal, part)
+                if before is not part:
+                    rate = before.per_iteration + part.per_iteration
+                    first.parts[signal] = replace(before, per_iteration=rate)
     yield from by_path.values()
 
 

@@ -25,6 +25,8 @@ _COORDINATED = (
 _WRITERS = ("SummaryWriter", "EventFileWriter", "EventsWriter")
 #: Calls of a session's that it may keep something of.
 _RUNS = re.compile(r"\.(run|partial_run|partial_run_setup|make_callable)\(")
+#: What runs the operations of a graph, a single eager one aside.
+_EXECUTED = ("DirectSession", "ExecutorState::Process")
 _MEMORY = frozenset(
     {
         "gpu.allocator",
@@ -51,7 +53,7 @@ def _is_queue_runner(e: Evidence) -> bool:
 
 
 def _is_thread(e: Evidence) -> bool:
-    if "thread" in e.clues:
+    if "thread" in e.clues or " in thread " in e.path:
         return True
     # TensorFlow's own threads belong to the session or the iterator that leaks
     is_own = "native" in e.what and any(s.startswith("tf.") for s in e.failing)
@@ -63,9 +65,8 @@ def _is_writer(e: Evidence) -> bool:
 
 
 def _is_in_session(e: Evidence) -> bool:
-    if any("DirectSession" in function for function in e.native):
-        return True
-    return _is_memory(e) and _RUNS.search(e.line) is not None
+    executed = any(name in f for f in e.native for name in _EXECUTED)
+    return _is_memory(e) and (executed or _RUNS.search(e.line) is not None)
 
 
 def _is_memory(e: Evidence) -> bool:
@@ -127,11 +128,12 @@ CAUSES = (
 OF_MEMORY = (
     Cause(
         slug="session-keeps-data",
-        explains="What the session was given stays inside of it: elements of a queue "
+        explains="What a session was given stays inside of it: elements of a queue "
         "that nobody takes out, tensors behind a session handle, a partial_run that "
         "is not finished, a program for each new list of fetches.",
         remedy="Take out as much as you put in; delete handles: `handle.delete()`; "
-        "fetch the same list each time; close and remake the session now and then.",
+        "finish each partial_run; fetch the same list each time; or close the session "
+        "and open a new one now and then.",
         rule=_is_in_session,
     ),
     Cause(

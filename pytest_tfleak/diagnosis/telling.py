@@ -34,6 +34,12 @@ _BEHIND = {
 _MEMORY = ("B", "blocks", "objects")  # units
 #: A group with less of the growth than this explains it by chance.
 _LEAST, _MOST = 0.05, 0.5
+_EVERY, _ONCE = 0.9, 0.1  # objects per iteration
+#: What can keep no memory but its own.
+_SMALL = (
+    *("builtins.int", "builtins.float", "builtins.bool", "builtins.str"),
+    *("weakref.ReferenceType", "weakref.KeyedRef"),
+)
 #: Groups that share the growth of one signal, each with a mistake of its own.
 _MOST_SHARES = 4
 _SHARE = 0.2
@@ -43,21 +49,28 @@ def tell(findings: Sequence[Finding], insights: Insights) -> tuple[Finding, ...]
     """Return the findings with holder, line and fingerprint, those that fail first."""
     told: list[Told] = []
     lead = _lead(findings, insights)
-    for finding in findings:
-        if finding.accepted:
-            told.append(Told(_printed(finding, "")))
+    for judged in findings:
+        if judged.accepted:
+            told.append(Told(_printed(judged, "")))
             continue
+        finding = judged
+        if insights.is_complete:  # what merely came along says nothing
+            finding = replace(judged, kind=None)
         shares = _shares(finding, insights.groups)
         seen = insights.observed.get(finding.signal)
         if seen is None and not shares and finding.unit in _MEMORY:
             shares, seen = lead
+            if not shares and seen is None:
+                shares = _steady(insights.groups)
             if insights.is_complete and not shares and seen is None:
                 finding = replace(finding, what=None)  # it came once, and is no cause
+        if seen is None and not shares and len(steady := _steady(insights.groups)) == 1:
+            shares = steady  # nothing else is kept
         if len(shares) > 1 and finding.unit not in _MEMORY:
             told.extend(_split(finding, shares))
             continue
         share = shares[0] if shares else None
-        said = _with_native(_told(finding, share, seen), insights)
+        said = _with_line(_with_native(_told(finding, share, seen), insights), insights)
         told.append(Told(said, share[0] if share is not None else None, seen))
     return advise(told)
 
@@ -74,19 +87,35 @@ def _shares(finding: Finding, groups: Sequence[Group]) -> list[Share]:
     if len({part.origin for _, part in shares}) < len(shares):
         shares = shares[:1]  # one line that makes what is held here and there
     total = sum(part.per_iteration for _, part in shares)
+    if total < _SHARE * (finding.per_iteration or 0.0):
+        return []  # others, which came by chance
     kept = [share for share in shares if share[1].per_iteration >= _SHARE * total]
     return kept[:_MOST_SHARES]
 
 
 def _by_memory(finding: Finding, groups: Sequence[Group]) -> Iterator[Group]:
     """Yield the groups with a good part of the growth of memory, largest first."""
-    growth = finding.per_iteration or 0.0
+    growth = _LEAST * (finding.per_iteration or 0.0)
+    steady = [group for group in groups if _is_steady(group)]
+    ranked = sorted(steady, key=lambda group: (-group.bytes, -group.objects))
     if finding.unit == "B":
-        ranked = sorted(groups, key=lambda group: -group.bytes)
-        yield from (group for group in ranked if group.bytes >= _LEAST * growth)
-    else:
-        ranked = sorted(groups, key=lambda group: -group.objects)
-        yield from (group for group in ranked if group.objects >= _LEAST * growth)
+        yield from (group for group in ranked if group.bytes >= growth)
+    else:  # of its blocks many are strings and numbers, which nobody counts
+        least = min(growth, _EVERY)
+        yield from (group for group in ranked if group.objects >= least)
+
+
+def _steady(groups: Sequence[Group]) -> list[Share]:
+    """Return what gets one more in each iteration: its memory may be out of sight."""
+    found = [g for g in groups if g.objects >= _EVERY and _is_steady(g)]
+    return [(group, group.whole) for group in found[:1]]
+
+
+def _is_steady(group: Group) -> bool:
+    """Say whether a group gets more in several iterations, a chain of objects too."""
+    kind = group.whole.kind
+    rate = max(group.whole.per_iteration, group.members.get(kind, 0.0))
+    return kind not in _SMALL and rate > _ONCE
 
 
 def _lead(
@@ -164,6 +193,17 @@ def _with_native(finding: Finding, insights: Insights) -> Finding:
     if finding.holder is None and site.origin is not None:
         function = f"{site.frames[0] if site.frames else ''} {site.origin.function}"
         return _printed(told, function)
+    return told
+
+
+def _with_line(finding: Finding, insights: Insights) -> Finding:
+    """Add the line in which the heap grows, where nothing tells another one."""
+    origin, stack = insights.line
+    if finding.origin is not None or origin is None or finding.per_iteration is None:
+        return finding
+    told = replace(finding, origin=origin, stack=stack)
+    if finding.holder is None:
+        return _printed(told, f"{finding.signal} {finding.known} {origin.function}")
     return told
 
 

@@ -241,7 +241,7 @@ def _paragraph(label: str, text: str, width: int, unicode: bool) -> list[str]:
         return []
     text = safe(text, unicode)
     if label == "":  # a line of code, as it stands
-        return [truncate(" " * (_LABEL + 4) + text, width)]
+        return [truncate(" " * (4 if _is_narrow(width) else _LABEL + 4) + text, width)]
     if label == ALLOW and _is_narrow(width):
         text = text.replace("(", "( ", 1)  # a place to break; stays valid Python
     if label == "readings":  # has its width already, and its gaps are spaces

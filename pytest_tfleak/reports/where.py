@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from pytest_tfleak.reports.text import safe
@@ -19,9 +20,10 @@ Row = tuple[str, str]  # a label and a text
 
 def place_of(origin: Origin) -> str:
     """Return ``app.py:12``, from the working directory where the file lies in it."""
-    path = Path(origin.file)
-    here = Path.cwd()
-    name = path.relative_to(here) if path.is_relative_to(here) else path
+    name = Path(origin.file)
+    # a test may have left the process in a directory that is gone
+    with suppress(OSError, ValueError):
+        name = name.relative_to(Path.cwd())
     return f"{safe(str(name))}:{origin.line}"
 
 

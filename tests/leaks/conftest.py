@@ -52,7 +52,9 @@ def run_planted(
         pytester.makepyfile(**{f"test_{name}": source})
         out = pytester.path / "verdicts.jsonl"
         out.unlink(missing_ok=True)
-        result = pytester.runpytest_subprocess("-p", "no:randomly", *arguments)
+        # no diagnosis is to run out of time because the machine is busy
+        options = ("-p", "no:randomly", "--tfleak-diagnose-time=180")
+        result = pytester.runpytest_subprocess(*options, *arguments)
         assert result.ret in (0, 1), result.stdout.str()
         verdicts = map(Verdict.from_dict, map(json.loads, out.read_text().splitlines()))
         return {v.nodeid.rpartition("::")[2]: v for v in verdicts}

@@ -101,7 +101,9 @@ def test_an_example_prints_what_is_shown(
     monkeypatch.setenv("PYTHONIOENCODING", "utf-8")
     monkeypatch.setenv("COLUMNS", "80")
     pytester.makepyfile(**{test: block("example", name)})
-    result = pytester.runpytest_subprocess("--color=no", "-p", "no:randomly")
+    # a busy machine must not cut the diagnosis short
+    options = ("--color=no", "-p", "no:randomly", "--tfleak-diagnose-time=180")
+    result = pytester.runpytest_subprocess(*options)
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     lines = result.stdout.str().splitlines()
     start = next(i for i, line in enumerate(lines) if f" {test} " in line)

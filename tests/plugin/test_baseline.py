@@ -112,6 +112,16 @@ def test_saving_records_and_drops_what_is_gone(
     run(READ).assert_outcomes(passed=4)
 
 
+def test_a_missing_baseline_is_recorded_beside_one_that_is_saved(
+    pytester: pytest.Pytester, run: Run, leaking: Callable[..., None]
+) -> None:
+    leaking(two=10)
+    result = run(READ, "--tfleak-save-baseline=other.json")
+    result.assert_outcomes(passed=4)
+    assert names_recorded(pytester) == ["test_two"]
+    assert (pytester.path / "other.json").exists()
+
+
 def test_tests_that_do_not_run_keep_their_entries(
     pytester: pytest.Pytester, run: Run, leaking: Callable[..., None]
 ) -> None:

@@ -99,6 +99,36 @@ def test_one_file_for_two_reports_is_refused(suite: pytest.Pytester) -> None:
     assert_refused(suite, result, "ERROR: --tfleak-json and --tfleak-html name one*")
 
 
+@pytest.mark.parametrize("other", ["--junitxml", "--log-file"])
+def test_the_file_of_another_plugin_is_refused(
+    suite: pytest.Pytester, other: str
+) -> None:
+    result = suite.runpytest_inprocess(f"{other}=report", "--tfleak-json=./report")
+    assert_refused(suite, result, f"ERROR: {other} and --tfleak-json name one file*")
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_report_does_not_replace_the_baseline(
+    suite: pytest.Pytester, is_there: bool
+) -> None:
+    path = suite.path / "base.json"
+    if is_there:
+        path.write_text('{"schema": 1, "findings": []}')
+    result = suite.runpytest_inprocess(
+        "--tfleak-baseline=base.json", "--tfleak-json=./base.json"
+    )
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: *--tfleak-baseline* name one file: *"])
+    assert path.exists() == is_there
+    assert not (suite.path / "ran").exists()
+
+
+def test_a_home_that_there_is_not_is_a_name(suite: pytest.Pytester) -> None:
+    result = suite.runpytest_inprocess("--tfleak-json=~no such user/report.json")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    assert (suite.path / "~no such user/report.json").exists()
+
+
 @pytest.mark.parametrize("flag", ["--tfleak-baseline", "--tfleak-save-baseline"])
 def test_a_baseline_that_is_none_is_refused(
     suite: pytest.Pytester, run: Run, flag: str

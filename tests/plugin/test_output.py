@@ -120,6 +120,47 @@ def test_columns_are_kept(
     assert max(map(len, lines)) <= 60
 
 
+def test_a_message_is_as_narrow_as_the_terminal(
+    suite: pytest.Pytester, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "50")
+    lines = run("--tb=native").stdout.lines
+    start = next(n for n, line in enumerate(lines) if line.startswith("LEAK: "))
+    end = next(n for n, line in enumerate(lines) if line.startswith("  iterations:"))
+    assert start < end
+    assert max(map(len, lines[start:end])) <= 50
+
+
+def test_one_line_for_each_failure_names_the_test(
+    suite: pytest.Pytester, run: Run
+) -> None:
+    result = run("--tb=line")
+    result.stdout.fnmatch_lines(["*test_it.py:*: python.blocks +*"])
+    result.stdout.no_fnmatch_line("*items.py*")
+
+
+def test_a_directory_that_is_gone_is_no_trouble(
+    pytester: pytest.Pytester, leaks: None
+) -> None:
+    pytester.makepyfile(
+        """
+        import os, pytest
+        from leaks import leak
+
+        @pytest.mark.tfleak(iterations=20)
+        def test_it(tmp_path_factory):
+            if os.path.exists("leaks.py"):
+                path = tmp_path_factory.mktemp("gone")
+                os.chdir(path)
+                path.rmdir()
+            leak()
+        """
+    )
+    result = pytester.runpytest_subprocess()
+    result.stdout.fnmatch_lines(["LEAK: python.blocks +*", "*made at *leaks.py:4*"])
+    result.stdout.no_fnmatch_line("*FileNotFoundError*")
+
+
 @pytest.mark.parametrize(
     "environment", [{"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "PYTHONUTF8": "0"}]
 )

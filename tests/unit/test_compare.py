@@ -221,6 +221,15 @@ def test_other_conditions_are_noted(compare: Compare) -> None:
     ]
 
 
+def test_devices_are_noted_by_name(compare: Compare) -> None:
+    reports = [
+        compare.write(f"{n}.json", [test("a")], environment={"gpu": gpu, "keras": None})
+        for n, gpu in enumerate([[], ["GPU:0 A", "GPU:1 B"]])
+    ]
+    _, lines = compare.run(*map(str, reports))
+    assert lines[0] == "note: gpu: none -> GPU:0 A, GPU:1 B"
+
+
 def test_the_iterations_that_confirm_a_leak_are_not_noted(compare: Compare) -> None:
     confirmed = test("t", found(), iterations=100, confirmation=50)
     assert len(compare([test("t", found())], [confirmed])[1]) == 1

@@ -307,3 +307,14 @@ def test_each_signal_has_its_own_finding() -> None:
         "host.heap",
         "tf.tensors",
     ]
+
+
+def test_what_is_collected_before_the_confirmation_hides_no_leak() -> None:
+    readings = [1_000_000 + 10_000 * row for row in range(40)]
+    trace = trace_of({HEAP: readings[:20] + [r - 300_000 for r in readings[20:]]})
+    assert judge(trace, PLAN).status is not Status.LEAK
+
+    trace.collected[HEAP.name] = 300_000
+
+    (finding,) = judge(trace, PLAN).findings
+    assert finding.per_iteration == pytest.approx(10_000)

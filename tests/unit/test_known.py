@@ -12,8 +12,8 @@ from pytest_tfleak.diagnosis.experiments import Explanation
 from pytest_tfleak.diagnosis.experiments import growth_of
 from pytest_tfleak.diagnosis.experiments import is_lowered
 from pytest_tfleak.diagnosis.experiments import what_is_known
+from pytest_tfleak.diagnosis.neutraliser import Neutraliser
 from pytest_tfleak.diagnosis.neutralisers import NEUTRALISERS
-from pytest_tfleak.diagnosis.neutralisers import Neutraliser
 from pytest_tfleak.known import KNOWN
 from pytest_tfleak.known import Known
 from pytest_tfleak.known import find_known
@@ -87,7 +87,8 @@ def test_a_version_has_it_or_not(version: str | None, expected: bool) -> None:
 def test_nothing_is_known_of_a_library_that_is_not_imported(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.delitem(sys.modules, "tensorflow", raising=False)
+    for name in ("tensorflow", "keras"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
     assert known_here() == ()
     assert "tensorflow" not in sys.modules
 
@@ -96,9 +97,10 @@ def test_nothing_is_known_of_a_library_that_is_not_imported(
 def test_the_version_is_that_of_the_imported_module(
     monkeypatch: pytest.MonkeyPatch, version: str, count: int
 ) -> None:
-    module = ModuleType("tensorflow")
-    vars(module)["__version__"] = version
-    monkeypatch.setitem(sys.modules, "tensorflow", module)
+    for name, number in (("tensorflow", version), ("keras", version)):
+        module = ModuleType(name)
+        vars(module)["__version__"] = number.replace("2.21", "3.15")
+        monkeypatch.setitem(sys.modules, name, module)
     assert len(known_here()) == count
 
 

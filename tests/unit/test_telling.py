@@ -102,8 +102,8 @@ def test_what_one_line_makes_is_one_finding_wherever_it_is_held() -> None:
 
 def test_memory_is_put_down_to_the_largest_group() -> None:
     groups = [
-        group("SMALL", 3, {}, heap=500.0),
-        group("LARGE", 4, {}, heap=9_000.0),
+        group("SMALL", 3, {"x": 1}, heap=500.0),
+        group("LARGE", 4, {"x": 1}, heap=9_000.0),
     ]
 
     (told,) = tell(

@@ -4,6 +4,7 @@ import collections
 import contextlib
 import functools
 import itertools
+import linecache
 import logging
 import weakref
 
@@ -16,7 +17,7 @@ import tensorflow as tf
 pytestmark = pytest.mark.tfleak(
     iterations=12, warmup=3, host_per_iteration="1 GiB", blocks=1_000_000
 )
-weighed = pytest.mark.tfleak(iterations=20, host_per_iteration="6 KiB", blocks=64)
+weighed = pytest.mark.tfleak(iterations=20, host_per_iteration="1 KiB", blocks=24)
 KEPT = []
 LAST = collections.deque(maxlen=1)
 STEPS = itertools.count()
@@ -63,7 +64,7 @@ class Layer:
     def __init__(self):
         self.w = tf.Variable(1.0, name="w")  # planted
 
-    @functools.lru_cache(maxsize=None)  # noqa: B019 - the leak
+    @functools.cache  # noqa: B019 - the leak
     def doubled(self):
         return self.w * 2.0
 
@@ -124,7 +125,7 @@ def test_generator_suspended_mended():
 
 @weighed
 def test_gradient_registered_in_loop():
-    x = np.ones([64])
+    x = np.ones([2000])
     name = f"PlantedGrad{next(STEPS)}"
     tf.RegisterGradient(name)(lambda op, grad: grad * x)  # planted
 
@@ -136,9 +137,13 @@ def gradient(op, grad):
 
 @weighed
 def test_gradient_registered_in_loop_mended():
-    with tf.Graph().as_default() as graph:
-        with graph.gradient_override_map({"Square": "PlantedOnce"}):
-            tf.square(tf.constant(2.0))
+    graph = tf.Graph()
+    with graph.as_default(), graph.gradient_override_map({"Square": "PlantedOnce"}):
+        tf.square(tf.constant(2.0))
+
+
+def to_tensor(*_, **__):
+    return tf.ones([])
 
 
 @weighed
@@ -146,14 +151,14 @@ def test_registered_in_loop():
     class Wrapped:  # planted
         pass
 
-    tf.register_tensor_conversion_function(Wrapped, lambda *a, **k: tf.ones([]))
+    tf.register_tensor_conversion_function(Wrapped, to_tensor)  # planted
 
 
 class WrappedOnce:
     pass
 
 
-tf.register_tensor_conversion_function(WrappedOnce, lambda *a, **k: tf.ones([]))
+tf.register_tensor_conversion_function(WrappedOnce, to_tensor)
 
 
 @weighed
@@ -180,18 +185,21 @@ def test_keras_custom_object_mended():
 
 
 TEXT = "def step(x):\n    if tf.reduce_sum(x) > 0:\n        x = x * 2\n    return x\n"
+linecache.cache["<planted>"] = (len(TEXT), None, TEXT.splitlines(True), "<planted>")
 
 
-@weighed
-def test_code_compiled_in_loop():
+def compile_step():
     names = {"tf": tf}
-    exec(TEXT, names)
-    tf.function(names["step"])(tf.ones([]))  # planted
+    exec(compile(TEXT, "<planted>", "exec"), names)
+    return names["step"]
 
 
-NAMES = {"tf": tf}
-exec(TEXT, NAMES)
-STEP = tf.function(NAMES["step"])
+@pytest.mark.tfleak(blocks=24)
+def test_code_compiled_in_loop():
+    tf.function(compile_step())(tf.ones([]))  # planted
+
+
+STEP = tf.function(compile_step())
 
 
 @weighed
@@ -223,10 +231,10 @@ BATCH = np.ones([2, 2], "f4"), np.ones([2, 1], "f4")
 
 
 def fit(model, **options):
-    keras.utils.clear_session()
     return model.fit(*BATCH, verbose=0, **options)
 
 
+@pytest.mark.tfleak(tensors=100, variables=100)  # the layers say it all
 def test_history_kept():
     KEPT.append(fit(make_model()))
 
@@ -239,6 +247,7 @@ class Watcher(keras.callbacks.Callback):
     pass
 
 
+@pytest.mark.tfleak(tensors=100, variables=100)  # the layers say it all
 def test_callback_kept():
     watcher = Watcher()
     fit(make_model(), callbacks=[watcher])
@@ -288,6 +297,7 @@ HEAD = Head()
 START = HEAD.head.get_weights()
 
 
+@pytest.mark.tfleak(tensors=100, variables=100)  # the layers say it all
 def test_layer_replaced():
     HEAD.head = HEAD.new_head()
     keras.utils.clear_session(free_memory=False)
@@ -297,15 +307,17 @@ def test_layer_replaced_mended():
     HEAD.head.set_weights(START)
 
 
-X = tf.Variable(tf.ones([64]), name="x")
+X = tf.Variable(tf.ones([2000]), name="x")
 
 
+@weighed
 def test_tape_kept():
     with tf.GradientTape(persistent=True) as tape:
-        tf.reduce_sum(X * X * X)  # planted
-    KEPT.append(tape)
+        y = tf.reduce_sum(X * X * X)  # planted
+    KEPT.append([tape, y])
 
 
+@weighed
 def test_tape_kept_mended():
     with tf.GradientTape(persistent=True) as tape:
         y = tf.reduce_sum(X * X * X)

@@ -82,7 +82,7 @@ def test_scalar_cache_mended():
 
 def test_py_function_closures():
     table = np.ones([5000])
-    tf.py_function(lambda: table.sum(), [], tf.float64)
+    tf.py_function(table.sum, [], tf.float64)
 
 
 def test_py_function_closures_mended():

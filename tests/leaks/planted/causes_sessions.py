@@ -317,6 +317,7 @@ def saved(tmp_path_factory):
     return folder
 
 
+@pytest.mark.tfleak(iterations=6, warmup=1)
 def test_saved_model_kept(saved):
     KEPT.append(tf.saved_model.load(saved))  # planted
 

@@ -13,7 +13,7 @@ v1 = tf.compat.v1
 pytestmark = pytest.mark.tfleak(
     iterations=12, warmup=3, host_per_iteration="1 GiB", blocks=1_000_000
 )
-weighed = pytest.mark.tfleak(iterations=20, host_per_iteration="6 KiB", blocks=64)
+weighed = pytest.mark.tfleak(iterations=20, host_per_iteration="1 KiB", blocks=24)
 KEPT = []
 STOP = threading.Event()
 
@@ -35,19 +35,17 @@ def queue_graph():
         queue = v1.FIFOQueue(4, [tf.float32], [[]])
         runner = v1.train.QueueRunner(queue, [queue.enqueue(1.0)])
         v1.train.add_queue_runner(runner)
-    return graph, queue
+    return graph
 
 
 def test_queue_runner_threads():
-    graph, queue = queue_graph()
+    graph = queue_graph()
     with graph.as_default():
-        session = v1.Session()  # planted
-        v1.train.start_queue_runners(session)
-        KEPT.append(session)
+        v1.train.start_queue_runners(v1.Session())  # planted
 
 
 def test_queue_runner_threads_mended():
-    graph, _ = queue_graph()
+    graph = queue_graph()
     with graph.as_default(), v1.Session() as session:
         coordinator = v1.train.Coordinator()
         threads = v1.train.start_queue_runners(session, coordinator)
@@ -95,7 +93,7 @@ def test_process_never_joined_mended():
 
 @weighed
 def test_summary_writer_not_closed(tmp_path):
-    KEPT.append(tf.summary.create_file_writer(str(tmp_path)))
+    KEPT.append(tf.summary.create_file_writer(str(tmp_path)))  # planted
 
 
 @weighed
@@ -105,18 +103,18 @@ def test_summary_writer_not_closed_mended(tmp_path):
 
 
 def test_file_not_closed(tmp_path):
-    KEPT.append(open(tmp_path / "file", "w"))  # planted
+    KEPT.append((tmp_path / "file").open("w"))  # planted
 
 
 def test_file_not_closed_mended(tmp_path):
-    with open(tmp_path / "file", "w") as file:
+    with (tmp_path / "file").open("w") as file:
         file.write("x")
 
 
 GRAPH = tf.Graph()
 with GRAPH.as_default():
     QUEUE = v1.FIFOQueue(1_000_000, [tf.float32])
-    PUT = QUEUE.enqueue(tf.ones([5000]) * 1.0)
+    PUT = QUEUE.enqueue(tf.random.uniform([5000]))
     GET = QUEUE.dequeue()
 
 

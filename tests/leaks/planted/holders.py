@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 tf1 = tf.compat.v1
-measured = pytest.mark.tfleak(iterations=20, warmup=2, diagnose_time=60)
+measured = pytest.mark.tfleak(iterations=20, warmup=2)
 HISTORY, OTHERS, ARRAYS, MODELS, ERRORS, CACHE = [], [], [], [], [], {}
 OLD_GRAPH, SESSION, CALLS = tf.Graph(), None, 0
 

@@ -40,6 +40,10 @@ def keras_lookup_tables():
     keras.utils.clear_session()
 
 
+def keras_automatic_names():
+    keras.layers.Dense(3).build([None, 4])
+
+
 def xla_executables():
     @tf.function(jit_compile=True)
     def function(x):
@@ -71,6 +75,7 @@ BODIES = [
     custom_gradient_registry,
     scalar_cache,
     keras_lookup_tables,
+    keras_automatic_names,
     xla_executables,
     py_function_closures,
     lookup_tables,

@@ -1,0 +1,299 @@
+"""The table of causes: well formed, in order, and documented."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from pytest_tfleak.diagnosis.advising import Told
+from pytest_tfleak.diagnosis.advising import advise
+from pytest_tfleak.diagnosis.advising import advise_leftovers
+from pytest_tfleak.diagnosis.advising import cause_of_error
+from pytest_tfleak.diagnosis.cause import Cause
+from pytest_tfleak.diagnosis.causes import CAUSES
+from pytest_tfleak.diagnosis.causes import cause_named
+from pytest_tfleak.diagnosis.causes import find_cause
+from pytest_tfleak.diagnosis.evidence import Evidence
+from pytest_tfleak.diagnosis.source import hints_of
+from pytest_tfleak.diagnosis.survey import Observed
+from pytest_tfleak.diagnosis.survivors import Group
+from pytest_tfleak.diagnosis.survivors import Part
+from pytest_tfleak.known import KNOWN
+from pytest_tfleak.verdict import Finding
+from pytest_tfleak.verdict import Origin
+
+DOCS = Path(__file__).parents[2] / "docs" / "causes.md"
+TENSOR = "tensorflow.python.framework.ops.EagerTensor"
+SESSION = "tensorflow.python.client.session.Session"
+INTRODUCTION = """\
+What a finding's `cause` says. The causes are looked for in this order, and the first
+one that the evidence fits is taken. `TFLEAK_REGENERATE_DOCS=1 pytest
+tests/unit/test_causes.py` writes this page."""
+each_cause = pytest.mark.parametrize("cause", CAUSES, ids=lambda cause: cause.slug)
+
+
+@each_cause
+def test_a_row_is_a_slug_two_sentences_and_a_remedy(cause: Cause) -> None:
+    assert re.fullmatch(r"[a-z]+(-[a-z]+)*", cause.slug)
+    assert 1 <= len(re.findall(r"[.?](?= [A-Z]|$)", cause.explains)) <= 3
+    assert re.match(r"[A-Z]|\w+\(", cause.explains) and cause.explains.endswith(".")
+    assert cause.remedy[0].isupper() and cause.remedy.endswith(".")
+    assert cause.remedy.count("`") % 2 == 0
+    holes = set(re.findall(r"\{(\w+)\}", cause.explains + cause.remedy))
+    assert holes <= {"holder"}
+
+
+@each_cause
+def test_a_row_asks_for_evidence(cause: Cause) -> None:
+    assert not cause.rule(Evidence())
+
+
+def test_slugs_are_unique_and_include_all_known_growth() -> None:
+    slugs = [cause.slug for cause in CAUSES]
+    assert len(set(slugs)) == len(slugs)
+    assert {entry.name for entry in KNOWN} <= set(slugs)
+    assert cause_named(slugs[-1]) is CAUSES[-1]
+    assert cause_named("no-such-cause") is None
+
+
+@pytest.mark.parametrize(
+    ("slug", "evidence"),
+    [
+        ("loss-kept", {"what": "1 EagerTensor float32[] (4 B)", "held": TENSOR}),
+        ("loss-kept", {"path": f"app.train.LOSSES > {TENSOR}", "held": TENSOR}),
+        ("tensor-kept", {"path": f"app.cache.SEEN > {TENSOR}", "held": TENSOR}),
+        ("exception-keeps-frame", {"clues": {"exception"}, "held": TENSOR}),
+        ("lru-cache-keeps-arguments", {"clues": {"old_lru_cache"}, "held": TENSOR}),
+        ("thread-never-joined", {"clues": {"thread"}, "held": TENSOR}),
+        ("default-argument-grows", {"path": "app.f > default of its argument x"}),
+    ],
+)
+def test_what_holds_a_tensor_tells_more_than_the_tensor(
+    slug: str, evidence: dict[str, object]
+) -> None:
+    assert slug_for({"signals": {"tf.tensors"}, **evidence}) == slug
+
+
+@pytest.mark.parametrize(
+    ("slug", "evidence"),
+    [
+        ("session-never-closed", {}),
+        ("session-close-skipped", {"around": {"closes"}}),
+        ("session-close-skipped", {"around": {"exits"}}),
+        ("exception-keeps-frame", {"around": {"closes"}, "clues": {"exception"}}),
+        ("interactive-session-left", {"what": "1 InteractiveSession per iteration"}),
+    ],
+)
+def test_an_open_session_is_told_by_the_code_around_it(
+    slug: str, evidence: dict[str, object]
+) -> None:
+    assert slug_for({"signals": {"tf.sessions", "tf.graphs"}, **evidence}) == slug
+
+
+@pytest.mark.parametrize(
+    ("retrace", "slug"),
+    [
+        ("python_scalar", "retrace-python-value"),
+        ("shape", "retrace-shape"),
+        ("dtype", "retrace-shape"),
+        ("object", "retrace-new-object"),
+        ("structure", "retrace-structure"),
+        ("context", "retrace-context"),
+    ],
+)
+def test_a_retrace_is_told_by_its_sort(retrace: str, slug: str) -> None:
+    assert slug_for({"signals": {"tf.traces"}, "retrace": retrace}) == slug
+
+
+def test_native_threads_are_not_the_user_s_to_join() -> None:
+    threads = {"signals": {"process.threads"}, "what": "4 native thread tf_Compute"}
+    assert slug_for({**threads, "failing": {"tf.iterators"}}) is None
+    assert slug_for({**threads, "what": "1 Thread 'loader'"}) == "thread-never-joined"
+
+
+def test_the_error_of_a_closed_session_has_a_cause() -> None:
+    cause = cause_of_error(RuntimeError("Attempted to use a closed Session."))
+    assert cause is not None and cause.slug == "session-used-after-close"
+    assert cause_of_error(ValueError("no such value")) is None
+
+
+def test_findings_of_one_group_have_one_cause_and_one_advice() -> None:
+    group = group_of(SESSION, "app.SESSIONS", signals=("tf.sessions", "tf.graphs"))
+    told = [
+        Told(
+            finding("host.heap", unit="B", holder=("app.SESSIONS (list of 9)",)), group
+        ),
+        Told(finding("tf.sessions", holder=("app.SESSIONS (list of 9)",)), group),
+        Told(finding("tf.graphs"), group),
+    ]
+    advised = advise(told)
+    assert {f.cause for f in advised} == {"session-never-closed"}
+    assert len({f.advice for f in advised}) == 1
+
+
+def test_the_holder_is_named_in_the_advice() -> None:
+    group = group_of(TENSOR, "app.SEEN", signals=("tf.tensors",))
+    kept = finding("tf.tensors", holder=("app.SEEN (list of 9)", "EagerTensor"))
+    (advised,) = advise([Told(kept, group)])
+    cause = cause_named("tensor-kept")
+    assert advised.cause == "tensor-kept" and cause is not None
+    assert "{holder}" not in str(advised.advice)
+
+
+def test_what_an_experiment_showed_stays_in_the_advice() -> None:
+    group = group_of(TENSOR, "app.SEEN", signals=("tf.tensors",))
+    kept = finding("tf.tensors", advice="keras.utils.clear_session() releases it")
+    (advised,) = advise([Told(kept, group)])
+    assert advised.advice is not None and advised.advice.endswith(
+        " As tried, keras.utils.clear_session() releases it."
+    )
+
+
+def test_known_growth_keeps_its_name_and_remedy() -> None:
+    known = finding("host.heap", unit="B", known="lookup-tables", advice="make it once")
+    (advised,) = advise([Told(known)])
+    assert (advised.cause, advised.advice) == ("lookup-tables", "make it once")
+
+
+def test_memory_without_objects_of_its_own_follows_the_lead() -> None:
+    group = group_of(SESSION, "app.SESSIONS", signals=("tf.sessions",))
+    told = [
+        Told(finding("python.blocks", unit="blocks")),
+        Told(finding("tf.sessions"), group),
+        Told(finding("tf.variables")),
+    ]
+    assert {f.cause for f in advise(told)} == {"session-never-closed"}
+
+
+def test_what_a_function_keeps_beside_its_traces_is_a_retrace() -> None:
+    path = "app.step._function_cache._dispatch_dict"
+    group = group_of("tensorflow.python.framework.ops.Graph", path, ("tf.graphs",))
+    seen = Observed(what="step is traced anew", retrace="context")
+    told = [Told(finding("tf.graphs"), group), Told(finding("tf.traces"), None, seen)]
+    assert {f.cause for f in advise(told)} == {"retrace-context"}
+
+
+def test_leftovers_have_each_their_own_cause() -> None:
+    advised = advise_leftovers([finding("tf.tapes"), finding("tf.name_scope")])
+    assert [f.cause for f in advised] == ["tape-never-left", "scope-never-left"]
+
+
+SOURCE = """\
+def work():
+    session = Session()
+    log.close()
+    session.run()
+    session.close()
+
+def leave():
+    session = Session()
+    log.close()
+
+class Scope:
+    def __enter__(self):
+        self.session = Session()
+
+    def __exit__(self, *_):
+        self.session.close()
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "hints"), [(2, {"closes"}), (5, set()), (8, set()), (13, {"exits"})]
+)
+def test_the_source_says_whether_a_close_is_there(
+    tmp_path: Path, line: int, hints: set[str]
+) -> None:
+    file = tmp_path / "app.py"
+    file.write_text(SOURCE)
+    origin = Origin(file=str(file), line=line, function="f", text="")
+    assert hints_of(origin) == hints
+
+
+def test_source_that_cannot_be_read_says_nothing(tmp_path: Path) -> None:
+    assert hints_of(None) == frozenset()
+    gone = Origin(file=str(tmp_path / "gone.py"), line=1, function="f", text="")
+    assert hints_of(gone) == frozenset()
+    (tmp_path / "bad.py").write_text("def (")
+    bad = Origin(file=str(tmp_path / "bad.py"), line=1, function="f", text="")
+    assert hints_of(bad) == frozenset()
+
+
+def test_the_page_of_causes_is_the_table() -> None:
+    wanted = page()
+    if os.environ.get("TFLEAK_REGENERATE_DOCS"):
+        DOCS.write_text(wanted)
+    assert DOCS.read_text() == wanted
+
+
+def page() -> str:
+    """Return docs/causes.md."""
+    lines = [
+        "# Causes",
+        "",
+        INTRODUCTION,
+        "",
+        "| cause | what happens | what to do |",
+        "|---|---|---|",
+    ]
+    for cause in CAUSES:
+        texts = [
+            text.replace("|", "\\|").replace("{holder}", "the holder")
+            for text in (cause.explains, cause.remedy)
+        ]
+        lines.append(f"| `{cause.slug}` | {texts[0]} | {texts[1]} |")
+    return "\n".join(lines) + "\n"
+
+
+def slug_for(evidence: dict[str, object]) -> str | None:
+    fields = {
+        name: frozenset(value) if isinstance(value, set) else value
+        for name, value in evidence.items()
+    }
+    cause = find_cause(Evidence(**fields))  # type: ignore[arg-type]
+    return cause.slug if cause is not None else None
+
+
+def finding(
+    signal: str,
+    *,
+    unit: str = "objects of it",
+    holder: tuple[str, ...] | None = None,
+    known: str | None = None,
+    advice: str | None = None,
+) -> Finding:
+    return Finding(
+        signal=signal,
+        unit=unit,
+        per_iteration=1.0,
+        total=49,
+        allowance=0,
+        first=1,
+        last=50,
+        allow="",
+        holder=holder,
+        known=known,
+        advice=advice,
+    )
+
+
+def group_of(kind: str, path: str, signals: tuple[str, ...]) -> Group:
+    part = Part(
+        kind=kind,
+        what=f"1 {kind} per iteration",
+        per_iteration=1.0,
+        edges=(path, kind),
+        origin=None,
+        stack=(),
+    )
+    return Group(
+        erased=f"{path} > {kind}",
+        clues=frozenset(),
+        objects=1.0,
+        bytes=100.0,
+        members={kind: 1.0},
+        parts={"": part, **dict.fromkeys(signals, part)},
+    )
