@@ -88,7 +88,8 @@ def main() -> None:
     parser.add_argument("--only", default="", help="cases whose name holds this")
     parser.add_argument("--pytest", default="", help="arguments for pytest, as text")
     options = parser.parse_args()
-    cases = [case for case in find_cases(options.folder) if options.only in "-".join(case)]
+    found = find_cases(options.folder)
+    cases = [case for case in found if options.only in "-".join(case)]
     if options.shuffle is not None:
         import random
 

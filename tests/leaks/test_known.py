@@ -11,7 +11,6 @@ from pytest_tfleak import Status
 from pytest_tfleak import Verdict
 from pytest_tfleak.known import KNOWN
 from pytest_tfleak.known import Known
-from pytest_tfleak.known import find_known
 from pytest_tfleak.reports.terminal import failure_text
 
 RunPlanted = Callable[..., dict[str, Verdict]]
