@@ -21,6 +21,14 @@ FAKES = Path(__file__).parent / "fakes"
 RunFaked = Callable[..., str]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out what takes minutes, unless it is asked for."""
+    if "TFLEAK_SLOW" not in os.environ:
+        for item in items:
+            if item.get_closest_marker("slow") is not None:
+                item.add_marker(pytest.mark.skip(reason="slow: set TFLEAK_SLOW=1"))
+
+
 @pytest.fixture(autouse=True)
 def _inner_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep the runs that tests start in order, and out of the summary of a CI job."""

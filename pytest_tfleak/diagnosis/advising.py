@@ -15,6 +15,7 @@ from dataclasses import replace
 
 from pytest_tfleak.diagnosis.cause import Cause
 from pytest_tfleak.diagnosis.causes import CAUSES
+from pytest_tfleak.diagnosis.causes import cause_named
 from pytest_tfleak.diagnosis.causes import find_cause
 from pytest_tfleak.diagnosis.evidence import Evidence
 from pytest_tfleak.diagnosis.holders import NOBODY
@@ -133,7 +134,7 @@ def _is_memory(related: Sequence[Told]) -> bool:
 
 def _advised(finding: Finding, cause: Cause | None, related: Sequence[Told]) -> Finding:
     if finding.known is not None:
-        return replace(finding, cause=finding.known)
+        return _of_library(finding)
     if cause is None or finding.accepted:
         return finding
     advice = _filled(cause.remedy, _first(related).finding)
@@ -145,6 +146,15 @@ def _advised(finding: Finding, cause: Cause | None, related: Sequence[Told]) -> 
         why=_filled(cause.explains, _first(related).finding),
         advice=advice,
     )
+
+
+def _of_library(finding: Finding) -> Finding:
+    """Return known growth under its name; what an experiment advises comes first."""
+    cause = cause_named(finding.known or "")
+    advice = finding.advice
+    if cause is not None and not finding.accepted:
+        advice = advice or cause.remedy
+    return replace(finding, cause=finding.known, advice=advice)
 
 
 def _filled(remedy: str, finding: Finding) -> str:

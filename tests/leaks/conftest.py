@@ -44,7 +44,9 @@ def run_planted(
 ) -> RunPlanted:
     """Return a function that runs a file of ``planted/`` in a process of its own."""
 
-    def run(name: str, *arguments: str, order: str = "file") -> dict[str, Verdict]:
+    def run(
+        name: str, *arguments: str, order: str = "file", diagnose: bool = True
+    ) -> dict[str, Verdict]:
         monkeypatch.setenv("ORDER", order)
         monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
         pytester.makeconftest(DUMP)
@@ -53,7 +55,8 @@ def run_planted(
         out = pytester.path / "verdicts.jsonl"
         out.unlink(missing_ok=True)
         # no diagnosis is to run out of time because the machine is busy
-        options = ("-p", "no:randomly", "--tfleak-diagnose-time=180")
+        how = "--tfleak-diagnose-time=180" if diagnose else "--tfleak-diagnose=off"
+        options = ("-p", "no:randomly", how)
         result = pytester.runpytest_subprocess(*options, *arguments)
         assert result.ret in (0, 1), result.stdout.str()
         verdicts = map(Verdict.from_dict, map(json.loads, out.read_text().splitlines()))

@@ -43,7 +43,7 @@ def assert_clean_are_clean(verdicts: dict[str, Verdict]) -> None:
 
 
 def test_the_allocator_shows_what_is_kept(run_planted: RunPlanted) -> None:
-    verdicts = run_planted("allocator")
+    verdicts = run_planted("allocator", diagnose=False)
     assert_clean_are_clean(verdicts)
     for name in (
         "test_kept_tensor_leaks",
@@ -58,12 +58,12 @@ def test_the_allocator_shows_what_is_kept(run_planted: RunPlanted) -> None:
 def test_without_a_gpu_nothing_is_said_of_when_devices_started(
     run_planted: RunPlanted,
 ) -> None:
-    verdicts = run_planted("allocator", "-k", "appears or dropped")
+    verdicts = run_planted("allocator", "-k", "appears or dropped", diagnose=False)
     assert {verdict.notes for verdict in verdicts.values()} == {()}
 
 
 def test_pending_work_is_waited_for(run_planted: RunPlanted) -> None:
-    verdicts = run_planted("asynchronous")
+    verdicts = run_planted("asynchronous", diagnose=False)
     assert_clean_are_clean(verdicts)
     for name in (
         "test_pending_work_is_clean",
@@ -76,7 +76,7 @@ def test_pending_work_is_waited_for(run_planted: RunPlanted) -> None:
 def test_tensorflow_s_devices_are_never_initialised_by_us(
     run_planted: RunPlanted,
 ) -> None:
-    verdicts = run_planted("untouched")
+    verdicts = run_planted("untouched", diagnose=False)
     assert_clean_are_clean(verdicts)
     for name in ("test_imports_tensorflow_only_is_clean", "test_session_only_is_clean"):
         for signal in ("host.allocator", "gpu.allocator"):

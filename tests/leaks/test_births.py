@@ -148,7 +148,8 @@ def test_the_failure_of_the_test_itself_stays_as_it_is(
         [
             "E * RuntimeError: Attempted to use a closed Session.",
             "*- tfleak -*",
-            "not measured: the test ended with RuntimeError in iteration 1*closed at *",
+            "not measured: the test ended with RuntimeError in iteration 1*",
+            "*closed at *",
             "NOT MEASURED  test_births.py::test_subclass_after_close*",
             "FAILED *::test_subclass_after_close - RuntimeError: Attempted to*",
         ]

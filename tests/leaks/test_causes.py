@@ -37,6 +37,7 @@ WITHOUT_LINE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FILES)
 def test_cause_is_named_and_its_advice_mends_it(
     run_planted: RunPlanted, name: str

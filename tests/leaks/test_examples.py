@@ -54,7 +54,8 @@ def test_the_leaking_tests_fail_and_their_twins_pass(
     """All in one process, so that no leak may spoil a test that comes later."""
     for path in FILES:
         shutil.copy(path, pytester.path)
-    pytester.runpytest_subprocess("--junitxml=report.xml", timeout=600)
+    options = ("--junitxml=report.xml", "--tfleak-diagnose=off")
+    pytester.runpytest_subprocess(*options, timeout=600)
     report = ElementTree.parse(pytester.path / "report.xml")
     found = {
         case.attrib["name"]: growing_signal(case.findtext("failure", ""))

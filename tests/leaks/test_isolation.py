@@ -13,7 +13,8 @@ CASES = Path(__file__).parent / "alone" / "isolation_cases.py"
 
 
 def test_what_a_test_leaves_behind_is_put_back(pytester: pytest.Pytester) -> None:
-    result = pytester.runpytest_subprocess(CASES, "-q", "-p", "no:randomly")
+    options = ("-q", "-p", "no:randomly", "--tfleak-diagnose=off")
+    result = pytester.runpytest_subprocess(CASES, *options)
     outcomes = result.parseoutcomes()
     assert outcomes.keys() <= {"passed", "warnings"}, outcomes
     assert outcomes["passed"] > 100

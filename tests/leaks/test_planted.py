@@ -34,7 +34,7 @@ LEAKS: dict[str, dict[str, float | None]] = {
 
 @pytest.mark.parametrize("order", ["file", "reversed"])
 def test_first_leaks_in_any_order(run_planted: RunPlanted, order: str) -> None:
-    verdicts = run_planted("first", order=order)
+    verdicts = run_planted("first", order=order, diagnose=False)
     clean = {name for name in verdicts if name.endswith("_is_clean")}
     assert set(verdicts) == clean | set(LEAKS)
     wrong = {n: verdicts[n] for n in clean if verdicts[n].status is not Status.CLEAN}
@@ -50,7 +50,7 @@ def test_first_leaks_in_any_order(run_planted: RunPlanted, order: str) -> None:
 
 
 def test_dropped_session_is_named_in_a_note(run_planted: RunPlanted) -> None:
-    verdicts = run_planted("first", "-k", "dropped or in_with")
+    verdicts = run_planted("first", "-k", "dropped or in_with", diagnose=False)
     assert verdicts["test_session_in_with_is_clean"].notes == ()
     (note,) = verdicts["test_dropped_session_is_clean"].notes
     assert note.startswith("55 sessions were dropped without close()")
@@ -59,14 +59,14 @@ def test_dropped_session_is_named_in_a_note(run_planted: RunPlanted) -> None:
 def test_session_that_only_the_last_call_left_is_named_in_a_note(
     run_planted: RunPlanted,
 ) -> None:
-    verdicts = run_planted("first", "-k", "replaces")
+    verdicts = run_planted("first", "-k", "replaces", diagnose=False)
     (verdict,) = verdicts.values()
     assert verdict.status is Status.CLEAN
     assert verdict.notes[0].startswith("A session of the last call is still open")
 
 
 def test_a_fixture_s_seed_ends_with_its_test(run_planted: RunPlanted) -> None:
-    verdicts = run_planted("seeds")
+    verdicts = run_planted("seeds", diagnose=False)
     assert len(verdicts) == 5
     wrong = {n: v for n, v in verdicts.items() if v.status is not Status.CLEAN}
     assert not wrong

@@ -158,6 +158,12 @@ def test_known_growth_keeps_its_name_and_remedy() -> None:
     assert (advised.cause, advised.advice) == ("lookup-tables", "make it once")
 
 
+def test_known_growth_without_advice_gets_that_of_its_row() -> None:
+    row = cause_named("xla-executables")
+    (advised,) = advise([Told(finding("host.heap", unit="B", known="xla-executables"))])
+    assert row is not None and advised.advice == row.remedy
+
+
 def test_memory_without_objects_of_its_own_follows_the_lead() -> None:
     group = group_of(SESSION, "app.SESSIONS", signals=("tf.sessions",))
     told = [

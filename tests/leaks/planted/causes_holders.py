@@ -184,12 +184,12 @@ def test_keras_custom_object_mended():
     keras.saving.get_registered_object("Custom>PlantedOnce")
 
 
-TEXT = "def step(x):\n    if tf.reduce_sum(x) > 0:\n        x = x * 2\n    return x\n"
+TEXT = "def step(x):\n    return x * 2\n"
 linecache.cache["<planted>"] = (len(TEXT), None, TEXT.splitlines(True), "<planted>")
 
 
 def compile_step():
-    names = {"tf": tf}
+    names = {}
     exec(compile(TEXT, "<planted>", "exec"), names)
     return names["step"]
 
@@ -234,7 +234,7 @@ def fit(model, **options):
     return model.fit(*BATCH, verbose=0, **options)
 
 
-@pytest.mark.tfleak(tensors=100, variables=100)  # the layers say it all
+@pytest.mark.tfleak(tensors=100, variables=100, diagnose_time=15)  # see layers
 def test_history_kept():
     KEPT.append(fit(make_model()))
 
@@ -247,7 +247,7 @@ class Watcher(keras.callbacks.Callback):
     pass
 
 
-@pytest.mark.tfleak(tensors=100, variables=100)  # the layers say it all
+@pytest.mark.tfleak(tensors=100, variables=100, diagnose_time=15)  # see layers
 def test_callback_kept():
     watcher = Watcher()
     fit(make_model(), callbacks=[watcher])
@@ -314,7 +314,7 @@ X = tf.Variable(tf.ones([2000]), name="x")
 def test_tape_kept():
     with tf.GradientTape(persistent=True) as tape:
         y = tf.reduce_sum(X * X * X)  # planted
-    KEPT.append([tape, y])
+    KEPT.append([tape, y])  # planted
 
 
 @weighed

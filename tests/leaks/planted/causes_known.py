@@ -67,6 +67,19 @@ def test_xla_executables_mended():
     compiled(tf.ones([4]))
 
 
+def make_dense(**options):
+    layer = keras.layers.Dense(4, **options)
+    layer.build([None, 4])
+
+
+def test_keras_automatic_names():
+    make_dense()
+
+
+def test_keras_automatic_names_mended():
+    make_dense(name="planted")
+
+
 VARIABLE = tf.Variable(0.0, name="v")
 
 

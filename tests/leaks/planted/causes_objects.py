@@ -65,8 +65,8 @@ def session():
 @weighed
 def test_run_metadata_kept(session):
     metadata = v1.RunMetadata()
-    session.run(Y, FEED, options=TRACED, run_metadata=metadata)
-    KEPT.append(metadata)  # planted
+    session.run(Y, FEED, options=TRACED, run_metadata=metadata)  # planted
+    KEPT.append(metadata)
 
 
 @weighed
