@@ -14,17 +14,17 @@ SUITE = """
 import pytest
 from leaks import leak
 
-@pytest.mark.tfleak(iterations=20)
+@pytest.mark.tfleak(iterations=20, diagnose="off")
 def test_leaky(): leak()
 
-@pytest.mark.tfleak(iterations=20)
+@pytest.mark.tfleak(iterations=20, diagnose="off")
 def test_clean(): pass
 
-@pytest.mark.tfleak(iterations=3)
+@pytest.mark.tfleak(iterations=3, diagnose="off")
 def test_short(): pass
 
 @pytest.mark.xfail
-@pytest.mark.tfleak(iterations=20)
+@pytest.mark.tfleak(iterations=20, diagnose="off")
 def test_known(): leak()
 
 @pytest.mark.tfleak
@@ -198,7 +198,7 @@ def test_bad_text_does_not_break_out(
         f"""
         import pytest
 
-        @pytest.mark.tfleak(iterations=10)
+        @pytest.mark.tfleak(iterations=10, diagnose="off")
         @pytest.mark.parametrize("x", [1], ids=[{evil!r}])
         def test_it(x): pass
 
