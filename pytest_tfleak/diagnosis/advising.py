@@ -38,12 +38,19 @@ class Told:
     seen: Observed | None = None
 
 
-def advise(told: Sequence[Told]) -> tuple[Finding, ...]:
-    """Return the findings with their causes and with advice."""
+def advise(told: Sequence[Told], groups: Sequence[Group] = ()) -> tuple[Finding, ...]:
+    """Return the findings with their causes and with advice.
+
+    ``groups`` are all that were found, those that stand behind no finding, too.
+    """
+    beside = frozenset(name for group in groups for name in group.members)
     related: dict[Key, list[Told]] = {}
     for one in told:
         related.setdefault(_key(one), []).append(one)
-    causes = {key: find_cause(_evidence(r, told)) for key, r in related.items()}
+    causes = {
+        key: find_cause(replace(_evidence(some, told), beside=beside))
+        for key, some in related.items()
+    }
     lead = _lead(causes, related)
     advised = []
     for one in told:
@@ -109,9 +116,6 @@ def _evidence(related: Sequence[Told], told: Sequence[Told]) -> Evidence:
         path=path,
         held=group.whole.kind if group is not None else "",
         members=group.members if group is not None else {},
-        beside=frozenset().union(
-            *(t.group.members for t in told if t.group is not None)
-        ),
         line=origin.text if origin is not None else "",
         around=hints_of(origin),
         retrace=next(filter(None, retraces), ""),

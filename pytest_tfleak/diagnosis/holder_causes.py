@@ -8,6 +8,7 @@ from __future__ import annotations
 from pytest_tfleak.diagnosis.cause import Cause
 from pytest_tfleak.diagnosis.evidence import Evidence
 
+_TAPE = "backprop.GradientTape"
 _HISTORY = "keras.src.callbacks.history.History"
 _CALLBACKS = {
     "keras.src.callbacks.callback.Callback",
@@ -151,7 +152,8 @@ CAUSES = (
         "`del tape` after the last `tape.gradient(...)`.",
         rule=lambda e: (
             "tensorflow.python.eager.backprop.GradientTape" in e.clues
-            or e.holds("backprop.GradientTape")
+            or e.holds(_TAPE)
+            or ("native" in e.clues and any(n.endswith(_TAPE) for n in e.beside))
         ),
     ),
     Cause(

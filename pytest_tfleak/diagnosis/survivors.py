@@ -205,7 +205,7 @@ class Watch:
                 for name, count in Counter(full_name(type(o)) for o in fresh).items()
             },
         )
-        group.parts[_ALL] = self._part(members.held, members.all, holding, runs)
+        group.parts[_ALL] = self._part(members.held, members, holding, runs)
         by_signal: dict[str, list[Any]] = {}
         for member in members.all:
             signal = self._signal_of(type(member))
@@ -214,13 +214,15 @@ class Watch:
         for signal, counted in by_signal.items():
             chain = below(members, counted[0])
             held = describe_path(chain, new, describe_object)
-            group.parts[signal] = self._part(counted, counted, held, runs)
+            group.parts[signal] = self._part(counted, members, held, runs)
         return group
 
     def _part(
-        self, shown: list[Any], asked: list[Any], holding: Holding, runs: int
+        self, shown: list[Any], members: Members, holding: Holding, runs: int
     ) -> Part:
-        origin, stack = self._made_at([*shown, *asked])
+        held = {id(o) for o in members.held}
+        directly = [o for o in shown if id(o) in held]
+        origin, stack = self._made_at(directly, shown, members.all)
         rate = sum(id(o) in self._fresh for o in shown) / runs
         return Part(
             kind=full_name(type(shown[0])),
@@ -231,20 +233,21 @@ class Watch:
             stack=stack,
         )
 
-    def _made_at(self, members: list[Any]) -> tuple[Origin | None, tuple[Origin, ...]]:
-        """Return the user's line that made the most of some objects."""
+    def _made_at(self, *asked: list[Any]) -> tuple[Origin | None, tuple[Origin, ...]]:
+        """Return the user's line that made the most of the first that tell one."""
         found: Counter[Origin] = Counter()
         stacks: dict[Origin, tuple[Origin, ...]] = {}
-        for member in members[:_ASKED_FOR_ORIGIN]:
-            frames = self._frames.get(id(member)) or self._noted(member)
-            origin, stack = origin_of(frames)
-            if origin is not None:
-                found[origin] += 1
-                stacks.setdefault(origin, stack)
-        if not found:
-            return None, ()
-        origin = found.most_common(1)[0][0]
-        return origin, stacks[origin]
+        for some in asked:
+            for member in some[:_ASKED_FOR_ORIGIN]:
+                frames = self._frames.get(id(member)) or self._noted(member)
+                origin, stack = origin_of(frames)
+                if origin is not None:
+                    found[origin] += 1
+                    stacks.setdefault(origin, stack)
+            if found:
+                origin = found.most_common(1)[0][0]
+                return origin, stacks[origin]
+        return None, ()
 
 
 def _run_in_thread(call: Callable[[], None]) -> None:

@@ -234,7 +234,7 @@ def fit(model, **options):
     return model.fit(*BATCH, verbose=0, **options)
 
 
-@pytest.mark.tfleak(tensors=100, variables=100, diagnose_time=15)  # see layers
+@pytest.mark.tfleak(tensors=100, variables=100)  # the layers say it all
 def test_history_kept():
     KEPT.append(fit(make_model()))
 
@@ -247,7 +247,7 @@ class Watcher(keras.callbacks.Callback):
     pass
 
 
-@pytest.mark.tfleak(tensors=100, variables=100, diagnose_time=15)  # see layers
+@pytest.mark.tfleak(tensors=100, variables=100)  # the layers say it all
 def test_callback_kept():
     watcher = Watcher()
     fit(make_model(), callbacks=[watcher])
