@@ -38,17 +38,25 @@ class Told:
     seen: Observed | None = None
 
 
-def advise(told: Sequence[Told], groups: Sequence[Group] = ()) -> tuple[Finding, ...]:
+def advise(
+    told: Sequence[Told],
+    groups: Sequence[Group] = (),
+    *,
+    is_searched: bool = False,
+) -> tuple[Finding, ...]:
     """Return the findings with their causes and with advice.
 
-    ``groups`` are all that were found, those that stand behind no finding, too.
+    ``groups`` are all that were found, those that stand behind no finding, too;
+    ``is_searched`` says whether all that can hold something was looked at.
     """
     beside = frozenset(name for group in groups for name in group.members)
     related: dict[Key, list[Told]] = {}
     for one in told:
         related.setdefault(_key(one), []).append(one)
     causes = {
-        key: find_cause(replace(_evidence(some, told), beside=beside))
+        key: find_cause(
+            replace(_evidence(some, told), beside=beside, is_searched=is_searched)
+        )
         for key, some in related.items()
     }
     lead = _lead(causes, related)

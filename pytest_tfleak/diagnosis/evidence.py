@@ -45,6 +45,8 @@ class Evidence:
     native: tuple[str, ...] = ()
     #: keras.utils.clear_session() after each iteration makes the growth go.
     is_released: bool = False
+    #: All that can hold an object was looked at.
+    is_searched: bool = False
     #: The error that ended the test, as text.
     error: str = ""
 

@@ -88,7 +88,7 @@ def describe_path(
         return Holding((NOBODY,), NOBODY, frozenset({"native"}))
     edges: list[str] = []
     text, at = _start(chain, new)
-    if id(chain[at]) in new and at == 2:
+    if at == len(chain) - 1 or (id(chain[at]) in new and at == 2):
         edges.append(text)
         text = _short(chain[at])
     while at < len(chain) - 1:

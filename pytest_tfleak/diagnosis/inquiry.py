@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from dataclasses import field
+from dataclasses import replace
 from time import perf_counter
 
 from pytest_tfleak.census import Census
@@ -156,8 +157,15 @@ class Inquiry:
             return self._older(still_there)
 
         survey.begin()
-        insights.groups = watch.run(iterations, until, older=look, after=after)
+        insights.groups = watch.run(
+            iterations, until, older=look, asked=survey.grown_graph, after=after
+        )
         insights.is_complete = watch.is_complete
+        grown, held = insights.observed.get("tf.graphs.ops"), watch.asked
+        if grown is not None and held is not None:
+            insights.observed["tf.graphs.ops"] = replace(
+                grown, edges=held.edges, erased=f"{held.erased} {grown.erased}"
+            )
         if not watch.is_complete and not insights.groups:
             insights.notes.append(NO_TIME)
 

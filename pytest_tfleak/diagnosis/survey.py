@@ -51,6 +51,7 @@ class Survey:
         self._traces: list[tuple[weakref.ref[Any], int]] = []
         self._descriptors: dict[int, str] = {}
         self._threads: dict[int, str] = {}
+        self._grown: weakref.ref[Any] | None = None
 
     def begin(self) -> None:
         """Note what there is."""
@@ -82,6 +83,10 @@ class Survey:
         self._operations, self._traces = [], []
         return seen
 
+    def grown_graph(self) -> object:
+        """Return the graph, not the default one, that got operations, or None."""
+        return self._grown() if self._grown is not None else None
+
     def _default_graph(self, iterations: int) -> Observed | None:
         graph = global_default_graph()
         if graph is None:
@@ -96,8 +101,9 @@ class Survey:
             if graph is None or graph is default:
                 continue
             if count_operations(graph) > since:
-                found = _made_in(graph, since, iterations, "a graph of before")
+                found = _made_in(graph, since, iterations, "a graph made earlier")
                 if found is not None:
+                    self._grown = reference
                     return found
         return None
 

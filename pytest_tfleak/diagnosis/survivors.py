@@ -104,19 +104,23 @@ class Watch:
         self._fresh: set[int] = set()
         #: Whether the search for holders came to its end.
         self.is_complete = False
+        #: Who holds what ``asked`` returned.
+        self.asked: Holding | None = None
 
     def run(
         self,
         iterations: int,
         until: float,
         older: Callable[[], list[object]],
+        asked: Callable[[], object] = lambda: None,
         after: Sequence[Callable[[], None]] = (),
     ) -> list[Group]:
         """Return the groups, largest first. Raises what the body raises.
 
         ``older`` is called after the last iteration and returns what is to be explained
-        though it was made earlier; ``after`` is called after each iteration; ``until``
-        is a time on ``perf_counter``'s clock.
+        though it was made earlier; ``asked``, called then, returns something whose
+        holder is wanted, too. ``after`` is called after each iteration; ``until`` is a
+        time on ``perf_counter``'s clock.
         """
         self._loop.refreeze(self._remember_sizes)
         self._loop.run_again(after, warmup=0, iterations=iterations)
@@ -135,7 +139,7 @@ class Watch:
             if not was_tracing:
                 tracemalloc.stop()
         try:
-            return self._describe(found, old, iterations + 1, until)
+            return self._describe(found, old, asked(), iterations + 1, until)
         finally:
             self._larger, self._grown = [], []
             self._frames, self._fresh = {}, set()
@@ -170,11 +174,13 @@ class Watch:
         self,
         found: list[Any],
         older: list[Any],
+        asked: Any,
         runs: int,
         until: float,
     ) -> list[Group]:
         paths = Paths(self._handed, until)
-        paths.find([*found, *older, *(container for container, _ in self._grown)])
+        containers = [container for container, _ in self._grown]
+        paths.find([*found, *older, *containers, asked])
         self._fresh = {id(o) for o in found}
         found += (o for o in older if id(o) not in self._fresh)
         made = [o for o in found if not paths.is_ours(o)]
@@ -189,6 +195,8 @@ class Watch:
                 members = Members(items, items, [*way, items[-1]])
                 described.append(self._group(members, {id(i) for i in items}, runs))
         self.is_complete = paths.is_complete
+        if way := paths.path_to(asked):
+            self.asked = describe_path(way, new, describe_object)
         groups = list(_merged(described))
         return sorted(groups, key=lambda group: (-group.bytes, -group.objects))
 

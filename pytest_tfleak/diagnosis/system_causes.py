@@ -143,6 +143,6 @@ OF_MEMORY = (
         remedy="Look at the line and the C++ functions below it, if they are named "
         "(`pip install pytest-tfleak[native]` names them); free by the API what it "
         "made: `close()`, `delete()`; then report it to the library.",
-        rule=_is_memory,
+        rule=lambda e: _is_memory(e) and e.is_searched,
     ),
 )

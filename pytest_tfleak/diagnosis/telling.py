@@ -72,7 +72,7 @@ def tell(findings: Sequence[Finding], insights: Insights) -> tuple[Finding, ...]
         share = shares[0] if shares else None
         said = _with_line(_with_native(_told(finding, share, seen), insights), insights)
         told.append(Told(said, share[0] if share is not None else None, seen))
-    return advise(told, insights.groups)
+    return advise(told, insights.groups, is_searched=insights.is_complete)
 
 
 def _shares(finding: Finding, groups: Sequence[Group]) -> list[Share]:

@@ -92,7 +92,9 @@ def wrap(text: str, width: int, first: str = "", rest: str = "") -> list[str]:
 
 def _is_path(word: str) -> bool:
     """Say whether a word is something to copy; what is longer than any path is not."""
-    return len(word) <= _LONGEST_PATH and _PATH.match(word) is not None
+    is_figure = word.startswith("+")  # +1/iteration
+    fits = len(word) <= _LONGEST_PATH and not is_figure
+    return fits and _PATH.match(word) is not None
 
 
 def first_that_fits(texts: Iterable[str], width: int) -> str:

@@ -33,7 +33,7 @@ WANTED = {
     "model": ("keras.layers", (f"{MODULE}.MODELS (list of", "Sequential")),
     "global_session": ("tf.sessions", (f"{MODULE}.SESSION", "Session (open)")),
     "default_graph": ("tf.default_graph.ops", ("TensorFlow's default graph (",)),
-    "old_graph": ("tf.graphs.ops", ("a graph of before (",)),
+    "old_graph": ("tf.graphs.ops", (f"{MODULE}.OLD_GRAPH", "Graph of")),
     "retrace": ("tf.traces", (f"{MODULE}.double._function_cache",)),
     "thread": ("process.threads", ("Python's table of running threads",)),
     "block": ("tf.tensors", ("local variable kept of test_block() (list of",)),

@@ -174,6 +174,12 @@ def test_memory_without_objects_of_its_own_follows_the_lead() -> None:
     assert {f.cause for f in advise(told)} == {"session-never-closed"}
 
 
+def test_native_memory_is_what_a_search_to_the_end_left() -> None:
+    told = [Told(finding("host.heap", unit="B"))]
+    assert [f.cause for f in advise(told)] == [None]
+    assert [f.cause for f in advise(told, is_searched=True)] == ["native-memory"]
+
+
 def test_what_a_function_keeps_beside_its_traces_is_a_retrace() -> None:
     path = "app.step._function_cache._dispatch_dict"
     group = group_of("tensorflow.python.framework.ops.Graph", path, ("tf.graphs",))

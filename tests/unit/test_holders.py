@@ -134,6 +134,12 @@ def test_a_global_that_is_bound_anew(app: Any) -> None:
     assert hold(app.LAST).edges == ("app.cache.LAST", "Kept")
 
 
+def test_a_global_of_before_the_run(app: Any) -> None:
+    app.GRAPH = Kept()
+
+    assert hold(app.GRAPH, {0}).edges == ("app.cache.GRAPH", "Kept")
+
+
 def test_a_class_attribute(app: Any) -> None:
     app.Service = Service
     Service.__module__ = "app.cache"
