@@ -118,8 +118,8 @@ def _hash(text: str) -> str:
 
 def _title(ledger: Ledger) -> str:
     leaks = ledger.counts()[Status.LEAK]
-    found = count_of(leaks, "leak") if leaks else "no leak"
-    return f"{found} in {_tests(ledger)}"
+    none = "no new leak" if _recorded(ledger) else "no leak"
+    return f"{count_of(leaks, 'leak') if leaks else none} in {_tests(ledger)}"
 
 
 def _headline(ledger: Ledger) -> str:
@@ -135,9 +135,17 @@ def _headline(ledger: Ledger) -> str:
     if leaks:
         verb = "leaks" if leaks == 1 else "leak"
         return f"{format_count(leaks)} of {_tests(ledger)} {verb}"
+    if recorded := _recorded(ledger):
+        of = f"{format_count(recorded)} of {_tests(ledger)}"
+        return f"No new leak; {of} as in the baseline"
     if clean == total:
         return f"No leak in {_tests(ledger)}"
     return f"No leak found; {format_count(clean)} of {_tests(ledger)} clean"
+
+
+def _recorded(ledger: Ledger) -> int:
+    """Return how many have a leak that the baseline accepts."""
+    return sum(bool(verdict.recorded) for verdict in ledger.verdicts())
 
 
 def _tests(ledger: Ledger) -> str:

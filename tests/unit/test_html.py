@@ -73,6 +73,14 @@ def not_measured(nodeid: str, **more: Any) -> Verdict:
     )
 
 
+def in_baseline(nodeid: str) -> Verdict:
+    verdict = measured(nodeid, status=Status.CLEAN)
+    accepted = dataclasses.replace(
+        verdict.findings[0], accepted=True, baseline="accepted"
+    )
+    return dataclasses.replace(verdict, findings=(accepted,))
+
+
 def document(*verdicts: Verdict, **more: Any) -> dict[str, Any]:
     tests = [verdict.to_dict() for verdict in verdicts]
     for test in tests:
@@ -161,6 +169,7 @@ def test_the_worst_test_comes_first() -> None:
         ([measured("a"), measured("a")], "2 of 2 checks leak"),
         ([measured("a", HEAP, 0), measured("b", HEAP, 0)], "No leak in 2 tests"),
         ([measured("a", HEAP, 0), not_measured("b")], "No leak found; 1 of 2 tests"),
+        ([in_baseline("a"), measured("b", HEAP, 0)], "No new leak; 1 of 2 tests as in"),
     ],
 )
 def test_the_first_line_says_what_came_out(verdicts: list[Verdict], says: str) -> None:
