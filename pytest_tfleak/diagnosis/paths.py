@@ -20,6 +20,8 @@ from typing import Any
 from pytest_tfleak.diagnosis.roots import Root
 from pytest_tfleak.diagnosis.roots import is_ours
 from pytest_tfleak.diagnosis.roots import is_users_module
+from pytest_tfleak.diagnosis.roots import modules_now
+from pytest_tfleak.diagnosis.roots import namespace_of
 from pytest_tfleak.diagnosis.roots import other_roots
 from pytest_tfleak.diagnosis.roots import our_roots
 from pytest_tfleak.diagnosis.roots import users_roots
@@ -84,7 +86,8 @@ class Paths:
 
     def _search(self, roots: list[Root], missing: set[int], users: bool | None) -> None:
         modules = set(_users_modules()) if users else set()
-        namespaces = {id(vars(m)) for m in list(sys.modules.values()) if _is_module(m)}
+        libraries = set(_ids_of_libraries()) if users else set()
+        namespaces = {id(namespace_of(m)) for _, m in modules_now()}
         pending: deque[Any] = deque()
         for root in roots:
             if id(root.holds) not in self._parents:
@@ -101,7 +104,7 @@ class Paths:
                 return
             for held in self._held_by(holder):
                 key = id(held)
-                if key in parents or key in namespaces:
+                if key in parents or key in namespaces or key in libraries:
                     continue
                 kind = type(held)
                 if id(kind) in _LEAF_IDS or skipped(kind):
@@ -140,11 +143,14 @@ def _is_diagnosis(kind: type) -> bool:
     return type(module) is str and module.startswith("pytest_tfleak.diagnosis")
 
 
-def _is_module(module: object) -> bool:
-    return issubclass(type(module), types.ModuleType)
-
-
 def _users_modules() -> Iterator[str]:
-    for name, module in list(sys.modules.items()):
-        if _is_module(module) and is_users_module(module):
+    for name, module in modules_now():
+        if is_users_module(module):
             yield name
+
+
+def _ids_of_libraries() -> Iterator[int]:
+    """Yield the ids of what libraries' modules hold, such as TensorFlow's context."""
+    for _, module in modules_now():
+        if module is not sys and not is_users_module(module):
+            yield from map(id, list(namespace_of(module).values()))

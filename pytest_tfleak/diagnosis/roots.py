@@ -34,9 +34,9 @@ class Root:
 
 def users_roots(handed: Mapping[str, object]) -> Iterator[Root]:
     """Return what the user's code keeps alive, and what pytest hands to the test."""
-    for name, module in _modules():
-        if is_users_module(module):
-            yield Root(name, vars(module))
+    for name, module in modules_now():
+        if is_users_module(module) and not is_ours(name):
+            yield Root(name, namespace_of(module))
     if handed:
         yield Root("", dict(handed), "{name}")
     yield from _exceptions()
@@ -46,11 +46,11 @@ def users_roots(handed: Mapping[str, object]) -> Iterator[Root]:
 
 def other_roots() -> Iterator[Root]:
     """Return what installed libraries and the interpreter keep alive."""
-    for name, module in _modules():
+    for name, module in modules_now():
         if name == "atexit":
             yield Root("a function registered with atexit", [module])
-        elif not is_users_module(module):
-            yield Root(name, vars(module))
+        elif not is_users_module(module) and not is_ours(name):
+            yield Root(name, namespace_of(module))
     yield from _frames(_is_others_frame)
 
 
@@ -64,16 +64,23 @@ def is_ours(module: object) -> bool:
     return isinstance(module, str) and module.partition(".")[0] in _OURS
 
 
-def _modules() -> Iterator[tuple[str, ModuleType]]:
+def modules_now() -> Iterator[tuple[str, ModuleType]]:
+    """Yield the imported modules with their names in ``sys.modules``."""
     for name, module in list(sys.modules.items()):
         # not isinstance: a module that loads itself lazily would be loaded
-        if issubclass(type(module), ModuleType) and not is_ours(name):
+        if issubclass(type(module), ModuleType):
             yield name, module
+
+
+def namespace_of(module: ModuleType) -> dict[str, Any]:
+    """Return the names of a module without loading it."""
+    names: dict[str, Any] = object.__getattribute__(module, "__dict__")
+    return names
 
 
 def is_users_module(module: ModuleType) -> bool:
     """Say whether a module is neither a library's nor ours, without loading it."""
-    names = object.__getattribute__(module, "__dict__")
+    names = namespace_of(module)
     file = names.get("__file__")
     if isinstance(file, str):
         return is_users(file)

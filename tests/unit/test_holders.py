@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 import sys
 import threading
 import weakref
@@ -150,6 +151,36 @@ def test_a_class_attribute(app: Any) -> None:
     Service.__module__ = __name__
 
     assert held.edges == ("app.cache.Service.registry (list of 1)", "Kept")
+
+
+def test_a_library_s_own_is_not_held_by_who_refers_to_it(
+    app: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = Service()
+    context.history.append(Kept())
+    monkeypatch.setattr(sys.modules["json"], "context", context, raising=False)
+    app.CONSTANT = Slotted(context)
+
+    held = hold_anywhere(lambda: context.history[0])
+
+    assert held.edges == ("json.context.history (list of 1)", "Kept")
+
+
+def test_a_module_that_loads_lazily_is_not_loaded(
+    app: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "xmlrpc.server"  # which nobody has imported
+    monkeypatch.delitem(sys.modules, name, raising=False)
+    spec = importlib.util.find_spec(name)
+    assert spec is not None and spec.loader is not None
+    spec.loader = importlib.util.LazyLoader(spec.loader)
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, name, module)
+    spec.loader.exec_module(module)
+    app.LAST = Kept()
+
+    assert hold_anywhere(lambda: app.LAST).edges == ("app.cache.LAST", "Kept")
+    assert type(module) is not ModuleType
 
 
 def test_a_slot(app: Any) -> None:
