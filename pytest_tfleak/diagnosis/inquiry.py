@@ -48,6 +48,10 @@ _PART = 0.5
 _OF_SYSTEM = {
     "threading.Thread": "process.threads",
     "_io.FileIO": "process.fds",
+    "tensorflow.python.lib.io.file_io.FileIO": "process.fds",
+    "h5py._hl.files.File": "process.fds",
+    "sqlite3.Connection": "process.fds",
+    "mmap.mmap": "process.fds",
     "socket.socket": "process.fds",
     "select.epoll": "process.fds",
     "subprocess.Popen": "process.children",

@@ -31,6 +31,7 @@ _BEHIND = {
     "host.allocator": ("tf.tensors", "tf.variables"),
     "gpu.allocator": ("tf.tensors", "tf.variables"),
 }
+_OF_SYSTEM = ("process.fds", "process.threads", "process.children")
 _MEMORY = ("B", "blocks", "objects")  # units
 #: A group with less of the growth than this explains it by chance.
 _LEAST, _MOST = 0.05, 0.5
@@ -83,6 +84,8 @@ def _shares(finding: Finding, groups: Sequence[Group]) -> list[Share]:
     shares: list[Share] = []
     for signal in _BEHIND.get(base, (base,)):
         shares = shares or [(g, g.parts[signal]) for g in groups if signal in g.parts]
+    if not shares and base in _OF_SYSTEM:
+        return _steady(groups)  # types that nobody knows to be files or threads
     shares.sort(key=lambda share: -share[1].per_iteration)
     if len({part.origin for _, part in shares}) < len(shares):
         shares = shares[:1]  # one line that makes what is held here and there

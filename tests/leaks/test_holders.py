@@ -36,6 +36,7 @@ WANTED = {
     "old_graph": ("tf.graphs.ops", (f"{MODULE}.OLD_GRAPH", "Graph of")),
     "retrace": ("tf.traces", (f"{MODULE}.double._function_cache",)),
     "thread": ("process.threads", ("Python's table of running threads",)),
+    "file": ("process.fds", (f"{MODULE}.FILES (list of", "GFile")),
     "block": ("tf.tensors", ("local variable kept of test_block() (list of",)),
     "weak_key": ("tf.tensors", (f"{MODULE}.WEAK",)),
 }

@@ -156,6 +156,18 @@ def test_known_growth_keeps_to_itself() -> None:
     assert told.fingerprint is not None
 
 
+def test_descriptors_belong_to_what_is_kept_whatever_its_type() -> None:
+    seen = {"process.fds": Observed(what="1 per iteration: /data/x.bin")}
+    kept = group("READERS", 3, {"": 1})
+    insights = Insights(groups=[kept], observed=seen, is_complete=True)
+
+    (told,) = tell([finding("process.fds", 1.0)], insights)
+
+    assert told.what == "1 per iteration: /data/x.bin"
+    assert told.holder == ("app.READERS (list of 5)", "Thing")
+    assert told.origin == line(3)
+
+
 def test_objects_that_are_still_there_are_found() -> None:
     insights = Insights(groups=[group("SESSION", 3, {"tf.sessions": 0})])
 

@@ -10,7 +10,7 @@ import tensorflow as tf
 tf1 = tf.compat.v1
 measured = pytest.mark.tfleak(iterations=20, warmup=2)
 HISTORY, OTHERS, ARRAYS, MODELS, ERRORS, CACHE = [], [], [], [], [], {}
-OLD_GRAPH, SESSION, CALLS = tf.Graph(), None, 0
+FILES, OLD_GRAPH, SESSION, CALLS = [], tf.Graph(), None, 0
 
 
 class Service:
@@ -141,6 +141,12 @@ def test_thread():
     waiting = threading.Event()
     worker = threading.Thread(target=waiting.wait, daemon=True)  # made: thread
     worker.start()
+
+
+@measured
+def test_file():
+    FILES.append(tf.io.gfile.GFile(__file__))  # made: file
+    FILES[-1].read(1)
 
 
 def test_block(tfleak):
