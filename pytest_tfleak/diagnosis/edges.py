@@ -13,6 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from pytest_tfleak.census import full_name
+
 _LONGEST_KEY = 32
 _MEMBER = type(types.FunctionType.__closure__)  # a slot of a type
 _dict_of_type = type.__dict__["__dict__"].__get__
@@ -38,6 +40,8 @@ def label(chain: list[Any], at: int) -> tuple[Label, int]:
     name = _attribute_name(holder, held)
     if name is not None:
         return f".{name}", at + 1
+    if full_name(kind) == "numpy.ndarray":
+        return ".base", at + 1
     following = chain[at + 2] if at + 2 < len(chain) else None
     if issubclass(type(held), dict) and following is not None:
         if held is _attributes_of(holder):

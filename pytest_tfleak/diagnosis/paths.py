@@ -54,6 +54,11 @@ class Paths:
         self._kept: list[Any] = []  # what was made for the search, so that ids stay
         self._kinds: dict[int, bool] = {}  # of a type, given by id: is it skipped?
         self._types: list[type] = []
+        numpy = sys.modules.get("numpy")
+        self._array: type | None = getattr(numpy, "ndarray", None)
+        self._base_of: Any = (
+            _names(self._array)["base"].__get__ if self._array else None
+        )
 
     def find(self, wanted: Iterable[object]) -> None:
         """Search until all wanted objects are found, or all there is was seen."""
@@ -66,6 +71,10 @@ class Paths:
             before = set(self._parents)
             self._search(list(our_roots()), missing, None)
             self._ours = set(self._parents) - before
+
+    def is_array(self, target: object) -> bool:
+        """Say whether something is one of NumPy's arrays."""
+        return self._array is not None and issubclass(type(target), self._array)
 
     def is_ours(self, target: object) -> bool:
         """Say whether nobody but pytest and this package holds an object."""
@@ -121,6 +130,8 @@ class Paths:
         kind = type(holder)
         if issubclass(kind, type):
             return list(_names(holder).values())
+        if self.is_array(holder):
+            return [self._base_of(holder)]  # the collector skips arrays
         if issubclass(kind, threading.local):
             with suppress(Exception):  # a subclass begins anew in each thread
                 return [threading.local.__getattribute__(holder, "__dict__")]

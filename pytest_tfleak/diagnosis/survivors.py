@@ -181,6 +181,8 @@ class Watch:
         paths = Paths(self._handed, until)
         containers = [container for container, _ in self._grown]
         paths.find([*found, *older, *containers, asked])
+        # the collector knows nothing of arrays, and what they look at hangs below them
+        found += (i for _, items in self._grown for i in items if paths.is_array(i))
         self._fresh = {id(o) for o in found}
         found += (o for o in older if id(o) not in self._fresh)
         made = [o for o in found if not paths.is_ours(o)]

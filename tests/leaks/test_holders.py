@@ -37,6 +37,7 @@ WANTED = {
     "retrace": ("tf.traces", (f"{MODULE}.double._function_cache",)),
     "thread": ("process.threads", ("Python's table of running threads",)),
     "file": ("process.fds", (f"{MODULE}.FILES (list of", "GFile")),
+    "view": ("host.heap", (f"{MODULE}.VIEWS (list of", "ndarray float32[4096]")),
     "block": ("tf.tensors", ("local variable kept of test_block() (list of",)),
     "weak_key": ("tf.tensors", (f"{MODULE}.WEAK",)),
 }

@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import Any
 from typing import NamedTuple
 
+import numpy
 import pytest
 
 from pytest_tfleak.diagnosis.holders import NOBODY
@@ -164,6 +165,14 @@ def test_a_library_s_own_is_not_held_by_who_refers_to_it(
     held = hold_anywhere(lambda: context.history[0])
 
     assert held.edges == ("json.context.history (list of 1)", "Kept")
+
+
+def test_what_an_array_shows(app: Any) -> None:
+    app.VIEWS = [numpy.asarray(memoryview(bytearray(8)))]
+
+    held = hold(app.VIEWS[0].base)
+
+    assert held.edges == ("app.cache.VIEWS[0].base", "memoryview")
 
 
 def test_a_module_that_loads_lazily_is_not_loaded(

@@ -10,7 +10,7 @@ import tensorflow as tf
 tf1 = tf.compat.v1
 measured = pytest.mark.tfleak(iterations=20, warmup=2)
 HISTORY, OTHERS, ARRAYS, MODELS, ERRORS, CACHE = [], [], [], [], [], {}
-FILES, OLD_GRAPH, SESSION, CALLS = [], tf.Graph(), None, 0
+FILES, VIEWS, OLD_GRAPH, SESSION, CALLS = [], [], tf.Graph(), None, 0
 
 
 class Service:
@@ -147,6 +147,11 @@ def test_thread():
 def test_file():
     FILES.append(tf.io.gfile.GFile(__file__))  # made: file
     FILES[-1].read(1)
+
+
+@measured
+def test_view():
+    VIEWS.append(np.asarray(memoryview(tf.ones([4096]))))  # made: view
 
 
 def test_block(tfleak):
