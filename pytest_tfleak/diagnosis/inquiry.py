@@ -39,7 +39,6 @@ _SLOWER = 4
 _mro = type.__dict__["__mro__"].__get__
 
 NO_TIME = "There was no time to look for who holds it; allow more with diagnose_time."
-_EVERY = 0.9  # objects per iteration
 _HEAP = ("host.heap", "host.rss")
 #: Python objects that explain less than this share of the growth leave a question.
 _PART = 0.5
@@ -75,7 +74,7 @@ class Insights:
         """Say whether something that piles up tells who made it."""
         native = self.native.sites if self.native is not None else ()
         return (
-            any(g.whole.origin for g in self.groups if g.whole.per_iteration >= _EVERY)
+            any(g.whole.origin for g in self.groups if g.is_regular)
             or any(seen.origin for seen in self.observed.values())
             or any(site.origin for site in native[:1])
         )

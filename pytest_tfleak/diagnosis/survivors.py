@@ -47,6 +47,12 @@ _ASKED_FOR_ORIGIN = 20  # members of a group
 _MOST_ASKED = 5_000  # survivors
 _GROWING = (list, dict, set, deque)
 _ALL = ""  # the part of a group that is the whole of it
+_EVERY, _ONCE = 0.9, 0.1  # objects per iteration
+#: What can keep no memory but its own.
+_SMALL = (
+    *("builtins.int", "builtins.float", "builtins.bool", "builtins.str"),
+    *("weakref.ReferenceType", "weakref.KeyedRef"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +82,18 @@ class Group:
     def whole(self) -> Part:
         """Return the group as a whole, told by what is held directly."""
         return self.parts[_ALL]
+
+    @property
+    def is_regular(self) -> bool:
+        """Say whether each iteration adds to it."""
+        return self.is_steady and self.objects >= _EVERY
+
+    @property
+    def is_steady(self) -> bool:
+        """Say whether it gets more in several iterations, a chain of objects too."""
+        kind = self.whole.kind
+        rate = max(self.whole.per_iteration, self.members.get(kind, 0.0))
+        return kind not in _SMALL and rate > _ONCE
 
 
 def runs_of(iterations: int) -> int:

@@ -35,12 +35,7 @@ _OF_SYSTEM = ("process.fds", "process.threads", "process.children")
 _MEMORY = ("B", "blocks", "objects")  # units
 #: A group with less of the growth than this explains it by chance.
 _LEAST, _MOST = 0.05, 0.5
-_EVERY, _ONCE = 0.9, 0.1  # objects per iteration
-#: What can keep no memory but its own.
-_SMALL = (
-    *("builtins.int", "builtins.float", "builtins.bool", "builtins.str"),
-    *("weakref.ReferenceType", "weakref.KeyedRef"),
-)
+_EVERY = 0.9  # objects per iteration
 #: Groups that share the growth of one signal, each with a mistake of its own.
 _MOST_SHARES = 4
 _SHARE = 0.2
@@ -99,7 +94,7 @@ def _shares(finding: Finding, groups: Sequence[Group]) -> list[Share]:
 def _by_memory(finding: Finding, groups: Sequence[Group]) -> Iterator[Group]:
     """Yield the groups with a good part of the growth of memory, largest first."""
     growth = _LEAST * (finding.per_iteration or 0.0)
-    steady = [group for group in groups if _is_steady(group)]
+    steady = [group for group in groups if group.is_steady]
     ranked = sorted(steady, key=lambda group: (-group.bytes, -group.objects))
     if finding.unit == "B":
         yield from (group for group in ranked if group.bytes >= growth)
@@ -110,15 +105,8 @@ def _by_memory(finding: Finding, groups: Sequence[Group]) -> Iterator[Group]:
 
 def _steady(groups: Sequence[Group]) -> list[Share]:
     """Return what gets one more in each iteration: its memory may be out of sight."""
-    found = [g for g in groups if g.objects >= _EVERY and _is_steady(g)]
+    found = [g for g in groups if g.is_regular]
     return [(group, group.whole) for group in found[:1]]
-
-
-def _is_steady(group: Group) -> bool:
-    """Say whether a group gets more in several iterations, a chain of objects too."""
-    kind = group.whole.kind
-    rate = max(group.whole.per_iteration, group.members.get(kind, 0.0))
-    return kind not in _SMALL and rate > _ONCE
 
 
 def _lead(
