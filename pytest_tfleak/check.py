@@ -16,17 +16,21 @@ from pytest_tfleak.amend import add_leftovers
 from pytest_tfleak.amend import demand_gpu
 from pytest_tfleak.births import Births
 from pytest_tfleak.census import Census
+from pytest_tfleak.diagnosis.attribution import what_is_known
 from pytest_tfleak.diagnosis.closing import after_close
 from pytest_tfleak.diagnosis.experiments import SHARE
 from pytest_tfleak.diagnosis.experiments import Explanation
 from pytest_tfleak.diagnosis.experiments import Search
 from pytest_tfleak.diagnosis.experiments import run_without
-from pytest_tfleak.diagnosis.experiments import what_is_known
 from pytest_tfleak.diagnosis.inquiry import Inquiry
 from pytest_tfleak.diagnosis.inquiry import Insights
 from pytest_tfleak.diagnosis.kinds import describe
 from pytest_tfleak.diagnosis.kinds import describe_left
 from pytest_tfleak.diagnosis.telling import tell
+from pytest_tfleak.ending import cut_short
+from pytest_tfleak.ending import is_interrupt
+from pytest_tfleak.ending import undecided
+from pytest_tfleak.ending import why_it_ended
 from pytest_tfleak.isolation import Surroundings
 from pytest_tfleak.judge import is_suspicious
 from pytest_tfleak.judge import judge
@@ -135,11 +139,19 @@ class Measurement:
             leftovers = surroundings.restore()
             self._handed = {}
         verdict = add_leftovers(self.verdict, leftovers, self._plan)
-        verdict = replace(verdict, findings=tell(verdict.findings, self._insights))
+        verdict = self._tell(verdict)
         verdict = accept_ignored(verdict, self._plan)
         verdict = demand_gpu(verdict, self._plan)
         self.verdict = replace(verdict, door=self._door)
         return self.verdict
+
+    def _tell(self, verdict: Verdict) -> Verdict:
+        """Say what was found out; where that fails, the findings stand as they are."""
+        try:
+            return replace(verdict, findings=tell(verdict.findings, self._insights))
+        except Exception as error:
+            note = f"The diagnosis failed: {type(error).__name__}: {error}."
+            return replace(verdict, notes=(*verdict.notes, note))
 
     def _measure(self, on_iteration: Callable[[Trace], None] | None) -> Verdict:
         __tracebackhide__ = True
@@ -147,6 +159,7 @@ class Measurement:
         probes = self._make_probes(census)
         loop = Loop(self._body, self._plan, probes, census, on_iteration)
         stock = Stock(census, probes, self._handed)
+        findings: tuple[Finding, ...] | None = None
         explanation, again = None, None
         births = Births()
         births.watch()
@@ -171,36 +184,45 @@ class Measurement:
                     rest = (1 - SHARE) * self._plan.diagnose_time
                     until = max(until, perf_counter() + rest)
                     failing = findings if again is None else again[1]
-                    causes = explanation.causes if explanation is not None else ()
                     inquiry = Inquiry(
                         loop, census, self._handed, stock.objects_left, births.frames_of
                     )
                     if failing:
+                        causes = explanation.causes
                         self._insights = self._inquire(inquiry, failing, causes, until)
         except BaseException as error:
-            self.verdict = self._interrupted(loop, error, births)
+            if findings is None:
+                self.verdict = self._interrupted(loop, error, births)
+            else:
+                self._notes.append("The search for the cause was interrupted.")
+                self.verdict = self._judged(loop, findings)
             raise
         finally:
             births.stop()
         if loop.not_cleared is not None and self._plan.clear_session == "iteration":
-            self._notes.append(
-                f"The Keras session was not cleared: {loop.not_cleared}."
-            )
-        verdict = replace(
-            judge(loop.trace, self._plan, self._nodeid), findings=findings
-        )
-        if loop.broken and verdict.status is Status.CLEAN:
-            failed = ", ".join(f"{name} ({why})" for name, why in loop.broken.items())
-            verdict = replace(
-                verdict,
-                status=Status.INCONCLUSIVE,
-                reason=Reason.PROBE_FAILED,
-                detail=f"not read to the end: {failed}",
-            )
+            why = loop.not_cleared
+            self._notes.append(f"The Keras session was not cleared: {why}.")
+        verdict = self._judged(loop, findings)
         if explanation is not None:
             verdict = self._add_known(verdict, explanation, again, loop.trace)
         self._notes.extend(self._insights.notes)
         return replace(verdict, notes=tuple(self._notes))
+
+    def _judged(self, loop: Loop, findings: tuple[Finding, ...]) -> Verdict:
+        verdict = replace(
+            judge(loop.trace, self._plan, self._nodeid),
+            findings=findings,
+            notes=tuple(self._notes),
+        )
+        if not loop.broken or verdict.status is not Status.CLEAN:
+            return verdict
+        failed = ", ".join(f"{name} ({why})" for name, why in loop.broken.items())
+        return replace(
+            verdict,
+            status=Status.INCONCLUSIVE,
+            reason=Reason.PROBE_FAILED,
+            detail=f"not read to the end: {failed}",
+        )
 
     def _findings(
         self, trace: Trace, census: Census, stock: Stock, since_freeze: int
@@ -213,24 +235,22 @@ class Measurement:
 
     def _explain(
         self, search: Search, loop: Loop, census: Census, stock: Stock
-    ) -> tuple[Explanation | None, SecondLook | None]:
+    ) -> tuple[Explanation, SecondLook | None]:
         """Look for known causes, and judge again without those that have no remedy."""
         try:
-            explanation, again = search.run(), None
-            if explanation.causes:
-                stock.take(before := Trace((), 0, 0))
-                again = run_without(explanation.causes, loop, self._plan)
-                stock.take(again)
-                for signal, count in before.left.items():
-                    again.left[signal] -= min(count, again.left[signal])
+            explanation = search.run()
+            if not explanation.causes:
+                return explanation, None
+            stock.take(before := Trace((), 0, 0))
+            again = run_without(explanation.causes, loop, self._plan)
+            stock.take(again)
+            for signal, count in before.left.items():
+                again.left[signal] -= min(count, again.left[signal])
         except BaseException as error:
-            reason, words = _why_it_ended(error)
-            if reason is Reason.INTERRUPTED:
+            if is_interrupt(error):
                 raise
-            self._notes.append(f"The experiments on the cause were cut short: {words}.")
-            return None, None
-        if again is None:
-            return explanation, None
+            self._notes.append(cut_short("The trying of known causes", error))
+            return search.result.without_causes(), None
         return explanation, (again, self._findings(again, census, stock, again.rows))
 
     def _inquire(
@@ -244,12 +264,9 @@ class Measurement:
         try:
             return inquiry.run(findings, causes, until)
         except BaseException as error:
-            reason, words = _why_it_ended(error)
-            if reason is Reason.INTERRUPTED:
+            if is_interrupt(error):
                 raise
-            if reason is Reason.BODY_FAILED:
-                words = f"{type(error).__name__}: {error}"
-            note = f"The search for who holds it was cut short: {words}."
+            note = cut_short("The search for who holds it", error)
             return Insights(notes=[note])
 
     def _add_known(
@@ -270,8 +287,8 @@ class Measurement:
             has_left = any(f.per_iteration is None for f in known)
             for entry in explanation.untried:
                 if growing <= set(entry.signals) and not has_left:
-                    why = f"there was no time to tell this from the {entry.title} of"
-                    return _undecided(verdict, f"{why} TensorFlow ({entry.issue})")
+                    why = f"no experiment could tell this from the {entry.title} of"
+                    return undecided(verdict, f"{why} TensorFlow ({entry.issue})")
             return verdict
         retrace, left = again
         retrace.seconds = trace.seconds
@@ -280,7 +297,7 @@ class Measurement:
         retrace.body_seconds += trace.body_seconds
         second = judge(retrace, self._plan, self._nodeid)
         if second.reason in (Reason.OUT_OF_TIME, Reason.TOO_FEW_ITERATIONS):
-            return _undecided(
+            return undecided(
                 verdict,
                 "a part of this is known growth of TensorFlow, and there was no time "
                 "to judge what is left without it",
@@ -303,7 +320,7 @@ class Measurement:
         return second
 
     def _interrupted(self, loop: Loop, error: BaseException, births: Births) -> Verdict:
-        reason, words = _why_it_ended(error)
+        reason, words = why_it_ended(error)
         words += f" in iteration {loop.trace.rows + 1}"
         closed = after_close(error, births) if reason is Reason.BODY_FAILED else None
         return replace(
@@ -328,22 +345,3 @@ class Measurement:
         else:
             kind, what = describe(finding, survivors, census.kind_of, iterations)
         return replace(finding, kind=kind, what=what)
-
-
-def _undecided(verdict: Verdict, why: str) -> Verdict:
-    """Return a verdict that would be LEAK if TensorFlow had not grown by itself."""
-    if verdict.status is not Status.LEAK:
-        return verdict
-    return replace(
-        verdict, status=Status.INCONCLUSIVE, reason=Reason.OUT_OF_TIME, detail=why
-    )
-
-
-def _why_it_ended(error: BaseException) -> tuple[Reason, str]:
-    # by name: this module knows nothing of pytest
-    names = {cls.__name__ for cls in type(error).__mro__}
-    if names & {"Skipped", "SkipTest"}:
-        return Reason.BODY_SKIPPED, "the test was skipped"
-    if names & {"KeyboardInterrupt", "Exit", "SystemExit", "GeneratorExit"}:
-        return Reason.INTERRUPTED, "the run was interrupted"
-    return Reason.BODY_FAILED, f"the test ended with {type(error).__name__}"

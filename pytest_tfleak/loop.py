@@ -22,6 +22,7 @@ from pytest_tfleak.trace import Signal
 from pytest_tfleak.trace import Trace
 
 _MEMORY = ("python", "host")  # probes
+_WARM, _LAST = 0, 1  # the ends of the warm-up and of the last iteration
 
 
 class Loop:
@@ -46,6 +47,8 @@ class Loop:
         self._on_iteration = on_iteration
         self._offsets: tuple[int, ...] = ()
         self._started = perf_counter()
+        # not as attributes: a new number in each iteration would be a reading
+        self._marks = array("d", [self._started] * 2)
         #: Probes that failed, by name, and why: they are read no more.
         self.broken: dict[str, str] = {}
         #: Why the Keras session could not be cleared, where that was tried.
@@ -54,6 +57,7 @@ class Loop:
 
     def __enter__(self) -> Loop:
         self._started = perf_counter()
+        self._marks[_WARM] = self._marks[_LAST] = self._started
         self._census.freeze()
         return self
 
@@ -85,6 +89,7 @@ class Loop:
         self._census.freeze()
         # TensorFlow may have been imported, or have found its devices, by now
         self._widen()
+        self._marks[_WARM] = perf_counter()
 
     def measure(self) -> None:
         """Run the judged iterations."""
@@ -136,7 +141,8 @@ class Loop:
     ) -> Trace:
         """Run more iterations, with calls after each, and return a trace of their own.
 
-        ``confirm`` says of that trace whether as many iterations again must follow.
+        ``confirm`` says of that trace whether as many iterations again must follow. A
+        run that takes more than so many seconds ends after the iteration in hand.
         """
         trace = Trace(self.trace.signals, warmup=warmup, capacity=2 * iterations)
         until = perf_counter() + seconds
@@ -145,7 +151,9 @@ class Loop:
         while trace.warmed_up < warmup:
             self._iterate(trace, after)
             trace.warmed_up += 1
-        while trace.measured < iterations and perf_counter() < until:
+        while trace.measured < iterations and (
+            not trace.measured or perf_counter() < until
+        ):
             self._iterate(trace, after)
             trace.measured += 1
         while (
@@ -158,12 +166,21 @@ class Loop:
             trace.confirmed += 1
         return trace
 
-    def repeat(self, iterations: int, after: Sequence[Callable[[], None]]) -> None:
+    def repeat(
+        self,
+        iterations: int,
+        after: Sequence[Callable[[], None]],
+        *,
+        seconds: float = inf,
+    ) -> None:
         """Run iterations that nobody reads, with calls after each."""
+        until = perf_counter() + seconds
         for _ in range(iterations):
             self._call(after)
             self._census.take()  # collects
             self._census.release()
+            if perf_counter() > until:
+                return
 
     @property
     def seconds(self) -> float:
@@ -172,8 +189,11 @@ class Loop:
 
     @property
     def seconds_per_iteration(self) -> float:
-        """Return how long an iteration took until now."""
-        return self.seconds / max(1, self.trace.rows)
+        """Return how long an iteration of the judged run took, the first ones aside."""
+        rows = self.trace.rows - self.trace.warmed_up
+        if rows:
+            return (self._marks[_LAST] - self._marks[_WARM]) / rows
+        return (self._marks[_LAST] - self._started) / max(1, self.trace.rows)
 
     @property
     def seconds_left(self) -> float:
@@ -224,6 +244,8 @@ class Loop:
                 continue
             self._guard(probe, probe.read, trace.buffer, start + offset, deep)
         self._census.release()
+        if trace is self.trace:
+            self._marks[_LAST] = perf_counter()
         if self._on_iteration is not None:
             self._on_iteration(trace)
 

@@ -10,11 +10,12 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from contextlib import ExitStack
+from contextlib import suppress
 from dataclasses import dataclass
 from dataclasses import field
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from statistics import fmean
@@ -24,6 +25,7 @@ from time import perf_counter
 from pytest_tfleak.diagnosis.neutraliser import Neutraliser
 from pytest_tfleak.diagnosis.neutralisers import NEUTRALISERS
 from pytest_tfleak.diagnosis.neutralisers import ClearedSession
+from pytest_tfleak.diagnosis.neutralisers import EagerFunctions
 from pytest_tfleak.diagnosis.neutralisers import is_keras_imported
 from pytest_tfleak.judge import is_suspicious
 from pytest_tfleak.known import Known
@@ -42,6 +44,8 @@ SHARE = 0.6
 PART, MOST_OF = 0.2, 0.5
 #: Bytes that one Python block in the scalar cache stands for.
 _SCALAR = 600
+#: What grows by traces, which are made anew where they should not be.
+_TRACED = {"tf.traces", "tf.functions", "tf.registered_functions"}
 _EXPECTED = 4  # experiments that the budget should be enough for
 
 Rates = dict[str, float]
@@ -61,6 +65,10 @@ class Explanation:
     released: set[str] = field(default_factory=set)  # by clearing the Keras session
     notes: list[str] = field(default_factory=list)
 
+    def without_causes(self) -> Explanation:
+        """Return the same where nobody could judge without the causes."""
+        return replace(self, causes=[], untried=[*self.untried, *self.causes])
+
 
 class Search:
     """The experiments after one LEAK verdict, inside a budget of time."""
@@ -68,8 +76,9 @@ class Search:
     def __init__(self, loop: Loop, plan: Plan, findings: Sequence[Finding]) -> None:
         seconds = SHARE * plan.diagnose_time
         self._loop = loop
+        self._plan = plan
         self._growing = [f for f in findings if f.per_iteration is not None]
-        self._limits = {f.signal: _limit(f) for f in self._growing}
+        self._limits = {f.signal: limit_of(f) for f in self._growing}
         self._until = perf_counter() + seconds
         each = loop.seconds_per_iteration
         fitting = int(seconds / (_EXPECTED * max(each, 1e-6)))
@@ -92,14 +101,17 @@ class Search:
         seen = self._watch(candidates)
         nobodys = [c for c in candidates if c.remedy is None]
         candidates = [entry for entry in candidates if entry.name in seen]
-        self._try([c for c in nobodys if c in candidates], self.result.known, PART)
+        tried = [c for c in nobodys if c in candidates]
+        self.result.untried = nobodys if self.result.notes else tried
+        self._try(tried, self.result.known, PART)
         self.result.causes = list(self._active)
-        if self.result.notes:  # time was up
-            self.result.untried = [c for c in nobodys if c not in self._active]
+        left = [c for c in self.result.untried if c not in self._active]
+        self.result.untried = left if self.result.notes else []  # time was up
         self._until = until
         self._try([c for c in candidates if c.remedy], self.result.remedies, MOST_OF)
-        if self._open() and is_keras_imported():
-            self._clear_session()
+        if is_keras_imported() and self._plan.clear_session != "never":
+            self._show(ClearedSession(), self._open())
+        self._show(EagerFunctions(), self._open() & _TRACED)
         return self.result
 
     def _watch(self, candidates: Sequence[Known]) -> set[str]:
@@ -160,21 +172,26 @@ class Search:
             self._active.append(entry)
             self._rates = rates
 
-    def _clear_session(self) -> None:
-        experiment = ClearedSession()
-        if not self._has_time():
+    def _show(self, experiment: Neutraliser, signals: set[str]) -> None:
+        """Try what is no entry of its own: what it shows is shown beside a finding."""
+        if not signals or not self._has_time():
             return
         with ExitStack() as stack:
             neutralisers = enter_all(stack, self.result.causes)
-            rates = self._measure([*neutralisers, experiment])
+            if not _enter(stack, experiment):
+                return
+            try:
+                rates = self._measure([*neutralisers, experiment])
+            except Exception:  # the body does not run that way
+                return
         if not experiment.seen:
             return
-        for signal in self._open():
+        for signal in signals:
             before, after = self._rates[signal], rates[signal]
             limit = self._limits[signal]
             if is_lowered(before, after, limit, MOST_OF):
                 self._add(signal, experiment.words, after)
-                if after <= limit:
+                if after <= limit and experiment.name == ClearedSession.name:
                     self.result.released.add(signal)
 
     def _add(self, signal: str, words: str, rate: float) -> None:
@@ -251,100 +268,18 @@ def growth_of(trace: Trace, signal: str) -> float:
     return float(fmean(changes) if len(changes) >= MOST // 2 else median(changes))
 
 
-def what_is_known(
-    findings: Sequence[Finding],
-    left: Sequence[Finding],
-    explanation: Explanation,
-    accepted: bool,
-) -> tuple[Finding, ...]:
-    """Return what is left, and what went away with the known causes.
-
-    ``left`` are the findings of the second judgement; without known causes they are
-    ``findings`` themselves.
-    """
-    remaining = [_with_remedy(finding, explanation) for finding in left]
-    if not explanation.causes:
-        return tuple(remaining)
-    still = {finding.signal: finding for finding in left}
-    main = explanation.causes[0]
-    known = []
-    for finding in findings:
-        rest = still.get(finding.signal)
-        gone = finding
-        if rest is not None:
-            before, after = finding.per_iteration, rest.per_iteration
-            if before is None or after is None:
-                continue
-            if not is_lowered(before, after, _limit(finding), PART):
-                continue
-            share = (before - after) / before
-            gone = dataclasses.replace(
-                finding,
-                per_iteration=before - after,
-                total=round(finding.total * share),
-            )
-        elif finding.per_iteration is None:
-            remaining.append(finding)  # it is still there, whatever grows
-            continue
-        shown = explanation.known.get(finding.signal)
-        if shown is None and not _is_memory_of(finding, explanation):
-            remaining.append(finding)  # no experiment took it away
-            continue
-        entry = shown[0] if shown else main
-        known.append(
-            dataclasses.replace(
-                gone,
-                known=entry.name,
-                accepted=accepted,
-                experiments=_of(explanation, finding.signal, entry),
-            )
-        )
-    return (*remaining, *known)
-
-
-def _is_memory_of(finding: Finding, explanation: Explanation) -> bool:
-    """Say whether a finding is memory, which goes with whatever a cause pins."""
-    return finding.unit in ("B", "blocks") and any(
-        finding.signal in cause.signals for cause in explanation.causes
-    )
-
-
-def _with_remedy(finding: Finding, explanation: Explanation) -> Finding:
-    signal = finding.signal
-    found = explanation.remedies.get(signal)
-    advice = None
-    if signal in explanation.released:
-        advice = "keras.utils.clear_session() releases it: call it after each iteration"
-    experiments = tuple(explanation.experiments.get(signal, ()))
-    if found is None:
-        return dataclasses.replace(finding, advice=advice, experiments=experiments)
-    entry = found[0]
-    rest = min((one.per_iteration for one in experiments), default=0.0)
-    part = "for the larger part: " if rest > _limit(finding) else ""
-    return dataclasses.replace(
-        finding,
-        known=entry.name,
-        advice=f"{part}{entry.remedy}",
-        experiments=_of(explanation, signal, entry),
-    )
-
-
-def _of(explanation: Explanation, signal: str, entry: Known) -> tuple[Experiment, ...]:
-    words = NEUTRALISERS[entry.experiment].words
-    done = explanation.experiments.get(signal, ())
-    return tuple(experiment for experiment in done if experiment.name == words)
-
-
 def _enter(stack: ExitStack, neutraliser: Neutraliser) -> bool:
     try:
         stack.enter_context(neutraliser)
     except AttributeError:  # a TensorFlow that is built differently
-        neutraliser.__exit__()
+        with suppress(AttributeError):
+            neutraliser.__exit__()
         return False
     return True
 
 
-def _limit(finding: Finding) -> float:
+def limit_of(finding: Finding) -> float:
+    """Return what a finding is allowed per iteration."""
     if finding.allow.endswith("_total"):
         return finding.allowance / max(1, finding.last - finding.first + 1)
     return finding.allowance

@@ -27,7 +27,6 @@ from pytest_tfleak.diagnosis.survey import Observed
 from pytest_tfleak.diagnosis.survey import Survey
 from pytest_tfleak.diagnosis.survivors import Group
 from pytest_tfleak.diagnosis.survivors import Watch
-from pytest_tfleak.diagnosis.survivors import runs_of
 from pytest_tfleak.known import Known
 from pytest_tfleak.loop import Loop
 from pytest_tfleak.verdict import Finding
@@ -98,6 +97,7 @@ class Inquiry:
         self._handed = handed
         self._older = older
         self._noted = noted
+        self._each = loop.seconds_per_iteration * _SLOWER
 
     def run(
         self, findings: Sequence[Finding], causes: Sequence[Known], until: float
@@ -108,8 +108,7 @@ class Inquiry:
         """
         insights = Insights()
         left = until - perf_counter()
-        each = self._loop.seconds_per_iteration * _SLOWER
-        iterations = min(_MOST, int(left / 2 / max(each, 1e-6)) - 1)
+        iterations = min(_MOST, int(left / 2 / max(self._each, 1e-6)) - 1)
         if iterations < _FEWEST:
             insights.notes.append(NO_TIME)
             return insights
@@ -128,18 +127,22 @@ class Inquiry:
                         f"No Python object explains it; {insights.native.why}."
                     )
             if not insights.has_line:
-                insights.line = self._line_of_heap(findings, after)
+                insights.line = self._line_of_heap(findings, after, until)
         return insights
 
     def _line_of_heap(
-        self, findings: Sequence[Finding], after: Sequence[Callable[[], None]]
+        self,
+        findings: Sequence[Finding],
+        after: Sequence[Callable[[], None]],
+        until: float,
     ) -> tuple[Origin | None, tuple[Origin, ...]]:
         """Return the user's line in which the heap grows as fast as was found."""
         heap = next((f for f in findings if f.signal == "host.heap"), None)
-        if heap is None or heap.per_iteration is None:
+        left = until - perf_counter()
+        if heap is None or heap.per_iteration is None or left < self._each:
             return None, ()
         with Lines(_read_heap) as lines:
-            self._loop.repeat(_MOST, [*after, lines.tick])
+            self._loop.repeat(_MOST, [*after, lines.tick], seconds=left)
         line = lines.line_of(heap.per_iteration)
         return origin_of([line] if line is not None else [])
 
@@ -156,7 +159,7 @@ class Inquiry:
         still_there = {f.signal for f in findings if f.per_iteration is None}
 
         def look() -> list[object]:
-            insights.observed = survey.end(runs_of(iterations))
+            insights.observed = survey.end(watch.runs)
             return self._older(still_there)
 
         survey.begin()

@@ -228,6 +228,22 @@ class ClearedSession(Neutraliser):
                 self.seen += 1
 
 
+class EagerFunctions(Neutraliser):
+    """Run each tf.function as plain Python: nothing is traced."""
+
+    name = "eager-functions"
+    words = "with tf.config.run_functions_eagerly(True)"
+
+    def __enter__(self) -> Neutraliser:
+        switch = _module("eager.polymorphic_function.eager_function_run")
+        was = switch.functions_run_eagerly()
+        if self.acts and not was:
+            switch.run_functions_eagerly(True)
+            self._undo.append(partial(switch.run_functions_eagerly, was))
+            self.seen = 1
+        return self
+
+
 NEUTRALISERS: dict[str, type[Neutraliser]] = {
     neutraliser.name: neutraliser
     for neutraliser in (

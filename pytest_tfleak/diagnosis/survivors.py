@@ -23,6 +23,7 @@ from dataclasses import field
 from dataclasses import replace
 from functools import partial
 from itertools import islice
+from time import perf_counter
 from typing import Any
 
 from pytest_tfleak.census import full_name
@@ -47,6 +48,8 @@ _ASKED_FOR_ORIGIN = 20  # members of a group
 _MOST_ASKED = 5_000  # survivors
 _GROWING = (list, dict, set, deque)
 _ALL = ""  # the part of a group that is the whole of it
+#: Of the time left, for each of two runs of the body.
+_SHARE = 0.4
 _EVERY, _ONCE = 0.9, 0.1  # objects per iteration
 #: What can keep no memory but its own.
 _SMALL = (
@@ -96,11 +99,6 @@ class Group:
         return kind not in _SMALL and rate > _ONCE
 
 
-def runs_of(iterations: int) -> int:
-    """Return how often a watch of so many iterations runs the body."""
-    return 2 * iterations + 1
-
-
 class Watch:
     """Runs the body a few more times and looks at what is left of it."""
 
@@ -122,6 +120,8 @@ class Watch:
         self._fresh: set[int] = set()
         #: Whether the search for holders came to its end.
         self.is_complete = False
+        #: How often the body ran.
+        self.runs = 0
         #: Who holds what ``asked`` returned.
         self.asked: Holding | None = None
 
@@ -141,13 +141,20 @@ class Watch:
         time on ``perf_counter``'s clock.
         """
         self._loop.refreeze(self._remember_sizes)
-        self._loop.run_again(after, warmup=0, iterations=iterations)
+        seconds = _SHARE * (until - perf_counter())
+        untraced = self._loop.run_again(
+            after, warmup=0, iterations=iterations, seconds=seconds
+        )
         self._loop.refreeze(self._find_larger)
         was_tracing = tracemalloc.is_tracing()  # somebody else's, who needs it on
         if not was_tracing:
             tracemalloc.start(DEPTH)
         try:
-            self._loop.run_again(after, warmup=1, iterations=iterations)
+            seconds = _SHARE * (until - perf_counter())
+            traced = self._loop.run_again(
+                after, warmup=1, iterations=iterations, seconds=seconds
+            )
+            self.runs = untraced.rows + traced.rows
             gc.collect()
             found = gc.get_objects()
             old = older()
@@ -157,7 +164,7 @@ class Watch:
             if not was_tracing:
                 tracemalloc.stop()
         try:
-            return self._describe(found, old, asked(), iterations + 1, until)
+            return self._describe(found, old, asked(), traced.rows, until)
         finally:
             self._larger, self._grown = [], []
             self._frames, self._fresh = {}, set()

@@ -8,10 +8,10 @@ from types import ModuleType
 
 import pytest
 
+from pytest_tfleak.diagnosis.attribution import what_is_known
 from pytest_tfleak.diagnosis.experiments import Explanation
 from pytest_tfleak.diagnosis.experiments import growth_of
 from pytest_tfleak.diagnosis.experiments import is_lowered
-from pytest_tfleak.diagnosis.experiments import what_is_known
 from pytest_tfleak.diagnosis.neutraliser import Neutraliser
 from pytest_tfleak.diagnosis.neutralisers import NEUTRALISERS
 from pytest_tfleak.known import KNOWN

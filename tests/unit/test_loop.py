@@ -128,6 +128,28 @@ def test_ends_when_time_is_up() -> None:
     assert (slow.status, slow.reason) == (Status.INCONCLUSIVE, Reason.OUT_OF_TIME)
 
 
+def test_the_time_of_an_iteration_is_that_of_the_judged_run() -> None:
+    census = Census()
+    plan = Plan(iterations=5, warmup=1)
+    naps = itertools.chain([0.2], itertools.repeat(0.01))  # the first one builds a lot
+    with Loop(lambda: time.sleep(next(naps)), plan, [], census) as loop:
+        loop.warm_up()
+        loop.measure()
+        took = loop.seconds_per_iteration
+        time.sleep(0.2)
+        assert loop.seconds_per_iteration == took < 0.1
+
+
+def test_a_run_whose_time_is_up_ends_with_the_iteration_in_hand() -> None:
+    calls = itertools.count()
+    plan = Plan(iterations=5, warmup=0)
+    with Loop(lambda: next(calls), plan, [], Census()) as loop:
+        trace = loop.run_again(warmup=1, iterations=9, seconds=0)
+        assert (trace.warmed_up, trace.measured) == (1, 1)
+        loop.repeat(9, [], seconds=0)
+    assert next(calls) == 3
+
+
 def test_a_measurement_inside_a_measurement_is_refused() -> None:
     with pytest.raises(RuntimeError, match="measured already"):
         find_leaks(lambda: find_leaks(lambda: None), iterations=5, warmup=0)
