@@ -5,6 +5,7 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
+import enum
 import functools
 import threading
 import types
@@ -14,6 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from pytest_tfleak.census import full_name
+from pytest_tfleak.diagnosis.fields import fields_of
+from pytest_tfleak.diagnosis.fields import locals_of
+from pytest_tfleak.diagnosis.fields import short_type_name
 
 _LONGEST_KEY = 32
 _MEMBER = type(types.FunctionType.__closure__)  # a slot of a type
@@ -44,14 +48,14 @@ def label(chain: list[Any], at: int) -> tuple[Label, int]:
         return ".base", at + 1
     following = chain[at + 2] if at + 2 < len(chain) else None
     if issubclass(type(held), dict) and following is not None:
-        if held is _attributes_of(holder):
+        if held is fields_of(holder):
             return f".{_key_of(held, following)}", at + 2
     return "", at + 1
 
 
 def attributes(holder: object) -> Iterator[tuple[str, object]]:
     """Yield the attributes of an instance, those in slots too, without its code."""
-    for name, value in dict.items(_attributes_of(holder) or {}):
+    for name, value in items_of(fields_of(holder)):
         if type(name) is str:
             yield name, value
     for cls in _mro(type(holder)):
@@ -61,24 +65,32 @@ def attributes(holder: object) -> Iterator[tuple[str, object]]:
                     yield name, member.__get__(holder)
 
 
+def items_of(held: dict[Any, Any]) -> list[tuple[Any, Any]]:
+    """Return the items of a dictionary, which a thread may change meanwhile."""
+    return list(dict.items(held))
+
+
 def key_text(key: object) -> str:
     """Return a key of a dictionary as one would write it, if it is a plain one."""
     if type(key) in (str, int, bytes, bool, type(None), float):
         text = repr(key)
         return text if len(text) <= _LONGEST_KEY else text[: _LONGEST_KEY - 3] + "..."
+    if issubclass(type(key), enum.Enum):
+        name = dict.get(fields_of(key), "_name_")
+        return f"{short_type_name(key)}.{name}" if type(name) is str else "..."
     return "..."
 
 
 def _in_dict(chain: list[Any], at: int) -> tuple[Label, int]:
     holder, held = chain[at], chain[at + 1]
-    for key, value in dict.items(holder):
+    for key, value in items_of(holder):
         if value is held:
             return f"[{key_text(key)}]", at + 1
     return _of_instance(chain, at) or ("[a key]", at + 1)
 
 
 def _key_of(holder: Any, held: object) -> str:
-    for key, value in dict.items(holder):
+    for key, value in items_of(holder):
         if value is held:
             return str(key) if type(key) is str else "..."
     return "..."
@@ -87,7 +99,9 @@ def _key_of(holder: Any, held: object) -> str:
 def _in_sequence(chain: list[Any], at: int) -> tuple[Label, int]:
     holder, held = chain[at], chain[at + 1]
     fields = _dict_of_type(type(holder)).get("_fields")
-    plain = list if isinstance(holder, list) else tuple  # not a subclass's __iter__
+    plain = (
+        list if issubclass(type(holder), list) else tuple
+    )  # not a subclass's __iter__
     for place, item in enumerate(plain.__iter__(holder)):
         if item is held:
             if type(fields) is tuple and place < len(fields):
@@ -149,10 +163,7 @@ def _in_frame(chain: list[Any], at: int) -> tuple[Label, int]:
     frame, held = chain[at], chain[at + 1]
     code = frame.f_code
     where = f"{code.co_name}() ({Path(code.co_filename).name}:{frame.f_lineno})"
-    names = frame.f_locals
-    found = [name for name, value in dict(names).items() if value is held]
-    if type(names) is dict and code.co_flags & 0x1:
-        names.clear()  # a snapshot that would keep what it shows
+    found = [name for name, value in locals_of(frame).items() if value is held]
     return (f"local variable {found[0]} of {where}" if found else where), at + 1
 
 
@@ -160,7 +171,7 @@ def _in_generator(chain: list[Any], at: int) -> tuple[Label, int]:
     holder, held = chain[at], chain[at + 1]
     code = getattr(holder, "gi_code", None) or getattr(holder, "cr_code", None)
     frame = getattr(holder, "gi_frame", None) or getattr(holder, "cr_frame", None)
-    names = dict(frame.f_locals) if frame is not None else {}
+    names = locals_of(frame) if frame is not None else {}
     found = next((name for name, value in names.items() if value is held), "...")
     called = code.co_name if code is not None else "?"
     return f"local variable {found} of the suspended {called}()", at + 1
@@ -169,14 +180,14 @@ def _in_generator(chain: list[Any], at: int) -> tuple[Label, int]:
 def _in_exception(chain: list[Any], at: int) -> tuple[Label, int] | None:
     holder, held = chain[at], chain[at + 1]
     for name in ("__context__", "__cause__"):
-        if held is getattr(holder, name):
+        if held is _dict_of_type(BaseException)[name].__get__(holder):
             return f".{name}", at + 1
     return None
 
 
 def _in_partial(chain: list[Any], at: int) -> tuple[Label, int]:
     for name in ("func", "args", "keywords"):
-        if getattr(chain[at], name) is chain[at + 1]:
+        if _dict_of_type(functools.partial)[name].__get__(chain[at]) is chain[at + 1]:
             return f".{name}", at + 1
     return "", at + 1
 
@@ -192,14 +203,6 @@ def _attribute_name(holder: object, held: object) -> str | None:
         if value is held:
             return name
     return None
-
-
-def _attributes_of(holder: object) -> dict[str, object] | None:
-    try:
-        names = object.__getattribute__(holder, "__dict__")
-    except AttributeError:
-        return None
-    return names if isinstance(names, dict) else None
 
 
 _TELLERS: tuple[tuple[Any, Any], ...] = (

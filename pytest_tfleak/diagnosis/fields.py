@@ -5,8 +5,8 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
+import sys
 import types
-from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -17,6 +17,8 @@ _module = type.__dict__["__module__"].__get__
 _qualname = type.__dict__["__qualname__"].__get__
 _namespace = type.__dict__["__dict__"].__get__
 _DESCRIPTORS = (types.GetSetDescriptorType, types.MemberDescriptorType)
+OPTIMISED = 0x1  # of a function, whose locals are not its globals
+_OWN_REFERENCES = 3  # the frame's, the variable's, the argument's
 #: Whose properties and methods may run: they are known, an object's own are not.
 _LIBRARIES = frozenset({"keras", "numpy", "tensorflow", "tf_keras"})
 
@@ -33,7 +35,7 @@ def read_field(o: object, name: str) -> Any:
         if name not in namespace:
             continue
         if type(namespace[name]) is not types.MemberDescriptorType:
-            return _fields(o).get(name)
+            return dict.get(fields_of(o), name)
         with suppress(AttributeError):  # an empty slot
             return namespace[name].__get__(o)
         return None
@@ -42,6 +44,33 @@ def read_field(o: object, name: str) -> Any:
         # C++ whose dict is found only in this way.
         return object.__getattribute__(o, name)
     return None
+
+
+def fields_of(o: object) -> dict[str, Any]:
+    """Return the dict in which an instance keeps its attributes; an empty one if none.
+
+    It may be of a subclass: read it as ``dict.items(fields)``.
+    """
+    for cls in _mro(type(o)):
+        found = _namespace(cls).get("__dict__")
+        if found is not None:
+            # a property of that name would be the object's own code
+            is_plain = type(found) in _DESCRIPTORS
+            fields: Any = found.__get__(o) if is_plain else None
+            return fields if issubclass(type(fields), dict) else {}
+    return {}
+
+
+def locals_of(frame: types.FrameType) -> dict[str, object]:
+    """Return a frame's local variables and leave behind nothing that keeps them."""
+    names = frame.f_locals
+    held = dict(names)
+    # Until 3.12 a function's is a snapshot, which the frame keeps until it ends; more
+    # references to it are those of a locals() in the function
+    is_snapshot = type(names) is dict and frame.f_code.co_flags & OPTIMISED
+    if is_snapshot and sys.getrefcount(names) <= _OWN_REFERENCES:
+        names.clear()
+    return held
 
 
 def read_attribute(o: object, name: str) -> Any:
@@ -95,17 +124,6 @@ def short_type_name(o: object) -> str:
 
 def _package(module: str) -> str:
     return module.partition(".")[0]
-
-
-def _fields(o: object) -> Mapping[str, Any]:
-    for cls in _mro(type(o)):
-        found = _namespace(cls).get("__dict__")
-        if found is not None:
-            # a property of that name would be the object's own code
-            is_plain = type(found) in _DESCRIPTORS
-            fields = found.__get__(o) if is_plain else None
-            return fields if type(fields) is dict else {}
-    return {}
 
 
 def _type_name(cls: type) -> TypeName:

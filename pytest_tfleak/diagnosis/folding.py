@@ -27,9 +27,9 @@ def fold_name(name: str) -> str:
 
 def fold_names(names: Iterable[str]) -> dict[str, int]:
     """Count names, those together that fold alike, with ``*`` for what differs."""
-    groups: dict[str, list[str]] = {}
+    groups: dict[tuple[str, ...], list[str]] = {}  # by what does not differ
     for name in names:
-        groups.setdefault(_PART.sub("*", name), []).append(name)
+        groups.setdefault(tuple(_PART.split(name)), []).append(name)
     counts: dict[str, int] = {}
     for members in groups.values():
         folded = _merge(members)

@@ -23,8 +23,9 @@ from weakref import WeakKeyDictionary
 from weakref import WeakValueDictionary
 
 from pytest_tfleak.census import full_name
-from pytest_tfleak.diagnosis.edges import attributes
+from pytest_tfleak.diagnosis.edges import items_of
 from pytest_tfleak.diagnosis.edges import label
+from pytest_tfleak.diagnosis.fields import read_text
 from pytest_tfleak.diagnosis.roots import THREADS
 from pytest_tfleak.diagnosis.roots import Root
 from pytest_tfleak.diagnosis.roots import is_users_module
@@ -134,10 +135,10 @@ def _is_seen_through(holder: object, held: object) -> bool:
 def _start(chain: list[Any], new: set[int]) -> tuple[str, int]:
     root: Root = chain[0]
     if type(root.holds) is dict and len(chain) > 2:
-        for name, value in root.holds.items():
+        for name, value in items_of(root.holds):
             if value is chain[2]:
                 if root.name == THREADS and id(value) not in new:
-                    return f"thread {dict(attributes(value)).get('_name')!r}", 2
+                    return f"thread {read_text(value, '_name')!r}", 2
                 return root.form.format(root=root.name, name=name), 2
     return root.name, 1 if len(chain) == 2 else 2
 
@@ -145,7 +146,7 @@ def _start(chain: list[Any], new: set[int]) -> tuple[str, int]:
 def _size(holder: object) -> str:
     kind = type(holder)
     if issubclass(kind, functools._lru_cache_wrapper):
-        held = holder.cache_info().currsize  # type: ignore[attr-defined]
+        held = functools._lru_cache_wrapper.cache_info(holder).currsize  # type: ignore[arg-type]
         return f" (lru_cache of {held})"
     for plain in _SIZED:
         if issubclass(kind, plain):

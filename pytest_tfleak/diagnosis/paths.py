@@ -13,7 +13,6 @@ from collections import deque
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
-from contextlib import suppress
 from time import perf_counter
 from typing import Any
 
@@ -133,8 +132,10 @@ class Paths:
         if self.is_array(holder):
             return [self._base_of(holder)]  # the collector skips arrays
         if issubclass(kind, threading.local):
-            with suppress(Exception):  # a subclass begins anew in each thread
-                return [threading.local.__getattribute__(holder, "__dict__")]
+            # one dictionary for each thread; to ask for this one's may run __init__()
+            held = [o for o in gc.get_referents(holder) if type(o) is dict]
+            values = (value for by_thread in held for value in dict.values(by_thread))
+            return [value for value in list(values) if type(value) is dict]
         return gc.get_referents(holder)
 
     def _is_skipped(self, kind: type) -> bool:

@@ -5,6 +5,7 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
+import contextvars
 import sys
 import threading
 from collections.abc import Callable
@@ -15,11 +16,14 @@ from types import FrameType
 from types import ModuleType
 from typing import Any
 
+from pytest_tfleak.diagnosis.fields import OPTIMISED
+from pytest_tfleak.diagnosis.fields import locals_of
+from pytest_tfleak.diagnosis.fields import read_field
+from pytest_tfleak.diagnosis.fields import read_text
 from pytest_tfleak.diagnosis.origins import is_users
 
 _OURS = ("pytest_tfleak", "_pytest", "pytest", "pluggy", "xdist", "execnet")
 THREADS = "Python's table of running threads"
-_OPTIMISED = 0x1  # of a function, whose locals are not its globals
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,8 @@ def users_roots(handed: Mapping[str, object]) -> Iterator[Root]:
     if handed:
         yield Root("", dict(handed), "{name}")
     yield from _exceptions()
+    for variable, value in contextvars.copy_context().items():
+        yield Root(f"context variable {variable.name}", [value])
     yield from _frames(_is_users_frame)
     yield Root(THREADS, getattr(threading, "_active", {}), "{root}")
 
@@ -47,9 +53,7 @@ def users_roots(handed: Mapping[str, object]) -> Iterator[Root]:
 def other_roots() -> Iterator[Root]:
     """Return what installed libraries and the interpreter keep alive."""
     for name, module in modules_now():
-        if name == "atexit":
-            yield Root("a function registered with atexit", [module])
-        elif not is_users_module(module) and not is_ours(name):
+        if not is_users_module(module) and not is_ours(name):
             yield Root(name, namespace_of(module))
     yield from _frames(_is_others_frame)
 
@@ -95,18 +99,19 @@ def _exceptions() -> Iterator[Root]:
 
 
 def _frames(is_wanted: Callable[[FrameType], bool]) -> Iterator[Root]:
-    threads = {thread.ident: thread for thread in threading.enumerate()}
+    threads = {read_field(thread, "_ident"): thread for thread in threading.enumerate()}
     for ident, frame in sys._current_frames().items():
         thread = threads.get(ident)
         where = ""
         if thread is not None and thread is not threading.main_thread():
-            where = f" in thread {thread.name!r}"
+            where = f" in thread {read_text(thread, '_name')!r}"
         at: FrameType | None = frame
         while at is not None:
             code = at.f_code
-            if code.co_flags & _OPTIMISED and is_wanted(at):
-                form = f"local variable {{name}} of {code.co_name}(){where}"
-                yield Root(code.co_name, _locals(at), form)
+            if code.co_flags & OPTIMISED and is_wanted(at):
+                function = f"{code.co_name}(){where}"
+                form = "local variable {name} of " + _escaped(function)
+                yield Root(code.co_name, locals_of(at), form)
             at = at.f_back
 
 
@@ -125,9 +130,5 @@ def _is_others_frame(frame: FrameType) -> bool:
     return not is_ours(frame.f_globals.get("__name__")) and not is_users(file)
 
 
-def _locals(frame: FrameType) -> dict[str, object]:
-    names = frame.f_locals
-    held = dict(names)
-    if type(names) is dict:  # a snapshot, which the frame would keep until it ends
-        names.clear()
-    return held
+def _escaped(text: str) -> str:
+    return text.replace("{", "{{").replace("}", "}}")

@@ -26,6 +26,7 @@ from pytest_tfleak.diagnosis.descriptors import open_descriptors
 from pytest_tfleak.diagnosis.descriptors import threads_now
 from pytest_tfleak.diagnosis.details import describe_group
 from pytest_tfleak.diagnosis.details import describe_object
+from pytest_tfleak.diagnosis.folding import fold_names
 from pytest_tfleak.diagnosis.fields import read_attribute
 from pytest_tfleak.diagnosis.fields import read_field
 from pytest_tfleak.diagnosis.folding import clip
@@ -320,3 +321,7 @@ def test_threads_that_did_not_end_are_named(release: list[threading.Thread]) -> 
     assert new_threads(before, threads_now(), 4) == words
     assert new_threads(before, before, 4) is None
     assert "MainThread" in threads_now().values()
+
+
+def test_a_star_in_a_name_is_no_number() -> None:
+    assert fold_names(["a*b", "a1b"]) == {"a*b": 1, "a1b": 1}

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import contextvars
+import enum
 import functools
+import gc
 import importlib.util
 import sys
 import threading
@@ -426,3 +429,149 @@ def test_what_only_pytest_holds_is_told_apart(request: pytest.FixtureRequest) ->
     paths.find([made()])
 
     assert paths.is_ours(made()) or paths.path_to(made())[0].name.startswith("test_")
+
+
+def test_what_locals_returned_stays_as_it_is() -> None:
+    history = [Kept()]
+    config = locals()
+
+    hold_anywhere(lambda: history[0])
+
+    assert config["history"] is history
+
+
+def test_no_snapshot_keeps_the_variables_of_a_generator(app: Any) -> None:
+    def read() -> Generator[None, None, None]:
+        batch = Kept()
+        yield
+        del batch
+        yield
+
+    app.reader = read()
+    next(app.reader)
+    batch = next(o for o in gc.get_referents(app.reader) if type(o) is Kept)
+    alive = weakref.ref(batch)
+    hold(batch)
+    del batch
+    next(app.reader)
+
+    assert alive() is None
+
+
+def test_a_context_variable() -> None:
+    variable = contextvars.ContextVar[tuple[Kept, ...]]("history")
+    token = variable.set((Kept(), Kept()))
+
+    held = hold_anywhere(lambda: variable.get()[1])
+    variable.reset(token)
+
+    assert held.edges == ("context variable history (tuple of 2)", "Kept")
+
+
+def test_a_variable_of_a_thread_whose_name_has_braces() -> None:
+    ready, done = threading.Event(), threading.Event()
+    made: list[weakref.ref[Kept]] = []
+
+    def serve() -> None:
+        batch = Kept()
+        made.append(weakref.ref(batch))
+        ready.set()
+        done.wait()
+
+    thread = threading.Thread(target=serve, name="job {id}")
+    thread.start()
+    ready.wait()
+    try:
+        held = hold_anywhere(made[0])
+    finally:
+        done.set()
+        thread.join()
+
+    assert held.edges[0] == "local variable batch of serve() in thread 'job {id}'"
+
+
+def test_what_a_thread_has_for_itself(app: Any) -> None:
+    class Local(threading.local):
+        def __init__(self) -> None:
+            starts.append(threading.get_ident())
+
+    starts: list[int] = []
+    app.STATE = Local()
+    app.STATE.last = Kept()
+    found: list[Holding] = []
+    kept = app.STATE.last
+
+    thread = threading.Thread(target=lambda: found.append(hold(kept)))
+    thread.start()
+    thread.join()
+
+    assert found[0].edges == ("app.cache.STATE.last", "Kept")
+    assert starts == [threading.get_ident()]
+
+
+def test_a_property_of_the_name_of_the_dict_does_not_run(app: Any) -> None:
+    class Odd:
+        __slots__ = ("held",)
+
+        @property
+        def __dict__(self) -> Any:  # type: ignore[override]
+            raise RuntimeError("ran")
+
+    app.ODD = Odd()
+    app.ODD.held = [[Kept()]]
+
+    held = hold(app.ODD.held[0][0])
+
+    assert held.edges == ("app.cache.ODD.held[0] (list of 1)", "Kept")
+
+
+def test_an_exception_s_own_properties_do_not_run(app: Any) -> None:
+    class OddError(Exception):
+        @property
+        def __context__(self) -> Any:  # type: ignore[override]
+            raise RuntimeError("ran")
+
+    app.ERROR = OddError()
+    app.ERROR.held = Kept()
+
+    assert hold(app.ERROR.held).edges == ("app.cache.ERROR.held", "Kept")
+
+
+def test_a_dictionary_that_is_changed_while_it_is_read(app: Any) -> None:
+    class Held:
+        def __init__(self) -> None:
+            self.kept = Kept()
+
+    app.CACHE = {k: Held() for k in range(2000)}
+    stop = threading.Event()
+
+    def change() -> None:
+        k = 10_000
+        while not stop.is_set():
+            app.CACHE[k] = app.CACHE.pop(k - 1, None)
+            k += 1
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    thread = threading.Thread(target=change)
+    thread.start()
+    try:
+        for _ in range(20):
+            held = hold(app.CACHE[1999].kept)
+    finally:
+        stop.set()
+        thread.join()
+        sys.setswitchinterval(before)
+
+    assert held.edges == ("app.cache.CACHE[1999].kept", "Kept")
+
+
+def test_a_member_of_an_enumeration_as_a_key(app: Any) -> None:
+    class Split(enum.Enum):
+        TRAIN = "train"
+
+    app.CACHE = {Split.TRAIN: [Kept()]}
+
+    held = hold(app.CACHE[Split.TRAIN][0])
+
+    assert held.edges == ("app.cache.CACHE[Split.TRAIN] (list of 1)", "Kept")
