@@ -9,10 +9,11 @@ from pytest_tfleak.known import find_known
 from pytest_tfleak.reports.text import safe
 from pytest_tfleak.reports.text import short_name
 from pytest_tfleak.units import format_quantity
+from pytest_tfleak.verdict import Experiment
 from pytest_tfleak.verdict import Finding
 from pytest_tfleak.verdict import Verdict
 
-MOST_EXPERIMENTS = 3
+MOST_CHANGES = 3
 _MEMORY = ("B", "blocks", "objects")  # units
 #: The signals that tell the size of known growth best.
 _SIZES = ("host.heap", "host.rss", "host.allocator")
@@ -39,14 +40,19 @@ def causes(findings: Sequence[Finding]) -> Iterator[tuple[str, str]]:
     whys = (named(f.known) if f.known else safe(f.why or "") for f in findings)
     for why in dict.fromkeys(filter(None, whys)):
         yield "cause", why
-    shown = [(f, e) for f in findings for e in f.experiments]
-    for finding, experiment in shown[:MOST_EXPERIMENTS]:
-        before = format_quantity(finding.per_iteration or 0.0, finding.unit)
-        after = format_quantity(experiment.per_iteration, finding.unit)
-        change = f"{short_name(finding.signal)} {before} becomes {after}"
-        yield "experiment", f"{change} {safe(experiment.name)}"
+    for words in dict.fromkeys(e.name for f in findings for e in f.experiments):
+        changes = [
+            _change(f, e) for f in findings for e in f.experiments if e.name == words
+        ]
+        yield "experiment", f"{', '.join(changes[:MOST_CHANGES])} {safe(words)}"
     for advice in dict.fromkeys(f.advice for f in findings if f.advice):
         yield "what to do", safe(advice)
+
+
+def _change(finding: Finding, experiment: Experiment) -> str:
+    before = format_quantity(finding.per_iteration or 0.0, finding.unit)
+    after = format_quantity(experiment.per_iteration, finding.unit)
+    return f"{short_name(finding.signal)} {before} becomes {after}"
 
 
 def named(name: str | None) -> str:

@@ -16,6 +16,7 @@ from pytest_tfleak.reports.terminal import headline
 from pytest_tfleak.reports.words import REASONS
 from pytest_tfleak.trace import Signal
 from pytest_tfleak.trace import Trace
+from pytest_tfleak.verdict import Experiment
 from pytest_tfleak.verdict import Finding
 from pytest_tfleak.verdict import Reason
 from pytest_tfleak.verdict import SignalReport
@@ -264,3 +265,15 @@ class TestAllowing:
         parsed = {name: getattr(make_plan(**options), name) for name in options}
         again = judge(trace, dataclasses.replace(plan, **parsed), "a")
         assert again.status is not Status.LEAK
+
+
+def test_an_experiment_is_told_once_for_all_that_it_changes() -> None:
+    words = "with tf.config.run_functions_eagerly(True)"
+    eager = (Experiment(name=words, per_iteration=0.0),)
+    traces, functions = (
+        dataclasses.replace(FINDING, signal=signal, experiments=eager)
+        for signal in ("tf.traces", "tf.functions")
+    )
+    text = " ".join(failure_text(leak(traces, functions), width=200).split())
+    assert f"tf.traces 1 becomes 0, tf.functions 1 becomes 0 {words}" in text
+    assert text.count("experiment ") == 1
