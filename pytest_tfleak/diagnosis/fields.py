@@ -7,7 +7,11 @@ from __future__ import annotations
 
 import sys
 import types
+from collections import deque
+from collections.abc import Callable
+from collections.abc import Iterator
 from contextlib import suppress
+from itertools import islice
 from typing import Any
 
 from pytest_tfleak.census import TypeName
@@ -17,6 +21,7 @@ _module = type.__dict__["__module__"].__get__
 _qualname = type.__dict__["__qualname__"].__get__
 _namespace = type.__dict__["__dict__"].__get__
 _DESCRIPTORS = (types.GetSetDescriptorType, types.MemberDescriptorType)
+_GROWING = (list, dict, set, deque)
 OPTIMISED = 0x1  # of a function, whose locals are not its globals
 _OWN_REFERENCES = 3  # the frame's, the variable's, the argument's
 #: Whose properties and methods may run: they are known, an object's own are not.
@@ -98,6 +103,31 @@ def read_text(o: object, *names: str) -> str:
         if type(value) is bytes:
             return value.decode(errors="replace")
     return ""
+
+
+def sized_among(objects: list[Any]) -> Iterator[tuple[Any, Callable[[Any], int]]]:
+    """Yield the containers that can grow, and what tells their size."""
+    kinds: dict[int, Callable[[Any], int] | None] = {}
+    for found in objects:
+        kind = type(found)
+        if id(kind) not in kinds:
+            plain = next((p for p in _GROWING if issubclass(kind, p)), None)
+            kinds[id(kind)] = getattr(plain, "__len__", None)
+        len_ = kinds[id(kind)]
+        if len_ is not None:
+            yield found, len_
+
+
+def last_of(container: Any, count: int) -> list[Any]:
+    """Return what was added last to a container that can grow."""
+    kind = type(container)
+    if issubclass(kind, dict):
+        return list(islice(reversed(dict.values(container)), count))
+    if issubclass(kind, list):
+        return list(islice(list.__reversed__(container), count))
+    if issubclass(kind, deque):
+        return list(islice(deque.__reversed__(container), count))
+    return list(islice(set.__iter__(container), count))  # which has no order
 
 
 def type_name(cls: type) -> str:

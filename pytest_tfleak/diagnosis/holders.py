@@ -26,12 +26,14 @@ from pytest_tfleak.census import full_name
 from pytest_tfleak.diagnosis.edges import items_of
 from pytest_tfleak.diagnosis.edges import label
 from pytest_tfleak.diagnosis.fields import read_text
+from pytest_tfleak.diagnosis.roots import AT_EXIT
 from pytest_tfleak.diagnosis.roots import THREADS
 from pytest_tfleak.diagnosis.roots import Root
 from pytest_tfleak.diagnosis.roots import is_users_module
 
 NOBODY = "C or C++ code: no Python object holds it"
 _SIZED: tuple[Any, ...] = (list, dict, set, frozenset, deque, tuple)
+_REPLACED = (tuple, list)  # types of what a longer one takes the place of
 _LONGEST = 6  # edges
 _mro = type.__dict__["__mro__"].__get__
 
@@ -89,9 +91,13 @@ def describe_path(
         return Holding((NOBODY,), NOBODY, frozenset({"native"}))
     edges: list[str] = []
     text, at = _start(chain, new)
+    longer = -1  # where a name is bound to a longer sequence each time
     if at == len(chain) - 1 or (id(chain[at]) in new and at == 2):
-        edges.append(text)
-        text = _short(chain[at])
+        if at < len(chain) - 1 and type(chain[at]) in _REPLACED:
+            longer = at
+        else:
+            edges.append(text)
+            text = _short(chain[at])
     while at < len(chain) - 1:
         holder, held = chain[at], chain[at + 1]
         if issubclass(type(holder), functools._lru_cache_wrapper):
@@ -100,7 +106,7 @@ def describe_path(
         if _is_seen_through(holder, held):
             at += 1
             continue
-        size = _size(holder) if id(holder) not in new else ""
+        size = _size(holder) if id(holder) not in new or at == longer else ""
         if size and id(held) in new:  # here it piles up
             edges.append(text + size)
             text, at = _short(held), at + 1
@@ -114,6 +120,9 @@ def describe_path(
         if at == len(chain) - 1:
             edges += [text] if words else []
         elif id(chain[at]) in new and id(holder) not in new:
+            if type(chain[at]) in _REPLACED:
+                longer = at
+                continue
             edges.append(text)
             text = _short(chain[at])
     edges.append(describe(chain[-1]))
@@ -193,6 +202,8 @@ def _clues(chain: list[Any], first: str, new: set[int]) -> set[str]:
     root: Root = chain[0]
     if root.name == THREADS:
         found.add("thread")
+    if root.name.startswith(AT_EXIT):
+        found.add("atexit")
     if root.name.startswith("sys.last_"):
         found.add("last_exception")
     if "local variable" in root.form:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import gc
 from collections import deque
+from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,18 +68,49 @@ def _top(survivor: Any, new: set[int], paths: Paths, tops: dict[int, Any]) -> An
 
 def _held_by_nobody(lost: list[Any]) -> list[Members]:
     """Group what no path leads to by the type of what stands first."""
-    ids = {id(o) for o in lost}
-    below = {id(held) for o in lost for held in gc.get_referents(o)} & ids
+    waiting = {id(o): o for o in lost}
     groups: dict[int, Members] = {}
-    for survivor in lost:
-        if id(survivor) not in below or below == ids:
-            members = groups.setdefault(id(type(survivor)), Members([], [], []))
-            members.held.append(survivor)
-            members.all.append(survivor)
-    if len(groups) == 1:  # what hangs below can only belong to it
-        only = next(iter(groups.values()))
-        only.all = lost
+    for first in _from_the_top(lost, waiting):
+        if id(first) in waiting:
+            members = groups.setdefault(id(type(first)), Members([], [], []))
+            members.held.append(first)
+            members.all += _taken_from(waiting, first)
     return list(groups.values())
+
+
+def _from_the_top(lost: list[Any], inside: Mapping[int, Any]) -> list[Any]:
+    """Return objects, each before what it leads to where that is no cycle."""
+    seen: set[int] = set()
+    finished: list[Any] = []
+    for start in sorted(lost, key=_is_builtin):  # of a cycle the first stands for it
+        if id(start) in seen:
+            continue
+        seen.add(id(start))
+        way = [(start, iter(gc.get_referents(start)))]
+        while way:
+            holder, rest = way[-1]
+            for held in rest:
+                if id(held) in inside and id(held) not in seen:
+                    seen.add(id(held))
+                    way.append((held, iter(gc.get_referents(held))))
+                    break
+            else:
+                finished.append(holder)
+                way.pop()
+    return finished[::-1]
+
+
+def _taken_from(waiting: dict[int, Any], first: Any) -> list[Any]:
+    """Return an object and what it leads to, which waits no more."""
+    taken = [waiting.pop(id(first))]
+    for holder in taken:
+        below = gc.get_referents(holder)
+        taken.extend(waiting.pop(id(o)) for o in below if id(o) in waiting)
+    return taken
+
+
+def _is_builtin(o: object) -> bool:
+    return full_name(type(o)).startswith("builtins.")
 
 
 def below(members: Members, member: Any) -> list[Any]:
@@ -99,3 +132,11 @@ def below(members: Members, member: Any) -> list[Any]:
     if way[-1] is not members.chain[-1]:
         return members.chain
     return [*members.chain[:-1], *reversed(way)]
+
+
+def ids_of_attributes(objects: list[Any]) -> Iterator[int]:
+    """Yield the ids of the dictionaries in which objects keep their attributes."""
+    for owner in objects:
+        for held in gc.get_referents(owner):
+            if type(held) is dict:
+                yield id(held)

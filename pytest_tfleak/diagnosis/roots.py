@@ -6,8 +6,10 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 import contextvars
+import functools
 import sys
 import threading
+import types
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
@@ -24,6 +26,12 @@ from pytest_tfleak.diagnosis.origins import is_users
 
 _OURS = ("pytest_tfleak", "_pytest", "pytest", "pluggy", "xdist", "execnet")
 THREADS = "Python's table of running threads"
+AT_EXIT = "atexit ("
+#: Types of what the interpreter keeps for atexit: functions and their arguments.
+_CALLED = (
+    *(types.FunctionType, types.MethodType, types.BuiltinFunctionType),
+    *(functools.partial, tuple, dict),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +64,13 @@ def other_roots() -> Iterator[Root]:
         if not is_users_module(module) and not is_ours(name):
             yield Root(name, namespace_of(module))
     yield from _frames(_is_others_frame)
+
+
+def at_exit(held: object, count: int) -> Root | None:
+    """Return the root of what nobody but one of ``count`` functions can hold, if so."""
+    if count and issubclass(type(held), _CALLED):
+        return Root(f"{AT_EXIT}{count} functions)", [held])
+    return None
 
 
 def our_roots() -> Iterator[Root]:

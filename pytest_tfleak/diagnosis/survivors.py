@@ -9,20 +9,19 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 import _thread
+import atexit
 import gc
-import tracemalloc
 from collections import Counter
-from collections import deque
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from dataclasses import field
 from dataclasses import replace
 from functools import partial
-from itertools import islice
 from time import perf_counter
 from typing import Any
 
@@ -30,9 +29,10 @@ from pytest_tfleak.census import full_name
 from pytest_tfleak.diagnosis.bytes import explained_bytes
 from pytest_tfleak.diagnosis.details import describe_group
 from pytest_tfleak.diagnosis.details import describe_object
+from pytest_tfleak.diagnosis.fields import last_of
+from pytest_tfleak.diagnosis.fields import sized_among
 from pytest_tfleak.diagnosis.holders import Holding
 from pytest_tfleak.diagnosis.holders import describe_path
-from pytest_tfleak.diagnosis.origins import DEPTH
 from pytest_tfleak.diagnosis.origins import Frame
 from pytest_tfleak.diagnosis.origins import frames_of
 from pytest_tfleak.diagnosis.origins import origin_of
@@ -40,13 +40,15 @@ from pytest_tfleak.diagnosis.paths import Paths
 from pytest_tfleak.diagnosis.places import Members
 from pytest_tfleak.diagnosis.places import below
 from pytest_tfleak.diagnosis.places import grouped
+from pytest_tfleak.diagnosis.places import ids_of_attributes
+from pytest_tfleak.diagnosis.roots import at_exit
+from pytest_tfleak.diagnosis.tracing import Tracing
 from pytest_tfleak.loop import Loop
 from pytest_tfleak.verdict import Origin
 
 _MOST_GROUPS = 24
 _ASKED_FOR_ORIGIN = 20  # members of a group
 _MOST_ASKED = 5_000  # survivors
-_GROWING = (list, dict, set, deque)
 _ALL = ""  # the part of a group that is the whole of it
 #: Of the time left, for each of two runs of the body.
 _SHARE = 0.4
@@ -89,14 +91,20 @@ class Group:
     @property
     def is_regular(self) -> bool:
         """Say whether each iteration adds to it."""
-        return self.is_steady and self.objects >= _EVERY
+        return self._rate >= _EVERY
 
     @property
     def is_steady(self) -> bool:
-        """Say whether it gets more in several iterations, a chain of objects too."""
+        """Say whether it gets more in several iterations."""
+        return self._rate > _ONCE
+
+    @property
+    def _rate(self) -> float:
+        """Return the objects per iteration that count, those of a chain too."""
         kind = self.whole.kind
-        rate = max(self.whole.per_iteration, self.members.get(kind, 0.0))
-        return kind not in _SMALL and rate > _ONCE
+        if kind in _SMALL:
+            return 0.0
+        return max(self.whole.per_iteration, self.members.get(kind, 0.0))
 
 
 class Watch:
@@ -116,6 +124,7 @@ class Watch:
         self._sizes: dict[int, int] = {}
         self._larger: list[tuple[Any, int]] = []
         self._grown: list[tuple[Any, list[Any]]] = []
+        self._at_exit = 0  # functions, where each iteration registers one
         self._frames: dict[int, list[Frame]] = {}
         self._fresh: set[int] = set()
         #: Whether the search for holders came to its end.
@@ -144,13 +153,10 @@ class Watch:
         seconds = _SHARE * (until - perf_counter())
         untraced = self._loop.run_again(
             after, warmup=0, iterations=iterations, seconds=seconds
-        )
+        ).rows
         self._loop.refreeze(self._find_larger)
-        was_tracing = tracemalloc.is_tracing()  # somebody else's, who needs it on
-        if not was_tracing:
-            tracemalloc.start(DEPTH)
-        try:
-            seconds = _SHARE * (until - perf_counter())
+        seconds = _SHARE * (until - perf_counter())
+        with Tracing(seconds):
             traced = self._loop.run_again(
                 after, warmup=1, iterations=iterations, seconds=seconds
             )
@@ -160,22 +166,19 @@ class Watch:
             old = older()
             gc.unfreeze()
             _run_in_thread(partial(self._ask, found))
-        finally:
-            if not was_tracing:
-                tracemalloc.stop()
         try:
-            return self._describe(found, old, asked(), traced.rows, until)
+            return self._describe(found, old, asked(), traced, until)
         finally:
             self._larger, self._grown = [], []
             self._frames, self._fresh = {}, set()
 
     def _remember_sizes(self, objects: list[Any]) -> None:
-        self._sizes = {id(o): len_(o) for o, len_ in _containers(objects)}
+        self._sizes = {id(o): len_(o) for o, len_ in sized_among(objects)}
 
     def _find_larger(self, objects: list[Any]) -> None:
         """Find containers that are larger than they were; one may have died since."""
         sizes, self._sizes = self._sizes, {}
-        for container, len_ in _containers(objects):
+        for container, len_ in sized_among(objects):
             size = len_(container)
             if size - sizes.get(id(container), size) > 1:
                 self._larger.append((container, size))
@@ -184,11 +187,12 @@ class Watch:
         """Note what was added to larger containers, and who made what is new."""
         larger, self._larger = self._larger, []
         for (container, len_), (_, size) in zip(
-            _containers([container for container, _ in larger]), larger, strict=True
+            sized_among([container for container, _ in larger]), larger, strict=True
         ):
             more = len_(container) - size
             if more > 1:
-                self._grown.append((container, _last(container, more)))
+                with suppress(RuntimeError):  # a thread changes it
+                    self._grown.append((container, last_of(container, more)))
         items = [item for _, items in self._grown for item in items[:_ASKED_FOR_ORIGIN]]
         for made in (*found[-_MOST_ASKED:], *items):
             frames = frames_of(made)
@@ -211,19 +215,28 @@ class Watch:
         self._fresh = {id(o) for o in found}
         found += (o for o in older if id(o) not in self._fresh)
         made = [o for o in found if not paths.is_ours(o)]
-        new = {id(o) for o in made} | set(_ids_of_attributes(older))
+        new = {id(o) for o in made} | set(ids_of_attributes(older))
         places = grouped(made, new, paths)
+        for members in places:
+            if not members.chain and (root := at_exit(members.held[0], self._at_exit)):
+                members.chain = [root, root.holds, members.held[0]]
         filled = {id(members.chain[-2]) for members in places if members.chain}
-        described = [self._group(m, new, runs) for m in places[:_MOST_GROUPS]]
+        looked_at = [(members, new) for members in places[:_MOST_GROUPS]]
         for container, items in self._grown:
             way = paths.path_to(container)
             if way and id(container) not in filled and id(items[-1]) not in new:
                 self._fresh.update(map(id, items))
                 members = Members(items, items, [*way, items[-1]])
-                described.append(self._group(members, {id(i) for i in items}, runs))
+                looked_at.append((members, {id(i) for i in items}))
         self.is_complete = paths.is_complete
+        described = []
+        for members, added in looked_at:
+            # a thread may change what is read, an object fight back: lose this only
+            with suppress(Exception):
+                described.append(self._group(members, added, runs))
         if way := paths.path_to(asked):
-            self.asked = describe_path(way, new, describe_object)
+            with suppress(Exception):
+                self.asked = describe_path(way, new, describe_object)
         groups = list(_merged(described))
         return sorted(groups, key=lambda group: (-group.bytes, -group.objects))
 
@@ -250,7 +263,16 @@ class Watch:
             chain = below(members, counted[0])
             held = describe_path(chain, new, describe_object)
             group.parts[signal] = self._part(counted, members, held, runs)
+            short = self._until_counted(chain, len(members.chain) - 1)
+            group.clues |= describe_path(short, new, describe_object).clues
         return group
+
+    def _until_counted(self, chain: list[Any], start: int) -> list[Any]:
+        """Return a path without what hangs below what a signal counts already."""
+        for at in range(max(start, 0), len(chain)):
+            if self._signal_of(type(chain[at])) is not None:
+                return chain[: at + 1]
+        return chain
 
     def _part(
         self, shown: list[Any], members: Members, holding: Holding, runs: int
@@ -289,23 +311,20 @@ def _run_in_thread(call: Callable[[], None]) -> None:
     """Call something where the stack is short: what it allocates is traced as well."""
     done = _thread.allocate_lock()  # a Thread would be one more in Python's table
     done.acquire()
+    raised: list[BaseException] = []
 
     def run() -> None:
         try:
             call()
+        except BaseException as error:  # which is the caller's
+            raised.append(error)
         finally:
             done.release()
 
     _thread.start_new_thread(run, ())
     done.acquire()
-
-
-def _ids_of_attributes(objects: list[Any]) -> Iterator[int]:
-    """Yield the ids of the dictionaries in which objects keep their attributes."""
-    for owner in objects:
-        for held in gc.get_referents(owner):
-            if type(held) is dict:
-                yield id(held)
+    if raised:
+        raise raised.pop()
 
 
 def _merged(groups: Iterable[Group]) -> Iterator[Group]:
@@ -324,26 +343,3 @@ def _merged(groups: Iterable[Group]) -> Iterator[Group]:
                     rate = before.per_iteration + part.per_iteration
                     first.parts[signal] = replace(before, per_iteration=rate)
     yield from by_path.values()
-
-
-def _containers(objects: list[Any]) -> Iterator[tuple[Any, Callable[[Any], int]]]:
-    kinds: dict[int, Callable[[Any], int] | None] = {}
-    for found in objects:
-        kind = type(found)
-        if id(kind) not in kinds:
-            plain = next((p for p in _GROWING if issubclass(kind, p)), None)
-            kinds[id(kind)] = getattr(plain, "__len__", None)
-        len_ = kinds[id(kind)]
-        if len_ is not None:
-            yield found, len_
-
-
-def _last(container: Any, count: int) -> list[Any]:
-    """Return what was added last to a container."""
-    if isinstance(container, dict):
-        return list(islice(reversed(dict.values(container)), count))
-    if isinstance(container, list):
-        return list(islice(list.__reversed__(container), count))
-    if isinstance(container, deque):
-        return list(islice(deque.__reversed__(container), count))
-    return list(islice(set.__iter__(container), count))  # which has no order

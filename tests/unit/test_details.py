@@ -26,7 +26,6 @@ from pytest_tfleak.diagnosis.descriptors import open_descriptors
 from pytest_tfleak.diagnosis.descriptors import threads_now
 from pytest_tfleak.diagnosis.details import describe_group
 from pytest_tfleak.diagnosis.details import describe_object
-from pytest_tfleak.diagnosis.folding import fold_names
 from pytest_tfleak.diagnosis.fields import read_attribute
 from pytest_tfleak.diagnosis.fields import read_field
 from pytest_tfleak.diagnosis.folding import clip
