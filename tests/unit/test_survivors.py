@@ -1,0 +1,209 @@
+"""What more iterations leave behind, in groups: who holds it, through what."""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import threading
+from collections.abc import Callable
+from collections.abc import Generator
+from collections.abc import Iterator
+from time import perf_counter
+from typing import Any
+
+import pytest
+
+from pytest_tfleak.census import Census
+from pytest_tfleak.diagnosis.fields import last_of
+from pytest_tfleak.diagnosis.paths import Paths
+from pytest_tfleak.diagnosis.places import Members
+from pytest_tfleak.diagnosis.places import grouped
+from pytest_tfleak.diagnosis.survivors import Group
+from pytest_tfleak.diagnosis.survivors import Watch
+from pytest_tfleak.diagnosis.survivors import _run_in_thread
+from pytest_tfleak.loop import Loop
+from pytest_tfleak.plan import make_plan
+
+STORE: list[Any] = []
+ROW: tuple[Any, ...] = ()
+
+
+class Kept:
+    """What a signal counts in these tests."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+class Model(Kept):
+    """Something counted that holds other things."""
+
+    def __init__(self, held: object) -> None:
+        self.held = held
+
+
+class Wrapper:
+    def __init__(self, held: object) -> None:
+        self.held = held
+
+
+class Liar(list[Any]):
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:
+        raise RuntimeError("ran")
+
+
+@pytest.fixture(autouse=True)
+def emptied() -> Iterator[None]:
+    yield
+    STORE.clear()
+
+
+def watch(body: Callable[[], object], **more: Any) -> list[Group]:
+    """Return what five more iterations leave, of which ``Kept`` is counted."""
+    loop = Loop(body, make_plan(iterations=5), [], Census())
+    watched = Watch(
+        loop, {}, lambda cls: "kept" if issubclass(cls, Kept) else None, lambda _: ()
+    )
+    with loop:
+        return watched.run(5, perf_counter() + 30, older=list, **more)
+
+
+def lost(*objects: Any) -> list[Members]:
+    """Return the groups of objects to which no path leads."""
+    paths = Paths({}, perf_counter() + 30)
+    return grouped(list(objects), {id(o) for o in objects}, paths)
+
+
+def test_an_exception_in_a_tuple_is_a_clue() -> None:
+    def body() -> None:
+        def fail() -> None:
+            batch = Kept()
+            raise ValueError(id(batch))
+
+        try:
+            fail()
+        except ValueError as error:
+            STORE.append((len(STORE), error))
+
+    group = watch(body)[0]
+
+    assert {"exception", "frame"} <= group.clues
+    assert group.whole.edges[0].startswith(f"{__name__}.STORE (list of ")
+    assert group.members[f"{__name__}.Kept"] == 1
+
+
+def test_a_generator_in_a_dict_is_a_clue() -> None:
+    def read() -> Generator[None, None, None]:
+        batch = Kept()
+        yield
+        del batch
+
+    def body() -> None:
+        reader = read()
+        next(reader)
+        STORE.append({"reader": reader})
+
+    assert "generator" in watch(body)[0].clues
+
+
+def test_what_a_counted_object_holds_is_no_clue() -> None:
+    def body() -> None:
+        inner = Kept()
+        STORE.append([Model(lambda: inner)])
+
+    group = watch(body)[0]
+
+    assert group.parts["kept"].per_iteration == 2
+    assert f"{__name__}.Model" in group.clues
+    assert "closure" not in group.clues
+
+
+def test_a_longer_tuple_that_takes_the_place_of_the_last() -> None:
+    def body() -> None:
+        global ROW  # noqa: PLW0603
+        ROW = (*ROW, Kept())
+
+    group = watch(body)[0]
+
+    assert group.parts["kept"].edges == (
+        f"{__name__}.ROW (tuple of {len(ROW)})",
+        f"{__name__}.Kept",
+    )
+
+
+def test_functions_that_are_registered_with_atexit() -> None:
+    def body() -> None:
+        atexit.register(Kept().close)
+
+    try:
+        group = watch(body)[0]
+    finally:
+        count = atexit._ncallbacks()
+        for made in gc.get_objects():
+            if type(made) is Kept:
+                atexit.unregister(made.close)
+
+    assert group.whole.edges[0] == f"atexit ({count} functions)"
+    assert group.parts["kept"].per_iteration == 1
+    assert "atexit" in group.clues
+    assert "native" not in group.clues
+
+
+def test_what_hangs_below_lost_objects_belongs_to_them() -> None:
+    ours, other = Kept(), Kept()
+    first, second = Wrapper([ours]), [other]
+
+    groups = lost(first, first.held, ours, second, other)
+
+    assert {id(group.held[0]): len(group.all) for group in groups} == {
+        id(first): 3,
+        id(second): 2,
+    }
+
+
+def test_a_lost_cycle_beside_something_else_is_not_forgotten() -> None:
+    inner = [Kept()]
+    one, two = Wrapper(None), Wrapper(inner)
+    one.held = two
+    two.back = one  # type: ignore[attr-defined]
+
+    groups = lost(inner, inner[0], one, two, other := [1])
+
+    assert [(group.held, len(group.all)) for group in groups] == [
+        ([one], 4),
+        ([other], 1),
+    ]
+
+
+def test_the_end_of_a_list_that_lies_about_its_class() -> None:
+    assert last_of(Liar([1, 2]), 1) == [2]
+
+
+def test_an_error_in_the_thread_is_the_caller_s() -> None:
+    def fail() -> None:
+        raise ValueError(threading.get_ident())
+
+    with pytest.raises(ValueError, match=r"\d+") as caught:
+        _run_in_thread(fail)
+
+    assert caught.value.args != (threading.get_ident(),)
+
+
+def test_a_path_that_cannot_be_told_loses_its_group_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tell = Watch._group
+
+    def group(self: Watch, members: Members, *more: Any) -> Group:
+        if type(members.held[0]) is Wrapper:
+            raise RuntimeError("dictionary changed size during iteration")
+        return tell(self, members, *more)
+
+    monkeypatch.setattr(Watch, "_group", group)
+
+    def body() -> None:
+        STORE.append(Wrapper(None))
+        STORE.append(Kept())
+
+    assert [g.whole.kind for g in watch(body)] == [f"{__name__}.Kept"]
