@@ -157,10 +157,13 @@ class Watch:
         self._loop.refreeze(self._find_larger)
         seconds = _SHARE * (until - perf_counter())
         with Tracing(seconds):
+            functions = atexit._ncallbacks()
             traced = self._loop.run_again(
                 after, warmup=1, iterations=iterations, seconds=seconds
-            )
-            self.runs = untraced.rows + traced.rows
+            ).rows
+            self.runs = untraced + traced
+            if atexit._ncallbacks() - functions >= traced:
+                self._at_exit = atexit._ncallbacks()
             gc.collect()
             found = gc.get_objects()
             old = older()
