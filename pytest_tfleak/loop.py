@@ -152,7 +152,7 @@ class Loop:
             self._iterate(trace, after)
             trace.warmed_up += 1
         while trace.measured < iterations and (
-            not trace.measured or perf_counter() < until
+            not trace.rows or perf_counter() < until
         ):
             self._iterate(trace, after)
             trace.measured += 1

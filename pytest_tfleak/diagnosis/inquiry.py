@@ -141,7 +141,7 @@ class Inquiry:
         left = until - perf_counter()
         if heap is None or heap.per_iteration is None or left < self._each:
             return None, ()
-        with Lines(_read_heap) as lines:
+        with Lines(_read_heap, until) as lines:
             self._loop.repeat(_MOST, [*after, lines.tick], seconds=left)
         line = lines.line_of(heap.per_iteration)
         return origin_of([line] if line is not None else [])

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from math import inf
+from time import perf_counter
 from types import FrameType
 from typing import Any
 
@@ -22,10 +24,14 @@ _LEAST, _MOST = 0.5, 2.0
 
 
 class Lines:
-    """Reads the heap around the calls of one thread, while it is entered."""
+    """Reads the heap around the calls of one thread, while it is entered.
 
-    def __init__(self, read: Callable[[], int]) -> None:
+    ``until`` is a time on ``perf_counter``'s clock, after which it reads no more.
+    """
+
+    def __init__(self, read: Callable[[], int], until: float = inf) -> None:
         self._read = read
+        self._until = until
         self._frame: FrameType | None = None  # of the call that is under way
         self._line: Frame = ("", 0)
         self._before = 0
@@ -75,6 +81,9 @@ class Lines:
             self._frame = None
 
     def _begin(self, frame: FrameType, caller: FrameType) -> None:
+        if perf_counter() > self._until:
+            self.__exit__()
+            return
         self._frame = frame
         self._line = (caller.f_code.co_filename, caller.f_lineno)
         self._before = self._read()

@@ -1,0 +1,34 @@
+"""Python's memory of who allocates ends in time, and belongs to who switched it on."""
+
+from __future__ import annotations
+
+import _thread
+import time
+import tracemalloc
+
+import pytest
+
+from pytest_tfleak.diagnosis.tracing import Tracing
+
+
+def test_it_is_on_inside_and_off_outside() -> None:
+    threads = _thread._count()
+    with Tracing(60):
+        assert tracemalloc.is_tracing()
+    assert not tracemalloc.is_tracing()
+    assert _thread._count() == threads
+
+
+@pytest.mark.timeout(60)
+def test_it_ends_when_its_time_is_up() -> None:
+    with Tracing(0.01):
+        while tracemalloc.is_tracing():
+            time.sleep(0.01)
+
+
+def test_that_of_somebody_else_stays_on() -> None:
+    tracemalloc.start(1)
+    with Tracing(0):
+        time.sleep(0.01)
+    assert tracemalloc.is_tracing()
+    tracemalloc.stop()
