@@ -154,9 +154,10 @@ class Watch:
         untraced = self._loop.run_again(
             after, warmup=0, iterations=iterations, seconds=seconds
         ).rows
-        self._loop.refreeze(self._find_larger)
         seconds = _SHARE * (until - perf_counter())
-        with Tracing(seconds):
+        tracing = Tracing(seconds)  # made before the freeze: no survivor
+        self._loop.refreeze(self._find_larger)
+        with tracing:
             functions = atexit._ncallbacks()
             traced = self._loop.run_again(
                 after, warmup=1, iterations=iterations, seconds=seconds
@@ -263,7 +264,7 @@ class Watch:
             if signal is not None:
                 by_signal.setdefault(signal, []).append(member)
         for signal, counted in by_signal.items():
-            chain = below(members, counted[0])
+            chain = below(members, counted)
             held = describe_path(chain, new, describe_object)
             group.parts[signal] = self._part(counted, members, held, runs)
             short = self._until_counted(chain, len(members.chain) - 1)

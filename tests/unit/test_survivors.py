@@ -66,7 +66,8 @@ def watch(body: Callable[[], object], **more: Any) -> list[Group]:
         loop, {}, lambda cls: "kept" if issubclass(cls, Kept) else None, lambda _: ()
     )
     with loop:
-        return watched.run(5, perf_counter() + 30, older=list, **more)
+        groups = watched.run(5, perf_counter() + 30, older=list, **more)
+    return [group for group in groups if group.is_regular]
 
 
 def lost(*objects: Any) -> list[Members]:
