@@ -17,6 +17,7 @@ from pytest_tfleak.diagnosis.cause import Cause
 from pytest_tfleak.diagnosis.causes import CAUSES
 from pytest_tfleak.diagnosis.causes import cause_named
 from pytest_tfleak.diagnosis.causes import find_cause
+from pytest_tfleak.diagnosis.evidence import FUNCTION_CACHE
 from pytest_tfleak.diagnosis.evidence import Evidence
 from pytest_tfleak.diagnosis.holders import NOBODY
 from pytest_tfleak.diagnosis.source import hints_of
@@ -65,8 +66,8 @@ def advise(
         key = _key(one)
         cause = causes[key]
         # of what has nothing of its own behind it, the lead tells more than its signal
-        if cause is None or (lead is not None and key[0] == "signal"):
-            cause = lead
+        if cause is None or cause.is_vague or key[0] == "signal":
+            cause = lead or cause
         advised.append(_advised(one.finding, cause, related[key]))
     return tuple(advised)
 
@@ -110,9 +111,9 @@ def _key(one: Told) -> Key:
 def _evidence(related: Sequence[Told], told: Sequence[Told]) -> Evidence:
     lead = _first(related)
     group = next((one.group for one in related if one.group is not None), None)
-    path = group.erased if group is not None else ""
+    clues = group.clues if group is not None else frozenset()
     # what a tf.function keeps beside its traces has the cause of the traces
-    traced = told if "._function_cache" in path else related
+    traced = told if FUNCTION_CACHE in clues else related
     retraces = [one.seen.retrace for one in traced if one.seen is not None]
     origin = lead.finding.origin
     return Evidence(
@@ -120,8 +121,9 @@ def _evidence(related: Sequence[Told], told: Sequence[Told]) -> Evidence:
         failing=frozenset(_base(t.finding) for t in told if not t.finding.accepted),
         known=lead.finding.known or "",
         what=lead.finding.what or "",
-        clues=group.clues if group is not None else frozenset(),
-        path=path,
+        clues=clues,
+        path=group.erased if group is not None else "",
+        holder=lead.finding.holder or (),
         held=group.whole.kind if group is not None else "",
         members=group.members if group is not None else {},
         line=origin.text if origin is not None else "",

@@ -19,3 +19,5 @@ class Cause:
     explains: str  # what happens, and why it grows
     remedy: str  # what to do, with code; {holder} is what keeps it
     rule: Callable[[Evidence], bool]
+    #: Says less than the cause of anything else that is kept.
+    is_vague: bool = False

@@ -5,9 +5,15 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import field
+
+#: In the clues where a tf.function keeps something beside its traces.
+FUNCTION_CACHE = (
+    "old_tensorflow.core.function.polymorphism.function_cache.FunctionCache"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +33,8 @@ class Evidence:
     clues: frozenset[str] = frozenset()
     #: That path without indexes and sizes.
     path: str = ""
+    #: The path to what the first finding counts, with them.
+    holder: tuple[str, ...] = ()
     #: Full name of the type that is held directly, "" where none was found.
     held: str = ""
     #: Objects per iteration that hang together there, by full name of the type.
@@ -53,6 +61,11 @@ class Evidence:
     def has(self, *signals: str) -> bool:
         """Say whether one of these signals is among those of the findings."""
         return not self.signals.isdisjoint(signals)
+
+    def grows(self, container: str) -> bool:
+        """Say whether what gets longer is such a container, a pattern."""
+        sized = re.compile(rf"{container} of \d+\)$")
+        return any(sized.search(edge) for edge in self.holder)
 
     def holds(self, *types: str) -> bool:
         """Say whether something of these types is kept, given by the name's end."""

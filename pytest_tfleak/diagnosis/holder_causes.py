@@ -5,36 +5,86 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
+import re
+
 from pytest_tfleak.diagnosis.cause import Cause
 from pytest_tfleak.diagnosis.evidence import Evidence
 
 _TAPE = "backprop.GradientTape"
-_HISTORY = "keras.src.callbacks.history.History"
+_HISTORIES = {
+    "keras.src.callbacks.history.History",
+    "tf_keras.src.callbacks.History",
+}
 _CALLBACKS = {
     "keras.src.callbacks.callback.Callback",
     "tf_keras.src.callbacks.Callback",
 }
-_TRACKERS = {
-    "old_keras.src.utils.tracking.Tracker",
-    "old_keras.src.utils.tracking.TrackedList",
+#: A Keras layer that was there before.
+_LAYERS = {
+    "old_keras.src.layers.layer.Layer",
+    "old_tf_keras.src.engine.base_layer.Layer",
 }
+#: Where a Keras layer keeps what it was given, and what add_loss() was given.
+_GIVEN = re.compile(
+    r"\._(layers|metrics|(non_)?trainable_(variables|weights)|seed_generators"
+    r"|tracker\.\S+|self_tracked_trackables)( >|$)"
+)
+_LOSSES = re.compile(r"\._losses( >|$)")
+_TASKS = {"_asyncio.Task", "asyncio.tasks.Task"}
+#: What the event loop keeps of a task that waits.
+_HANDLES = ("asyncio.events.Handle", "asyncio.events.TimerHandle")
+_GENERATORS = {"generator", "builtins.async_generator"}
+#: What makes Keras or TensorFlow register gradients by itself.
+_TRACED = {"keras.layers", "keras.optimizers", "tf.functions", "tf.traces"}
 _REGISTRIES = (
     "a registry of TensorFlow",
     "tensorflow.python.framework.tensor_conversion_registry",
 )
+#: Modules that AutoGraph makes, and those that keep them.
+_AUTOGRAPH = ("__autograph_generated_file", "tensorflow.python.autograph.")
 
 
-def _is_registered(e: Evidence) -> bool:
-    return e.path.startswith(_REGISTRIES) or "conversion_registry" in e.path
+def _is_at_exit(e: Evidence) -> bool:
+    return "atexit" in e.clues or ("native" in e.clues and "atexit.register" in e.line)
+
+
+def _is_task(e: Evidence) -> bool:
+    return bool(_TASKS & e.clues) or (e.held in _HANDLES and e.holds(*_TASKS))
+
+
+def _is_gradient(e: Evidence) -> bool:
+    if e.path.startswith("TensorFlow's custom-gradient registry"):
+        return True
+    if "RegisterGradient(" in e.line:
+        return "old_class" not in e.clues
+    return e.has("tf.custom_gradients") and e.failing.isdisjoint(_TRACED)
 
 
 def _is_weakly_keyed(e: Evidence) -> bool:
     # a decorated method has its tf.functions in a dictionary of TensorFlow's own
     is_functions = bool(e.retrace) or e.has("tf.traces", "tf.functions")
-    return bool(e.clues & {"weak_keys", "old_weak_keys"}) and not is_functions
+    is_growing = "old_weak_keys" in e.clues and e.grows(r"\.data \(dict")
+    return is_growing and not is_functions
+
+
+def _is_keras_state(e: Evidence) -> bool:
+    if "keras_state" in e.clues:
+        return True
+    # models that stay after clear_session() are held by somebody else
+    kept = (e.failing - e.signals) & {"keras.layers", "keras.optimizers"}
+    return e.is_released and not e.held and not kept
 
 
 CAUSES = (
+    Cause(
+        slug="atexit-keeps-callback",
+        explains="Each call registers a function with atexit. Python keeps it, its "
+        "arguments and the object that it belongs to until the process ends.",
+        remedy="Register once, at module level; or take it back when it is done: "
+        "`atexit.unregister(f)`; or clean up in a with statement, and have the "
+        "function refer to the object by a `weakref.ref`.",
+        rule=_is_at_exit,
+    ),
     Cause(
         slug="exception-keeps-frame",
         explains="An exception is kept, and its traceback keeps the variables of every "
@@ -57,7 +107,7 @@ CAUSES = (
         "results, self included. Objects that are new in each call never hit it.",
         remedy="Cache by a plain key: a name, a number, a tuple of them; give it a "
         "`maxsize`, or call `function.cache_clear()`.",
-        rule=lambda e: bool(e.clues & {"lru_cache", "old_lru_cache"}),
+        rule=lambda e: e.grows(r" \(lru_cache"),
     ),
     Cause(
         slug="weak-dict-value-keeps-key",
@@ -68,12 +118,22 @@ CAUSES = (
         rule=_is_weakly_keyed,
     ),
     Cause(
+        slug="task-never-ended",
+        explains="Each call starts an asyncio task that stays: it waits for ever, or "
+        "something keeps it when it is done. A task keeps its local variables and its "
+        "result.",
+        remedy="Wait for it: `async with asyncio.TaskGroup() as group: "
+        "group.create_task(...)`; or end it: `task.cancel()`; of a set of tasks let "
+        "those go that are done: `task.add_done_callback(tasks.discard)`.",
+        rule=_is_task,
+    ),
+    Cause(
         slug="generator-suspended",
         explains="A generator or coroutine was started and not finished. As long as "
         "something keeps it, it keeps its local variables.",
         remedy="Finish it or close it: `with contextlib.closing(generator) as items: "
         "...`, or `generator.close()`; drop it from {holder}.",
-        rule=lambda e: "generator" in e.clues,
+        rule=lambda e: bool(_GENERATORS & e.clues),
     ),
     Cause(
         slug="gradient-registered-in-loop",
@@ -82,11 +142,7 @@ CAUSES = (
         "ends.",
         remedy="Register it once, at module level: `@tf.RegisterGradient('MyGrad')`; "
         "or write `@tf.custom_gradient` on a function at module level.",
-        rule=lambda e: (
-            e.path.startswith("TensorFlow's custom-gradient registry")
-            or ("RegisterGradient" in e.line and "old_class" not in e.clues)
-            or e.has("tf.custom_gradients")
-        ),
+        rule=_is_gradient,
     ),
     Cause(
         slug="registered-in-loop",
@@ -94,7 +150,7 @@ CAUSES = (
         "type. Its registry keeps that until the process ends.",
         remedy="Make the class or function once, at module level, and register it "
         "there.",
-        rule=_is_registered,
+        rule=lambda e: e.path.startswith(_REGISTRIES),
     ),
     Cause(
         slug="keras-custom-object",
@@ -111,14 +167,14 @@ CAUSES = (
         "AutoGraph keeps a translated copy of each as a module.",
         remedy="Compile the text once, outside the loop; or mark the function with "
         "`@tf.autograph.experimental.do_not_convert`.",
-        rule=lambda e: e.holds("_frozen_importlib.ModuleSpec") or "autograph" in e.path,
+        rule=lambda e: e.path.startswith(_AUTOGRAPH),
     ),
     Cause(
         slug="history-kept",
         explains="fit() returns a History object, which keeps the whole model. "
         "Something keeps one of each run.",
         remedy="Keep its numbers: `results.append(model.fit(x, y).history)`.",
-        rule=lambda e: _HISTORY in e.clues,
+        rule=lambda e: bool(_HISTORIES & e.clues),
     ),
     Cause(
         slug="callback-kept",
@@ -134,7 +190,7 @@ CAUSES = (
         "these losses when the layer itself is called, and it never is.",
         remedy="Call `self.add_loss(...)` inside the layer's `call()`, and the model "
         "as a whole; or keep the loss in a variable of your loop.",
-        rule=lambda e: "._losses" in e.path,
+        rule=lambda e: bool(_LAYERS & e.clues) and bool(_LOSSES.search(e.path)),
     ),
     Cause(
         slug="layer-replaced",
@@ -142,7 +198,7 @@ CAUSES = (
         "again and again. Keras remembers each one that it has ever been given.",
         remedy="Keep the layer and give it new weights: "
         "`self.head.set_weights(start)`; or make a new outer model, too.",
-        rule=lambda e: bool(_TRACKERS & e.clues) or "._layers > " in e.path,
+        rule=lambda e: bool(_LAYERS & e.clues) and bool(_GIVEN.search(e.path)),
     ),
     Cause(
         slug="tape-kept",
@@ -162,7 +218,7 @@ CAUSES = (
         "graphs, kernels. It grows with each model that is made.",
         remedy="Call `keras.utils.clear_session()` between models, or make the model "
         "once and reset its weights: `model.set_weights(start)`.",
-        rule=lambda e: "keras_state" in e.clues or (e.is_released and not e.held),
+        rule=_is_keras_state,
     ),
     Cause(
         slug="default-argument-grows",

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pytest_tfleak.diagnosis.cause import Cause
 from pytest_tfleak.diagnosis.evidence import Evidence
 
+_TAPES = "tensorflow.python.ops.script_ops.tape_cache"
+
 
 def _is_known(name: str) -> Callable[[Evidence], bool]:
     return lambda evidence: evidence.known == name
@@ -26,7 +28,7 @@ CAUSES = (
         "closed at the end of its with block, and a tensor has no value without it.",
         remedy="Fetch the value inside the block and keep that: `with "
         "tf.compat.v1.Session() as session: value = session.run(y)`.",
-        rule=lambda e: "closed Session" in e.error,
+        rule=lambda e: "use a closed Session" in e.error,
     ),
     Cause(
         slug="custom-gradient-registry",
@@ -66,7 +68,7 @@ CAUSES = (
         "and the results.",
         remedy="Call it outside the tape, or inside `with tape.stop_recording(): ...`; "
         "use `tf.numpy_function` where no gradient is needed.",
-        rule=lambda e: "tape_cache" in e.path,
+        rule=lambda e: e.path.startswith(_TAPES),
     ),
     Cause(
         slug="py-function-closures",

@@ -6,11 +6,27 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from pytest_tfleak.diagnosis.cause import Cause
 from pytest_tfleak.diagnosis.evidence import Evidence
 
-_LOSS = re.compile(r"(?i)loss|metric|accurac|\bacc\b|score|error")
+#: A name of which one word says so: ``train_losses``, ``valAcc``, not ``glossary``.
+_LOSS = re.compile(
+    r"(?:(?<![A-Za-z])|(?<=[a-z])(?=[A-Z]))"
+    r"(?i:loss(?:es)?|metrics?|accurac(?:y|ies)|accs?|scores?|errors?)(?![a-z])"
+)
+_TARGET = re.compile(r"\s*([\w.]+)\s*(?::[^=]+)?=(?!=)")  # of an assignment
+_LOCAL = re.compile(r"local variable (\w+) of ")
+_PLAIN = ("builtins.dict", "builtins.list", "builtins.tuple")
+_CALLABLES = ("builtins.function", "builtins.method", "functools.partial")
+#: What a path through a class, and no instance, goes through.
+_OF_CLASSES = {
+    *("old_class", "old_builtins.type", "old_abc.ABCMeta", "old_collections.Counter"),
+    *("old_builtins.dict", "old_builtins.list", "old_builtins.set"),
+    *("old_collections.deque", "old_collections.defaultdict"),
+    *("old_collections.OrderedDict", "old_builtins.mappingproxy"),
+}
 _ITERATORS = (
     "iterator_ops.OwnedIterator",
     "dataset_ops._NumpyIterator",
@@ -19,18 +35,45 @@ _ITERATORS = (
 _DATASETS = ("input_lib.DistributedDataset", "input_lib.DistributedDatasetV1")
 _VIEWS = ("builtins.memoryview",)
 _ALLOCATORS = ("host.allocator", "gpu.allocator")
-_SCALAR = re.compile(r"EagerTensor float\d+\[\]")
+_SCALAR = re.compile(r"EagerTensor b?float\d+\[\]")
 
 
 def _is_loss(e: Evidence) -> bool:
-    if not e.held.endswith("EagerTensor"):
+    is_tensor = e.held.endswith("EagerTensor")
+    if "native" in e.clues or not (is_tensor or e.held in _PLAIN):
         return False
-    named = f"{e.path.partition(' > ')[0].rpartition('.')[2]} {e.line}"
-    return bool(_SCALAR.search(e.what) or _LOSS.search(named))
+    if e.has("tf.tensors") and _SCALAR.search(e.what):
+        return True
+    return is_tensor and any(map(_LOSS.search, _names(e)))
+
+
+def _names(e: Evidence) -> Iterator[str]:
+    """Yield the names of the container and of what the line assigns to."""
+    container = e.path.rpartition(" > ")[0].rpartition(" > ")[2]
+    local = _LOCAL.match(container)
+    yield local[1] if local is not None else container.rpartition(".")[2]
+    target = _TARGET.match(e.line)
+    yield target[1].rpartition(".")[2] if target is not None else ""
 
 
 def _is_closure(e: Evidence) -> bool:
-    return e.held == "builtins.function" and "builtins.cell" in e.members
+    has_cell = "closure" in e.clues or "builtins.cell" in e.members
+    return e.held in _CALLABLES and has_cell
+
+
+def _is_tensor(e: Evidence) -> bool:
+    return _is_put(e) and "library" not in e.clues and e.has("tf.tensors", *_ALLOCATORS)
+
+
+def _is_put(e: Evidence) -> bool:
+    """Say whether something that is known was put into a container."""
+    return bool(e.held) and "native" not in e.clues
+
+
+def _is_in_class(e: Evidence) -> bool:
+    through = {clue for clue in e.clues if clue.startswith("old_")}
+    is_class = "old_class" in through and through <= _OF_CLASSES
+    return _is_put(e) and is_class and "library" not in e.clues
 
 
 CAUSES = (
@@ -56,7 +99,7 @@ CAUSES = (
         "lists every operation, with its memory.",
         remedy="Write it down and let go of it: `writer.add_run_metadata(metadata, "
         "tag)`; or trace only every hundredth step.",
-        rule=lambda e: e.holds("RunMetadata") or "RunMetadata" in e.what,
+        rule=lambda e: e.holds("config_pb2.RunMetadata"),
     ),
 )
 OF_DATA = (
@@ -88,8 +131,8 @@ OF_TENSORS = (
     ),
     Cause(
         slug="array-view-kept",
-        explains="A NumPy array is kept that shows the memory of a tensor or of a "
-        "larger array. As long as it is there, all of that memory is.",
+        explains="A NumPy array or a memoryview is kept that shows the memory of a "
+        "tensor or of a larger array. As long as it is there, all of that memory is.",
         remedy="Keep a copy of the part that you need: `array[:10].copy()`, "
         "`numpy.array(tensor)`.",
         rule=lambda e: "view" in e.clues or e.held in _VIEWS,
@@ -100,7 +143,7 @@ OF_TENSORS = (
         "takes it over or the capsule goes.",
         remedy="Hand it over at once and keep no capsule: "
         "`torch.from_dlpack(capsule)`, `tf.experimental.dlpack.from_dlpack(capsule)`.",
-        rule=lambda e: e.held.endswith("PyCapsule") or "PyCapsule" in e.what,
+        rule=lambda e: e.held == "builtins.PyCapsule",
     ),
     Cause(
         slug="loss-kept",
@@ -116,7 +159,7 @@ OF_TENSORS = (
         "the variables of the code around it that it uses.",
         remedy="Make the function once, or hand it what it needs as arguments; take "
         "the old ones out of {holder}.",
-        rule=lambda e: "closure" in e.clues or _is_closure(e),
+        rule=_is_closure,
     ),
     Cause(
         slug="tensor-kept",
@@ -125,14 +168,14 @@ OF_TENSORS = (
         remedy="Keep numbers (`float(x)`) or copies in NumPy (`x.numpy()`) of what you "
         "need; give the container an end: `collections.deque(maxlen=100)`, or "
         "`clear()` it.",
-        rule=lambda e: bool(e.held) and e.has("tf.tensors", *_ALLOCATORS),
+        rule=_is_tensor,
     ),
     Cause(
         slug="array-kept",
         explains="A NumPy array of each call is put into {holder} and never taken out.",
         remedy="Keep the figures that you need, not the arrays; give the container an "
         "end: `collections.deque(maxlen=100)`, or `clear()` it.",
-        rule=lambda e: e.held == "numpy.ndarray",
+        rule=lambda e: _is_put(e) and e.held == "numpy.ndarray",
     ),
 )
 GENERAL = (
@@ -142,7 +185,7 @@ GENERAL = (
         "It is one for all instances, and lives as long as the process.",
         remedy="Make it in `__init__`: `self.items = []`; or take out of {holder} what "
         "is done with.",
-        rule=lambda e: "old_class" in e.clues and bool(e.held),
+        rule=_is_in_class,
     ),
     Cause(
         slug="kept-by-library",
@@ -159,6 +202,16 @@ GENERAL = (
         remedy="Take out what is done with; give the container an end: "
         "`collections.deque(maxlen=100)`; or refer to it weakly: "
         "`weakref.WeakSet()`.",
-        rule=lambda e: bool(e.held) and "native" not in e.clues,
+        rule=_is_put,
+    ),
+    Cause(
+        slug="kept-by-native-code",
+        explains="What each call makes is kept, and no Python object refers to it: C "
+        "or C++ code holds a reference.",
+        remedy="Look at what the line hands to a library: a callback, a buffer, a "
+        "context variable. Take it back there, `unregister()` or `close()`; or make "
+        "it once, outside the loop.",
+        rule=lambda e: bool(e.held) and "native" in e.clues,
+        is_vague=True,
     ),
 )

@@ -5,19 +5,24 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
+import re
+
 from pytest_tfleak.diagnosis.cause import Cause
+from pytest_tfleak.diagnosis.evidence import FUNCTION_CACHE
 from pytest_tfleak.diagnosis.evidence import Evidence
 
 _INTERACTIVE = "session.InteractiveSession"
 _FUNCTION = "polymorphic_function.Function"
+_LOADED = "tensorflow.python.saved_model."
 _OF_GRAPHS = ("framework.ops.Operation", "framework.ops.SymbolicTensor")
 
 
 def _is_interactive(e: Evidence) -> bool:
     stacked = e.has("tf.session_stack", "tf.graph_stack") or "stack" in e.clues
     beside = any(name.endswith(_INTERACTIVE) for name in e.beside)
-    return (
-        e.holds(_INTERACTIVE) or "InteractiveSession" in e.what or (stacked and beside)
+    return e.holds(_INTERACTIVE) or bool(
+        (stacked and beside)
+        or (e.has("tf.sessions") and re.search(r"\bInteractiveSession\b", e.what))
     )
 
 
@@ -27,7 +32,7 @@ def _is_skipped(e: Evidence) -> bool:
 
 def _is_put_away(e: Evidence) -> bool:
     """Say whether somebody else than the tf.function keeps its concrete functions."""
-    is_cache = "native" in e.clues or "_function_cache" in e.path
+    is_cache = "native" in e.clues or FUNCTION_CACHE in e.clues
     return e.held.endswith("ConcreteFunction") and not is_cache
 
 
@@ -160,7 +165,7 @@ OF_FUNCTIONS = (
         "variables and functions of its own.",
         remedy="Load it once and share it: `model = tf.saved_model.load(path)` outside "
         "the loop; before a reload drop the old one from {holder}.",
-        rule=lambda e: any("saved_model." in name for name in (e.held, *e.members)),
+        rule=lambda e: any(n.startswith(_LOADED) for n in (e.held, *e.members)),
     ),
     Cause(
         slug="graph-kept",

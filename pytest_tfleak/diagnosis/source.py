@@ -13,6 +13,7 @@ from functools import lru_cache
 from pytest_tfleak.verdict import Origin
 
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+_EXITS = ("__exit__", "__aexit__")
 _ENDS = ("close", "join", "shutdown")
 
 
@@ -20,7 +21,7 @@ def hints_of(origin: Origin | None) -> frozenset[str]:
     """Return words for the code around a line.
 
     ``closes``: the function closes, further down, what the line made, and has not come
-    there; ``exits``: the line is part of a class with an ``__exit__``.
+    there; ``exits``: the line is part of a class whose ``__exit__`` closes something.
     """
     if origin is None:
         return frozenset()
@@ -37,8 +38,10 @@ def _hints(file: str, line: int) -> frozenset[str]:
     found = set()
     for node in around:
         if isinstance(node, ast.ClassDef):
-            names = {n.name for n in node.body if isinstance(n, _FUNCTIONS)}
-            found |= {"exits"} if "__exit__" in names else set()
+            methods = [n for n in node.body if isinstance(n, _FUNCTIONS)]
+            exits = [n for n in methods if n.name in _EXITS]
+            if any(_closed_below(method, 0) for method in exits):
+                found.add("exits")
     functions = [node for node in around if isinstance(node, _FUNCTIONS)]
     if functions:
         made = {name for node in around for name in _names_set_by(node)}
@@ -66,9 +69,11 @@ def _names_set_by(node: ast.AST) -> list[str]:
     return []
 
 
-def _closed_below(function: ast.AST, line: int) -> Iterator[str]:
-    """Yield what a function closes after a line, as code."""
-    for node in ast.walk(function):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-            if node.func.attr in _ENDS and node.lineno > line:
-                yield ast.unparse(node.func.value)
+def _closed_below(function: ast.AST, line: int) -> list[str]:
+    """Return what a function closes after a line, as code."""
+    return [
+        ast.unparse(node.func.value)
+        for node in ast.walk(function)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+        if node.func.attr in _ENDS and node.lineno > line
+    ]

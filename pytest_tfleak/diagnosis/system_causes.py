@@ -9,6 +9,7 @@ import re
 
 from pytest_tfleak.diagnosis.cause import Cause
 from pytest_tfleak.diagnosis.evidence import Evidence
+from pytest_tfleak.diagnosis.roots import THREADS
 
 _EXECUTORS = (
     "concurrent.futures.thread.ThreadPoolExecutor",
@@ -22,9 +23,14 @@ _COORDINATED = (
     "coordinator.Coordinator",
     "coordinator.LooperThread",
 )
-_WRITERS = ("SummaryWriter", "EventFileWriter", "EventsWriter")
+_WRITERS = ("SummaryWriter", "EventFileWriter", "EventFileWriterV2", "EventsWriter")
+_LIBRARIES = ("tensorflow.", "tensorboard", "torch.")
+_FILES = ("file_io.FileIO", "gfile.GFile")
 #: Calls of a session's that it may keep something of.
-_RUNS = re.compile(r"\.(run|partial_run|partial_run_setup|make_callable)\(")
+_RUNS = re.compile(
+    r"""(?i)(\bs|\w*sess(ion)?)['")\]]*\.run\("""
+    r"|\.(partial_run|partial_run_setup|make_callable)\("
+)
 #: What runs the operations of a graph, a single eager one aside.
 _EXECUTED = ("DirectSession", "ExecutorState::Process")
 _MEMORY = frozenset(
@@ -41,27 +47,36 @@ _MEMORY = frozenset(
 
 
 def _is_pool(e: Evidence) -> bool:
-    through = {name.removeprefix("old_") for name in e.clues}
-    if through & set(_EXECUTORS) or e.holds(*_EXECUTORS):
+    if e.clues & set(_EXECUTORS) or e.holds(*_EXECUTORS):
         return True
     return e.has("process.threads") and any(name in e.what for name in _POOLS)
 
 
 def _is_queue_runner(e: Evidence) -> bool:
     threads = "process.threads" in e.failing
-    return threads and (e.holds(*_COORDINATED) or "QueueRunner" in e.what)
+    return threads and (e.holds(*_COORDINATED) or "QueueRunnerThread" in e.what)
 
 
 def _is_thread(e: Evidence) -> bool:
-    if "thread" in e.clues or " in thread " in e.path:
+    if e.path.startswith(THREADS) and "threading.Thread" in e.clues:
+        return True  # it is new, and it runs
+    # a thread of before may keep something, and a thread that has ended may be kept
+    is_through = "threading.Thread" in e.clues or " in thread " in e.path
+    if is_through and "process.threads" in e.failing:
         return True
     # TensorFlow's own threads belong to the session or the iterator that leaks
-    is_own = "native" in e.what and any(s.startswith("tf.") for s in e.failing)
+    is_own = "native thread" in e.what and any(s.startswith("tf.") for s in e.failing)
     return e.has("process.threads") and not is_own
 
 
 def _is_writer(e: Evidence) -> bool:
-    return e.holds(*_WRITERS) or "tfevents" in e.what
+    named = (name for name in (e.held, *e.members) if name.startswith(_LIBRARIES))
+    return any(name.endswith(_WRITERS) for name in named) or "tfevents" in e.what
+
+
+def _is_file(e: Evidence) -> bool:
+    is_open = "process.fds" in e.failing and e.holds("_io.FileIO")
+    return e.has("process.fds") or is_open or e.holds(*_FILES)
 
 
 def _is_in_session(e: Evidence) -> bool:
@@ -121,7 +136,7 @@ CAUSES = (
         remedy="Use a with statement: `with open(path) as file: ...`, `with "
         "tf.io.gfile.GFile(path) as file: ...`, `with socket.create_connection(...) "
         "as connection: ...`.",
-        rule=lambda e: e.has("process.fds") or e.holds("FileIO", "GFile"),
+        rule=_is_file,
     ),
 )
 

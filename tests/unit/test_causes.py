@@ -16,7 +16,9 @@ from pytest_tfleak.diagnosis.cause import Cause
 from pytest_tfleak.diagnosis.causes import CAUSES
 from pytest_tfleak.diagnosis.causes import cause_named
 from pytest_tfleak.diagnosis.causes import find_cause
+from pytest_tfleak.diagnosis.evidence import FUNCTION_CACHE
 from pytest_tfleak.diagnosis.evidence import Evidence
+from pytest_tfleak.diagnosis.roots import THREADS
 from pytest_tfleak.diagnosis.source import hints_of
 from pytest_tfleak.diagnosis.survey import Observed
 from pytest_tfleak.diagnosis.survivors import Group
@@ -28,6 +30,11 @@ from pytest_tfleak.verdict import Origin
 DOCS = Path(__file__).parents[2] / "docs" / "causes.md"
 TENSOR = "tensorflow.python.framework.ops.EagerTensor"
 SESSION = "tensorflow.python.client.session.Session"
+THREAD = "threading.Thread"
+POOL = "concurrent.futures.thread.ThreadPoolExecutor"
+KERAS_LAYER = "keras.src.layers.layer.Layer"
+TRACKED = "old_keras.src.utils.tracking.TrackedList"
+HISTORY = "keras.src.callbacks.history.History"
 INTRODUCTION = """\
 What a finding's `cause` says. The causes are looked for in this order, and the first
 one that the evidence fits is taken. `TFLEAK_REGENERATE_DOCS=1 pytest
@@ -66,8 +73,8 @@ def test_slugs_are_unique_and_include_all_known_growth() -> None:
         ("loss-kept", {"path": f"app.train.LOSSES > {TENSOR}", "held": TENSOR}),
         ("tensor-kept", {"path": f"app.cache.SEEN > {TENSOR}", "held": TENSOR}),
         ("exception-keeps-frame", {"clues": {"exception"}, "held": TENSOR}),
-        ("lru-cache-keeps-arguments", {"clues": {"old_lru_cache"}, "held": TENSOR}),
-        ("thread-never-joined", {"clues": {"thread"}, "held": TENSOR}),
+        ("lru-cache-keeps-arguments", {"holder": ("app.f (lru_cache of 9)",)}),
+        ("thread-never-joined", {"clues": {THREAD}, "failing": {"process.threads"}}),
         ("default-argument-grows", {"path": "app.f > default of its argument x"}),
     ],
 )
@@ -108,10 +115,304 @@ def test_a_retrace_is_told_by_its_sort(retrace: str, slug: str) -> None:
     assert slug_for({"signals": {"tf.traces"}, "retrace": retrace}) == slug
 
 
+#: Each of a cause: what shows it, and what looks like it and is something else.
+SHOWN: list[tuple[str, dict[str, object], dict[str, object]]] = [
+    (
+        "gradient-registered-in-loop",
+        {"signals": {"tf.custom_gradients"}, "failing": {"python.blocks"}},
+        {"signals": {"tf.custom_gradients"}, "failing": {"keras.layers"}},
+    ),
+    (
+        "gradient-registered-in-loop",
+        {"signals": {"tf.custom_gradients"}, "failing": {"python.blocks"}},
+        {"signals": {"tf.custom_gradients"}, "failing": {"tf.traces"}},
+    ),
+    (
+        "gradient-registered-in-loop",
+        {"line": "@tf.RegisterGradient(name)"},
+        {"line": "GRADIENTS.append(RegisterGradients)"},
+    ),
+    (
+        "lru-cache-keeps-arguments",
+        {"clues": {"old_lru_cache"}, "holder": ("app.get (lru_cache of 12)", "Tensor")},
+        {"clues": {"old_lru_cache"}, "holder": ("app.get", "Service.seen (list of 9)")},
+    ),
+    (
+        "weak-dict-value-keeps-key",
+        {"clues": {"old_weak_keys"}, "holder": ("app.SEEN.data (dict of 9)", "Of")},
+        {"clues": {"old_weak_keys"}, "holder": ("app.SEEN.data", "[a key]", "Of")},
+    ),
+    (
+        "weak-dict-value-keeps-key",
+        {"clues": {"old_weak_keys"}, "holder": ("app.SEEN.data (dict of 9)", "Of")},
+        {"clues": {"weak_keys"}, "holder": ("app.KEPT (list of 9)", "Of")},
+    ),
+    (
+        "task-never-ended",
+        {"clues": {"_asyncio.Task", "generator"}},
+        {"clues": {"old__asyncio.Task", "generator"}},
+    ),
+    (
+        "task-never-ended",
+        {"held": "asyncio.events.TimerHandle", "members": {"_asyncio.Task": 1.0}},
+        {"held": "app.Service", "members": {"_asyncio.Task": 1.0}},
+    ),
+    (
+        "generator-suspended",
+        {"clues": {"builtins.tuple", "generator"}},
+        {"clues": {"builtins.tuple", "old_generator"}},
+    ),
+    (
+        "generator-suspended",
+        {"clues": {"builtins.async_generator"}},
+        {"clues": {"old_builtins.async_generator"}},
+    ),
+    (
+        "exception-keeps-frame",
+        {"clues": {"builtins.tuple", "exception"}},
+        {"clues": {"builtins.tuple", "old_exception"}},
+    ),
+    (
+        "log-record-keeps-arguments",
+        {"clues": {"builtins.tuple", "log_record"}},
+        {"clues": {"builtins.tuple", "old_logging.Handler"}},
+    ),
+    (
+        "atexit-keeps-callback",
+        {"clues": {"atexit"}, "held": "builtins.method"},
+        {"clues": {"native"}, "held": "builtins.method"},
+    ),
+    (
+        "atexit-keeps-callback",
+        {"clues": {"native"}, "line": "atexit.register(client.close)"},
+        {"clues": {"closure"}, "line": "atexit.register(client.close)"},
+    ),
+    (
+        "registered-in-loop",
+        {"path": "a registry of TensorFlow > builtins.dict"},
+        {"path": "app.CONVERTER.conversion_registry > builtins.dict"},
+    ),
+    (
+        "code-compiled-in-loop",
+        {"path": "__autograph_generated_file# > builtins.function"},
+        {"path": "app.TOOL.autograph > builtins.function"},
+    ),
+    (
+        "code-compiled-in-loop",
+        {"path": "__autograph_generated_file# > builtins.function"},
+        {"members": {"_frozen_importlib.ModuleSpec": 1.0}, "path": "app.PLUGINS > x"},
+    ),
+    (
+        "history-kept",
+        {"clues": {"builtins.dict", HISTORY}, "signals": {"keras.layers"}},
+        {"members": {"builtins.dict": 1.0, HISTORY: 1.0}, "signals": {"keras.layers"}},
+    ),
+    (
+        "losses-pile-up",
+        {"clues": {f"old_{KERAS_LAYER}"}, "path": "app.DENSE._losses > x.Tensor"},
+        {"clues": {"old_app.Trainer"}, "path": "app.TRAINER._losses > x.Tensor"},
+    ),
+    (
+        "layer-replaced",
+        {"clues": {f"old_{KERAS_LAYER}"}, "path": "app.NET._layers > x.Dense"},
+        {"clues": {"old_app.Trainer"}, "path": "app.TRAINER._layers > x.Dense"},
+    ),
+    (
+        "layer-replaced",
+        {"clues": {f"old_{KERAS_LAYER}"}, "path": "app.NET._trainable_variables > V"},
+        {"clues": {f"old_{KERAS_LAYER}", TRACKED}, "path": "app.NET.seen > x.Tensor"},
+    ),
+    (
+        "keras-global-state",
+        {"signals": {"process.threads"}, "is_released": True},
+        {
+            "signals": {"process.threads"},
+            "is_released": True,
+            "failing": {"process.threads", "keras.layers"},
+        },
+    ),
+    (
+        "py-function-tape",
+        {"path": "tensorflow.python.ops.script_ops.tape_cache > builtins.tuple"},
+        {"path": "app.TRAINER.tape_cache > builtins.tuple"},
+    ),
+    (
+        "session-used-after-close",
+        {"error": "RuntimeError: Attempted to use a closed Session."},
+        {"error": "ValueError: the closed Session is listed"},
+    ),
+    (
+        "interactive-session-left",
+        {"signals": {"tf.sessions"}, "what": "1 InteractiveSession per iteration"},
+        {"signals": {"tf.sessions"}, "what": "1 MyInteractiveSession per iteration"},
+    ),
+    (
+        "concrete-function-kept",
+        {"signals": {"tf.functions"}, "retrace": "shape", "held": "x.ConcreteFunction"},
+        {
+            "signals": {"tf.functions"},
+            "retrace": "shape",
+            "held": "x.ConcreteFunction",
+            "clues": {FUNCTION_CACHE},
+        },
+    ),
+    (
+        "saved-model-kept",
+        {"members": {"tensorflow.python.saved_model.load.Loader": 1.0}},
+        {"members": {"app.saved_model.Loader": 1.0}},
+    ),
+    (
+        "executor-not-shut-down",
+        {"clues": {POOL}},
+        {"clues": {f"old_{POOL}"}},
+    ),
+    (
+        "thread-never-joined",
+        {"clues": {THREAD}, "failing": {"process.threads"}},
+        {"clues": {f"old_{THREAD}", "thread"}, "failing": {"process.threads"}},
+    ),
+    (
+        "thread-never-joined",
+        {"path": f"{THREADS} > app.Worker", "clues": {"thread", THREAD}},
+        {"path": "app.ENDED > app.Worker", "clues": {"thread", THREAD}},
+    ),
+    (
+        "thread-never-joined",
+        {
+            "path": "local variable x of f() in thread 't'",
+            "failing": {"process.threads"},
+        },
+        {"path": "local variable x of f() in thread 't'", "failing": {"tf.tensors"}},
+    ),
+    (
+        "summary-writer-not-closed",
+        {"members": {"tensorflow.python.ops.summary_ops_v2._ResourceSummaryWriter": 1}},
+        {"members": {"app.MySummaryWriter": 1.0}},
+    ),
+    (
+        "file-not-closed",
+        {"members": {"_io.FileIO": 1.0}, "failing": {"process.fds"}},
+        {"members": {"_io.FileIO": 1.0}, "failing": {"python.blocks"}},
+    ),
+    (
+        "file-not-closed",
+        {"members": {"tensorflow.python.lib.io.file_io.FileIO": 1.0}},
+        {"members": {"app.MyFileIO": 1.0}},
+    ),
+    (
+        "session-keeps-data",
+        {"signals": {"host.heap"}, "line": 'd["session"].run(put)'},
+        {"signals": {"host.heap"}, "line": "strategy.run(step)"},
+    ),
+    (
+        "run-metadata-kept",
+        {"held": "tensorflow.core.protobuf.config_pb2.RunMetadata"},
+        {"held": "app.RunMetadata"},
+    ),
+    (
+        "dlpack-capsule-kept",
+        {"held": "builtins.PyCapsule"},
+        {"held": "app.MyPyCapsule"},
+    ),
+    (
+        "loss-kept",
+        {"held": TENSOR, "path": f"app.TRAINER.valLoss > {TENSOR}"},
+        {"held": TENSOR, "path": f"app.GLOSSARY > {TENSOR}"},
+    ),
+    (
+        "loss-kept",
+        {"held": TENSOR, "path": f"app.KEPT > {TENSOR}", "line": "loss = f(x)"},
+        {"held": TENSOR, "path": f"app.KEPT > {TENSOR}", "line": "add(tf.tanh(score))"},
+    ),
+    (
+        "loss-kept",
+        {"held": TENSOR, "path": f"local variable losses of fit() > {TENSOR}"},
+        {"held": TENSOR, "path": f"local variable seen of loss() > {TENSOR}"},
+    ),
+    (
+        "loss-kept",
+        {
+            "held": "builtins.dict",
+            "signals": {"tf.tensors"},
+            "what": "1 EagerTensor float32[] (4 B) per iteration",
+        },
+        {
+            "held": "app.Model",
+            "signals": {"tf.tensors"},
+            "what": "1 EagerTensor float32[] (4 B) per iteration",
+        },
+    ),
+    (
+        "closure-keeps-variables",
+        {"held": "builtins.function", "clues": {"closure"}},
+        {"held": "app.Service", "clues": {"closure"}},
+    ),
+    (
+        "class-attribute-grows",
+        {"held": "app.Step", "clues": {"old_class", "old_builtins.list"}},
+        {"held": "app.Step", "clues": {"old_class", "old_app.Registry"}},
+    ),
+    (
+        "kept-by-library",
+        {"held": "x.Info", "clues": {"library", "old_class"}},
+        {"held": "x.Info", "clues": {"old_class"}},
+    ),
+    (
+        "kept-by-library",
+        {"held": "x.Info", "clues": {"library"}, "signals": {"tf.tensors"}},
+        {"held": "x.Info", "clues": set(), "signals": {"tf.tensors"}},
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("slug", "shown", "unlike"), SHOWN, ids=[slug for slug, _, _ in SHOWN]
+)
+def test_a_cause_is_told_by_what_shows_it_and_not_by_a_name(
+    slug: str, shown: dict[str, object], unlike: dict[str, object]
+) -> None:
+    assert slug_for(shown) == slug
+    assert slug_for(unlike) != slug
+
+
+@pytest.mark.parametrize(
+    ("signal", "held", "what"),
+    [
+        ("tf.tensors", TENSOR, "1 EagerTensor float32[64]"),
+        ("tf.tensors", TENSOR, "1 EagerTensor float32[]"),
+        ("host.heap", "numpy.ndarray", "1 ndarray float64[64]"),
+        ("python.blocks", "app.Report", "1 Report"),
+    ],
+)
+def test_what_nobody_in_python_holds_was_put_into_no_container(
+    signal: str, held: str, what: str
+) -> None:
+    evidence = {"signals": {signal}, "held": held, "what": what, "clues": {"native"}}
+    assert slug_for(evidence) == "kept-by-native-code"
+
+
+def test_what_native_code_keeps_belongs_to_what_else_is_kept() -> None:
+    native = group_of(TENSOR, "C or C++ code", signals=("tf.tensors",))
+    native.clues = frozenset({"native"})
+    tensors = Told(finding("tf.tensors"), native)
+    assert {f.cause for f in advise([tensors])} == {"kept-by-native-code"}
+    sessions = Told(
+        finding("tf.sessions"), group_of(SESSION, "app.S", ("tf.sessions",))
+    )
+    assert {f.cause for f in advise([tensors, sessions])} == {"session-never-closed"}
+
+
+def test_what_a_fit_registers_does_not_lead() -> None:
+    signals = ("tf.custom_gradients", "keras.layers", "tf.functions", "tf.tensors")
+    told = [Told(finding(signal)) for signal in signals]
+    assert {f.cause for f in advise(told)} == {"model-kept"}
+
+
 def test_native_threads_are_not_the_user_s_to_join() -> None:
     threads = {"signals": {"process.threads"}, "what": "4 native thread tf_Compute"}
     assert slug_for({**threads, "failing": {"tf.iterators"}}) is None
-    assert slug_for({**threads, "what": "1 Thread 'loader'"}) == "thread-never-joined"
+    loader = {**threads, "what": "1 Thread 'native-loader'", "failing": {"tf.traces"}}
+    assert slug_for(loader) == "thread-never-joined"
 
 
 def test_the_error_of_a_closed_session_has_a_cause() -> None:
@@ -183,9 +484,12 @@ def test_native_memory_is_what_a_search_to_the_end_left() -> None:
 def test_what_a_function_keeps_beside_its_traces_is_a_retrace() -> None:
     path = "app.step._function_cache._dispatch_dict"
     group = group_of("tensorflow.python.framework.ops.Graph", path, ("tf.graphs",))
+    group.clues = frozenset({FUNCTION_CACHE})
     seen = Observed(what="step is traced anew", retrace="context")
     told = [Told(finding("tf.graphs"), group), Told(finding("tf.traces"), None, seen)]
     assert {f.cause for f in advise(told)} == {"retrace-context"}
+    group.clues = frozenset({"old_app.Trainer"})  # it has a _function_cache of its own
+    assert {f.cause for f in advise(told)} == {"graph-kept", "retrace-context"}
 
 
 def test_leftovers_have_each_their_own_cause() -> None:
@@ -210,11 +514,19 @@ class Scope:
 
     def __exit__(self, *_):
         self.session.close()
+
+class Timed:
+    def __exit__(self, *_):
+        print(self)
+
+    def work(self):
+        self.session = Session()
 """
 
 
 @pytest.mark.parametrize(
-    ("line", "hints"), [(2, {"closes"}), (5, set()), (8, set()), (13, {"exits"})]
+    ("line", "hints"),
+    [(2, {"closes"}), (5, set()), (8, set()), (13, {"exits"}), (23, set())],
 )
 def test_the_source_says_whether_a_close_is_there(
     tmp_path: Path, line: int, hints: set[str]

@@ -1,5 +1,7 @@
 """What stands between the root and the object: each cause, and the code mended."""
 
+import asyncio
+import atexit
 import collections
 import contextlib
 import functools
@@ -21,6 +23,56 @@ weighed = pytest.mark.tfleak(iterations=20, host_per_iteration="1 KiB", blocks=2
 KEPT = []
 LAST = collections.deque(maxlen=1)
 STEPS = itertools.count()
+
+
+class Client:
+    def __init__(self):
+        self.x = tf.ones([64])  # planted
+
+    def close(self):
+        self.x = None
+
+
+def test_atexit_keeps_callback():
+    client = Client()
+    atexit.register(client.close)  # planted
+
+
+def test_atexit_keeps_callback_mended():
+    client = Client()
+    atexit.register(client.close)
+    atexit.unregister(client.close)
+
+
+LOOP = asyncio.new_event_loop()
+TASKS = set()
+
+
+async def wait(x):
+    await asyncio.Event().wait()
+    return x
+
+
+async def start():
+    TASKS.add(asyncio.create_task(wait(tf.ones([64]))))  # planted
+    await asyncio.sleep(0)
+
+
+def test_task_never_ended():
+    LOOP.run_until_complete(start())
+
+
+async def start_and_end():
+    task = asyncio.create_task(wait(tf.ones([64])))
+    TASKS.add(task)
+    task.add_done_callback(TASKS.discard)
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+
+
+def test_task_never_ended_mended():
+    LOOP.run_until_complete(start_and_end())
 
 
 def fail():

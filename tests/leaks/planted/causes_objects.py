@@ -1,6 +1,7 @@
 """What is kept: models, data, tensors, buffers: each cause, and the code mended."""
 
 import collections
+import ctypes
 import itertools
 import json
 
@@ -217,6 +218,17 @@ def test_kept_by_library():
 @weighed
 def test_kept_by_library_mended():
     json.loads(json.dumps([str(n) for n in range(200)]))
+
+
+def test_kept_by_native_code():
+    x = tf.ones([64])  # planted
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(x))
+
+
+def test_kept_by_native_code_mended():
+    x = ctypes.py_object(tf.ones([64]))
+    ctypes.pythonapi.Py_IncRef(x)
+    ctypes.pythonapi.Py_DecRef(x)
 
 
 class Report:
