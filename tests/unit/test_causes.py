@@ -387,7 +387,12 @@ def test_a_cause_is_told_by_what_shows_it_and_not_by_a_name(
 def test_what_nobody_in_python_holds_was_put_into_no_container(
     signal: str, held: str, what: str
 ) -> None:
-    evidence = {"signals": {signal}, "held": held, "what": what, "clues": {"native"}}
+    evidence: dict[str, object] = {
+        "signals": {signal},
+        "held": held,
+        "what": what,
+        "clues": {"native"},
+    }
     assert slug_for(evidence) == "kept-by-native-code"
 
 
@@ -411,7 +416,11 @@ def test_what_a_fit_registers_does_not_lead() -> None:
 def test_native_threads_are_not_the_user_s_to_join() -> None:
     threads = {"signals": {"process.threads"}, "what": "4 native thread tf_Compute"}
     assert slug_for({**threads, "failing": {"tf.iterators"}}) is None
-    loader = {**threads, "what": "1 Thread 'native-loader'", "failing": {"tf.traces"}}
+    loader: dict[str, object] = {
+        **threads,
+        "what": "1 Thread 'native-loader'",
+        "failing": {"tf.traces"},
+    }
     assert slug_for(loader) == "thread-never-joined"
 
 
