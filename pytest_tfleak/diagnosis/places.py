@@ -13,7 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from pytest_tfleak.census import full_name
+from pytest_tfleak.diagnosis.fields import fields_of
 from pytest_tfleak.diagnosis.paths import Paths
+
+_MOST_TOPS = 20
 
 
 @dataclass(slots=True)
@@ -113,25 +116,35 @@ def _is_builtin(o: object) -> bool:
     return full_name(type(o)).startswith("builtins.")
 
 
-def below(members: Members, member: Any) -> list[Any]:
-    """Return the path to a member: that to the group, and on to it."""
-    if not members.chain or members.chain[-1] is member:
-        return members.chain
-    parents: dict[int, Any] = {}
-    inside = {id(o) for o in members.all}
-    pending = deque([members.chain[-1]])
+def below(members: Members, wanted: list[Any]) -> list[Any]:
+    """Return the path to the nearest that is wanted: that to the group, and on."""
+    ids, inside = {id(o) for o in wanted}, {id(o) for o in members.all}
+    if members.chain:
+        for top in members.held[:_MOST_TOPS]:
+            way = _way_down(top, ids, inside)
+            if way:
+                return [*members.chain[:-1], *way]
+    return members.chain
+
+
+def _way_down(top: Any, wanted: set[int], inside: set[int]) -> list[Any]:
+    """Return the shortest way from an object to one that is wanted, [] without one."""
+    holders: dict[int, Any] = {id(top): None}
+    pending = deque([top])
     while pending:
-        holder = pending.popleft()
-        for held in gc.get_referents(holder):
-            if id(held) not in parents and id(held) in inside:
-                parents[id(held)] = holder
+        at = pending.popleft()
+        if id(at) in wanted:
+            way = [at]
+            while holders[id(way[-1])] is not None:
+                way.append(holders[id(way[-1])])
+            return way[::-1]
+        # its dict may have been made since, by whoever looked at it
+        attributes = dict.values(fields_of(at))
+        for held in (*gc.get_referents(at), *attributes):
+            if id(held) not in holders and id(held) in inside:
+                holders[id(held)] = at
                 pending.append(held)
-    way = [member]
-    while id(way[-1]) in parents and way[-1] is not members.chain[-1]:
-        way.append(parents[id(way[-1])])
-    if way[-1] is not members.chain[-1]:
-        return members.chain
-    return [*members.chain[:-1], *reversed(way)]
+    return []
 
 
 def ids_of_attributes(objects: list[Any]) -> Iterator[int]:
