@@ -91,20 +91,14 @@ class Group:
     @property
     def is_regular(self) -> bool:
         """Say whether each iteration adds to it."""
-        return self._rate >= _EVERY
+        return self.is_steady and self.objects >= _EVERY
 
     @property
     def is_steady(self) -> bool:
-        """Say whether it gets more in several iterations."""
-        return self._rate > _ONCE
-
-    @property
-    def _rate(self) -> float:
-        """Return the objects per iteration that count, those of a chain too."""
+        """Say whether it gets more in several iterations, a chain of objects too."""
         kind = self.whole.kind
-        if kind in _SMALL:
-            return 0.0
-        return max(self.whole.per_iteration, self.members.get(kind, 0.0))
+        rate = max(self.whole.per_iteration, self.members.get(kind, 0.0))
+        return kind not in _SMALL and rate > _ONCE
 
 
 class Watch:
