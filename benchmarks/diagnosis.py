@@ -1,12 +1,13 @@
 """Say how often the diagnosis names the holder, the line and the cause.
 
     python benchmarks/corpus.py DIR --only=-leaky --pytest "--tfleak-json=FILE"
-    python benchmarks/diagnosis.py DIR FILE...
+    python benchmarks/diagnosis.py DIR FILE... [--without FILE...]
 
 Reads JSON reports of a run over a folder of leaks (``corpus.py`` says what a case is)
 and prints, for each leaking case, what leads its message: kind, holder, line, cause. A
 line is right where it lies in the case's own file; a cause is right where
-``diagnosis.json``, written by reading the cases, has its slug.
+``diagnosis.json``, written by reading the cases, has its slug. ``--without``: reports of
+the same cases with ``--tfleak-diagnose=off``; the difference is what it costs.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from __future__ import annotations
 import argparse
 import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
+from statistics import median
 
 from pytest_tfleak.diagnosis.holders import NOBODY
 from pytest_tfleak.known import find_known
@@ -34,14 +37,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("reports", type=Path, nargs="+")
+    parser.add_argument("--without", type=Path, nargs="+", default=())
     options = parser.parse_args()
     files = {path.stem: path.resolve() for path in options.folder.rglob("*.py")}
-    verdicts: dict[str, Verdict] = {}
-    for report in options.reports:
-        for entry in json.loads(report.read_text("utf-8"))["tests"]:
-            match = re.search(r"\[(.+)-leaky\]$", entry["nodeid"])
-            if match is not None and match[1] in RIGHT:
-                verdicts[match[1]] = Verdict.from_dict({**entry, "schema": 1})
+    verdicts = read(options.reports)
     sums = dict.fromkeys(("kind", "holder", "line", "cause"), (0, 0))
     for name in RIGHT:
         if name in verdicts:
@@ -51,6 +50,35 @@ def main() -> None:
         print(f"{what:7} {right} of {all_} ({right / max(1, all_):.0%})")
     missing = [name for name in RIGHT if name not in verdicts]
     print("not in the reports:", ", ".join(missing) or "none")
+    if options.without:
+        print_cost(verdicts, read(options.without))
+
+
+def read(reports: Iterable[Path]) -> dict[str, Verdict]:
+    """Return the verdicts on the leaking cases, by name."""
+    verdicts: dict[str, Verdict] = {}
+    for report in reports:
+        for entry in json.loads(report.read_text("utf-8"))["tests"]:
+            match = re.search(r"\[(.+)-leaky\]$", entry["nodeid"])
+            if match is not None and match[1] in RIGHT:
+                verdicts[match[1]] = Verdict.from_dict({**entry, "schema": 1})
+    return verdicts
+
+
+def print_cost(verdicts: dict[str, Verdict], without: dict[str, Verdict]) -> None:
+    """Print how many seconds the diagnosis took, by what it had to do."""
+    costs: dict[str, list[float]] = {}
+    for name in verdicts.keys() & without.keys():
+        verdict = verdicts[name]
+        found = "known growth, judged again" if verdict.known else "objects"
+        if any(finding.native for finding in verdict.findings):
+            found = "with memray"
+        costs.setdefault(found, []).append(verdict.seconds - without[name].seconds)
+    for found, seconds in sorted(costs.items()):
+        print(
+            f"{found}: {len(seconds)} cases, median {median(seconds):.1f} s, "
+            f"longest {max(seconds):.1f} s"
+        )
 
 
 def print_case(
