@@ -171,6 +171,8 @@ def _in_generator(chain: list[Any], at: int) -> tuple[Label, int]:
     holder, held = chain[at], chain[at + 1]
     code = getattr(holder, "gi_code", None) or getattr(holder, "cr_code", None)
     frame = getattr(holder, "gi_frame", None) or getattr(holder, "cr_frame", None)
+    if held is frame and at + 2 < len(chain):  # until 3.10 it is one more link
+        held, at = chain[at + 2], at + 1
     names = locals_of(frame) if frame is not None else {}
     found = next((name for name, value in names.items() if value is held), "...")
     called = code.co_name if code is not None else "?"

@@ -3,7 +3,6 @@ from __future__ import annotations
 import contextvars
 import enum
 import functools
-import gc
 import importlib.util
 import sys
 import threading
@@ -441,21 +440,21 @@ def test_what_locals_returned_stays_as_it_is() -> None:
 
 
 def test_no_snapshot_keeps_the_variables_of_a_generator(app: Any) -> None:
+    made: list[weakref.ref[Kept]] = []
+
     def read() -> Generator[None, None, None]:
         batch = Kept()
+        made.append(weakref.ref(batch))
         yield
         del batch
         yield
 
     app.reader = read()
     next(app.reader)
-    batch = next(o for o in gc.get_referents(app.reader) if type(o) is Kept)
-    alive = weakref.ref(batch)
-    hold(batch)
-    del batch
+    hold(made[0]())
     next(app.reader)
 
-    assert alive() is None
+    assert made[0]() is None
 
 
 def test_a_context_variable() -> None:
