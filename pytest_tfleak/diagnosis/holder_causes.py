@@ -52,6 +52,12 @@ def _is_task(e: Evidence) -> bool:
     return bool(_TASKS & e.clues) or (e.held in _HANDLES and e.holds(*_TASKS))
 
 
+def _is_generator(e: Evidence) -> bool:
+    # the scope of a session or graph is a generator, too
+    is_scope = e.has("tf.graph_stack", "tf.session_stack")
+    return bool(_GENERATORS & e.clues) and not is_scope
+
+
 def _is_gradient(e: Evidence) -> bool:
     if e.path.startswith("TensorFlow's custom-gradient registry"):
         return True
@@ -133,7 +139,7 @@ CAUSES = (
         "something keeps it, it keeps its local variables.",
         remedy="Finish it or close it: `with contextlib.closing(generator) as items: "
         "...`, or `generator.close()`; drop it from {holder}.",
-        rule=lambda e: bool(_GENERATORS & e.clues),
+        rule=_is_generator,
     ),
     Cause(
         slug="gradient-registered-in-loop",

@@ -168,6 +168,11 @@ SHOWN: list[tuple[str, dict[str, object], dict[str, object]]] = [
         {"clues": {"old_builtins.async_generator"}},
     ),
     (
+        "generator-suspended",
+        {"clues": {"generator"}, "signals": {"tf.graphs"}},
+        {"clues": {"generator"}, "signals": {"tf.graphs", "tf.graph_stack"}},
+    ),
+    (
         "exception-keeps-frame",
         {"clues": {"builtins.tuple", "exception"}},
         {"clues": {"builtins.tuple", "old_exception"}},
