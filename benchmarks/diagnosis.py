@@ -6,8 +6,8 @@
 Reads JSON reports of a run over a folder of leaks (``corpus.py`` says what a case is)
 and prints, for each leaking case, what leads its message: kind, holder, line, cause. A
 line is right where it lies in the case's own file; a cause is right where
-``diagnosis.json``, written by reading the cases, has its slug. ``--without``: reports of
-the same cases with ``--tfleak-diagnose=off``; the difference is what it costs.
+``diagnosis.json``, written by reading the cases, has its slug. ``--without``: reports
+of the same cases with ``--tfleak-diagnose=off``; the difference is what it costs.
 """
 
 from __future__ import annotations
