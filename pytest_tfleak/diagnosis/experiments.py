@@ -96,8 +96,10 @@ class Search:
         ]
         if not candidates and not is_keras_imported():
             return self.result
-        until = self._until  # what nobody can mend is worth the loop's own time
-        self._until = max(until, perf_counter() + self._loop.seconds_left)
+        until = self._until
+        # what nobody can mend decides the verdict: it is worth all of the time
+        left = min(self._loop.seconds_left, self._plan.diagnose_time)
+        self._until = max(until, perf_counter() + left)
         seen = self._watch(candidates)
         nobodys = [c for c in candidates if c.remedy is None]
         candidates = [entry for entry in candidates if entry.name in seen]
@@ -236,9 +238,9 @@ def run_without(causes: Sequence[Known], loop: Loop, plan: Plan) -> Trace:
             warmup=min(plan.warmup, 2),
             iterations=plan.iterations,
             confirm=partial(is_suspicious, plan=plan),
-            # as long as the first time, if need be
+            # about as long as the first time, which others may have made short
             seconds=max(
-                loop.seconds_left, loop.seconds_per_iteration * loop.trace.rows
+                plan.diagnose_time, 2 * loop.seconds_per_iteration * loop.trace.rows
             ),
         )
         if plan.clear_session != "never":
