@@ -98,8 +98,8 @@ class Search:
             return self.result
         until = self._until
         # what nobody can mend decides the verdict: it is worth all of the time
-        left = min(self._loop.seconds_left, self._plan.diagnose_time)
-        self._until = max(until, perf_counter() + left)
+        seconds = min(self._loop.seconds_left, self._plan.diagnose_time)
+        self._until = max(until, perf_counter() + seconds)
         seen = self._watch(candidates)
         nobodys = [c for c in candidates if c.remedy is None]
         candidates = [entry for entry in candidates if entry.name in seen]
