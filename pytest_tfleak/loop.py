@@ -138,15 +138,17 @@ class Loop:
         iterations: int,
         confirm: Callable[[Trace], bool] | None = None,
         seconds: float = inf,
+        clear: bool = True,
     ) -> Trace:
         """Run more iterations, with calls after each, and return a trace of their own.
 
         ``confirm`` says of that trace whether as many iterations again must follow. A
         run that takes more than so many seconds ends after the iteration in hand.
+        ``clear=False`` leaves the Keras session as it is, whatever the plan says.
         """
         trace = Trace(self.trace.signals, warmup=warmup, capacity=2 * iterations)
         until = perf_counter() + seconds
-        if self._plan.clear_session != "never":
+        if clear and self._plan.clear_session != "never":
             self.clear()  # now: what it releases must not hide what the first rows add
         while trace.warmed_up < warmup:
             self._iterate(trace, after)

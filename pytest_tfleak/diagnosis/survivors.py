@@ -52,7 +52,9 @@ _MOST_ASKED = 5_000  # survivors
 _ALL = ""  # the part of a group that is the whole of it
 #: Of the time left, for each of two runs of the body.
 _SHARE = 0.4
-_EVERY, _ONCE = 0.9, 0.1  # objects per iteration
+_EVERY = 0.9  # objects per iteration
+_ONCE = 1.5  # objects in all
+_CONTENT = ("builtins.tuple", "builtins.frozenset", "builtins.list", "builtins.dict")
 #: What can keep no memory but its own.
 _SMALL = (
     *("builtins.int", "builtins.float", "builtins.bool", "builtins.str"),
@@ -81,6 +83,7 @@ class Group:
     objects: float  # per iteration
     bytes: float  # per iteration, of the heap
     members: dict[str, float]  # objects per iteration, by full name of the type
+    runs: int = 10  # of the body
     parts: dict[str, Part] = field(default_factory=dict)  # by signal
 
     @property
@@ -97,8 +100,10 @@ class Group:
     def is_steady(self) -> bool:
         """Say whether it gets more in several iterations, a chain of objects too."""
         kind = self.whole.kind
+        if kind in _CONTENT:  # it may be made anew each time, with one thing more
+            return self.objects >= _EVERY
         rate = max(self.whole.per_iteration, self.members.get(kind, 0.0))
-        return kind not in _SMALL and rate > _ONCE
+        return kind not in _SMALL and rate * self.runs > _ONCE
 
 
 class Watch:
@@ -154,7 +159,7 @@ class Watch:
         with tracing:
             functions = atexit._ncallbacks()
             traced = self._loop.run_again(
-                after, warmup=1, iterations=iterations, seconds=seconds
+                after, warmup=1, iterations=iterations, seconds=seconds, clear=False
             ).rows
             self.runs = untraced + traced
             if atexit._ncallbacks() - functions >= traced:
@@ -246,6 +251,7 @@ class Watch:
             clues=holding.clues,
             objects=len(fresh) / runs,
             bytes=explained_bytes(fresh, runs),
+            runs=runs,
             members={
                 name: count / runs
                 for name, count in Counter(full_name(type(o)) for o in fresh).items()

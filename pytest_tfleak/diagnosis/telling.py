@@ -68,6 +68,7 @@ def tell(findings: Sequence[Finding], insights: Insights) -> tuple[Finding, ...]
         share = shares[0] if shares else None
         said = _with_line(_with_native(_told(finding, share, seen), insights), insights)
         told.append(Told(said, share[0] if share is not None else None, seen))
+    told = [_with_origin_of(told, one) for one in told]
     return advise(told, insights.groups, is_searched=insights.is_complete)
 
 
@@ -196,6 +197,18 @@ def _with_line(finding: Finding, insights: Insights) -> Finding:
     if finding.holder is None:
         return _printed(told, f"{finding.signal} {finding.known} {origin.function}")
     return told
+
+
+def _with_origin_of(told: Sequence[Told], one: Told) -> Told:
+    """Add the line of another finding about the same objects, where one is missing."""
+    if one.group is None or one.finding.origin is not None:
+        return one
+    for other in told:
+        made = other.finding
+        if other.group is one.group and made.origin is not None:
+            found = replace(one.finding, origin=made.origin, stack=made.stack)
+            return replace(one, finding=found)
+    return one
 
 
 def _printed(finding: Finding, text: str) -> Finding:

@@ -168,6 +168,25 @@ def test_descriptors_belong_to_what_is_kept_whatever_its_type() -> None:
     assert told.origin == line(3)
 
 
+def test_findings_about_the_same_objects_share_a_line() -> None:
+    site = NativeSite(
+        frames=("Allocate",),
+        origin=line(7),
+        python=(),
+        bytes_per_iteration=10_000.0,
+        allocations_per_iteration=1.0,
+        python_memory=False,
+    )
+    kept = group("A", None, {"tf.tensors": 1})
+    insights = Insights(
+        groups=[kept], native=NativeReport(sites=(site,)), is_complete=True
+    )
+
+    told = tell([finding("tf.tensors", 1.0), finding("host.heap", 10_000.0)], insights)
+
+    assert [one.origin for one in told] == [line(7), line(7)]
+
+
 def test_objects_that_are_still_there_are_found() -> None:
     insights = Insights(groups=[group("SESSION", 3, {"tf.sessions": 0})])
 

@@ -246,7 +246,7 @@ def compile_step():
     return names["step"]
 
 
-@pytest.mark.tfleak(blocks=24)
+@weighed
 def test_code_compiled_in_loop():
     tf.function(compile_step())(tf.ones([]))  # planted
 
