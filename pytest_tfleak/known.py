@@ -94,6 +94,13 @@ KNOWN = (
         experiment="no-scalar-cache",
     ),
     Known(
+        name="tf-data-iterators",
+        title="what tf.data leaves of each iteration over a dataset",
+        issues=("tensorflow#41395",),
+        signals=("host.heap", "host.rss"),
+        experiment="quiet-iterators",
+    ),
+    Known(
         name="py-function-closures",
         title="Python functions kept by the default graph",
         issues=("tensorflow#37653", "tensorflow#35084"),

@@ -62,6 +62,14 @@ CAUSES = (
         rule=_is_known("scalar-cache"),
     ),
     Cause(
+        slug="tf-data-iterators",
+        explains="TensorFlow leaves a little behind, 0.6 KB or so, each time a dataset "
+        "is iterated to its end. A body that does so often adds up.",
+        remedy="Make one loop of many: `for batch in dataset.repeat(epochs): ...`; in "
+        "a long-lived service use one iterator, `iter(dataset.repeat())`.",
+        rule=_is_known("tf-data-iterators"),
+    ),
+    Cause(
         slug="py-function-tape",
         explains="A py_function was called under a gradient tape, and its gradient was "
         "never asked for. TensorFlow waits for that and keeps the tape, the arguments "

@@ -5,6 +5,7 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -43,3 +44,11 @@ class Neutraliser:
         original = owner.__dict__[name]
         setattr(owner, name, new)
         self._undo.append(partial(setattr, owner, name, original))
+
+
+def module_of_tensorflow(name: str) -> Any:
+    """Return a module of TensorFlow's. Raises AttributeError where it has none."""
+    try:
+        return sys.modules[f"tensorflow.python.{name}"]
+    except KeyError:
+        raise AttributeError(name) from None

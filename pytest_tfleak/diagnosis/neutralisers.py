@@ -17,11 +17,11 @@ from typing import Any
 
 from pytest_tfleak.diagnosis.keras_names import RepeatedNames
 from pytest_tfleak.diagnosis.neutraliser import Neutraliser
+from pytest_tfleak.diagnosis.neutraliser import module_of_tensorflow
+from pytest_tfleak.diagnosis.quiet_iterators import QuietIterators
 from pytest_tfleak.observed import clear_keras_session
 from pytest_tfleak.observed import global_default_graph
 from pytest_tfleak.observed import initialised_context
-
-_TF = "tensorflow.python."
 
 
 class WeakGradients(Neutraliser):
@@ -39,7 +39,7 @@ class WeakGradients(Neutraliser):
         self._made: list[tuple[str, weakref.ref[Any]]] = []
 
     def __enter__(self) -> Neutraliser:
-        module = _module("ops.custom_gradient")
+        module = module_of_tensorflow("ops.custom_gradient")
         original = module.generate_name
 
         def generate_name() -> str:
@@ -108,7 +108,7 @@ class LooseFunctions(Neutraliser):
     words = "with the default graph holding no Python functions"
 
     def __enter__(self) -> Neutraliser:
-        module = _module("ops.script_ops")
+        module = module_of_tensorflow("ops.script_ops")
         original = module._internal_py_func
 
         def internal_py_func(*arguments: Any, **options: Any) -> Any:
@@ -130,7 +130,7 @@ class AnonymousTables(Neutraliser):
     of_keras = False
 
     def __enter__(self) -> Neutraliser:
-        module = _module("ops.lookup_ops")
+        module = module_of_tensorflow("ops.lookup_ops")
         for name in ("StaticHashTable", "MutableHashTable", "DenseHashTable"):
             table_type = getattr(module, name)
             original = table_type.__dict__["_create_resource"]
@@ -140,7 +140,7 @@ class AnonymousTables(Neutraliser):
     def _instead_of(self, original: Callable[[Any], Any]) -> Callable[[Any], Any]:
         def create_resource(table: Any) -> Any:
             # in a graph an anonymous table would be made anew in each run
-            is_eager = _module("eager.context").executing_eagerly()
+            is_eager = module_of_tensorflow("eager.context").executing_eagerly()
             if is_eager and not table._is_anonymous:
                 if _is_called_by_keras() is self.of_keras:
                     self.seen += 1
@@ -166,7 +166,7 @@ class NoXla(Neutraliser):
     words = "without jit_compile"
 
     def __enter__(self) -> Neutraliser:
-        module = _module("eager.polymorphic_function.polymorphic_function")
+        module = module_of_tensorflow("eager.polymorphic_function.polymorphic_function")
         original = module.Function._initialize
 
         def initialize(function: Any, *arguments: Any, **options: Any) -> Any:
@@ -235,7 +235,7 @@ class EagerFunctions(Neutraliser):
     words = "with tf.config.run_functions_eagerly(True)"
 
     def __enter__(self) -> Neutraliser:
-        switch = _module("eager.polymorphic_function.eager_function_run")
+        switch = module_of_tensorflow("eager.polymorphic_function.eager_function_run")
         was = switch.functions_run_eagerly()
         if self.acts and not was:
             switch.run_functions_eagerly(True)
@@ -252,6 +252,7 @@ NEUTRALISERS: dict[str, type[Neutraliser]] = {
         NoXla,
         RepeatedNames,
         NoScalarCache,
+        QuietIterators,
         LooseFunctions,
         AnonymousTables,
         NoKernelCache,
@@ -265,22 +266,16 @@ def is_keras_imported() -> bool:
     return "keras" in sys.modules or "tf_keras" in sys.modules
 
 
-def _module(name: str) -> Any:
-    """Return a module of TensorFlow's. Raises AttributeError where it has none."""
-    try:
-        return sys.modules[_TF + name]
-    except KeyError:
-        raise AttributeError(_TF + name) from None
-
-
 def _gradient_registry() -> dict[str, Any]:
-    registry: dict[str, Any] = _module("framework.ops").gradient_registry._registry
+    registry: dict[str, Any] = module_of_tensorflow(
+        "framework.ops"
+    ).gradient_registry._registry
     return registry
 
 
 def _owning_graph() -> Any:
     """Return the outermost graph that may go: not the process's default graph."""
-    graph, owner = _module("framework.ops").get_default_graph(), None
+    graph, owner = module_of_tensorflow("framework.ops").get_default_graph(), None
     default = global_default_graph()
     while graph is not None and graph is not default:
         owner = graph
@@ -297,7 +292,7 @@ def _forget(name: str, _: object) -> None:
 
 def _hand_over_function() -> None:
     """Move the function that was added last to the graph that calls it."""
-    ops, default = _module("framework.ops"), global_default_graph()
+    ops, default = module_of_tensorflow("framework.ops"), global_default_graph()
     functions = getattr(default, "_py_funcs_used_in_graph", None)
     if not functions:
         return

@@ -64,6 +64,7 @@ ALLOWED = {
     "pytest_tfleak.diagnosis.phrase": NOTHING,
     "pytest_tfleak.diagnosis.places": NOTHING,
     "pytest_tfleak.diagnosis.python_details": NOTHING,
+    "pytest_tfleak.diagnosis.quiet_iterators": NOTHING,
     "pytest_tfleak.diagnosis.retraces": NOTHING,
     "pytest_tfleak.diagnosis.roots": NOTHING,
     "pytest_tfleak.diagnosis.session_causes": NOTHING,

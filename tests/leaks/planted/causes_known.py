@@ -56,6 +56,23 @@ def test_keras_lookup_tables_mended():
     LOOKUP(tf.constant(["1"]))
 
 
+ROWS = tf.data.Dataset.range(4).batch(2)
+
+
+def test_tf_data_iterators():
+    for _ in range(15):
+        for _ in ROWS:
+            pass
+
+
+STREAM = iter(ROWS.repeat())
+
+
+def test_tf_data_iterators_mended():
+    for _ in range(50):
+        next(STREAM)
+
+
 def test_xla_executables():
     tf.function(lambda x: x * 2.0 + 1.0, jit_compile=True)(tf.ones([4]))
 

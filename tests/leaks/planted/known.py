@@ -71,9 +71,19 @@ def eager_kernel_cache():
     tf.Variable(1.0, name=f"name{next(numbers)}")
 
 
+DATASET = tf.data.Dataset.range(4).map(lambda x: x + 1, tf.data.AUTOTUNE).batch(2)
+
+
+def tf_data_iterators():
+    for _ in range(12):
+        for _ in DATASET:
+            pass
+
+
 BODIES = [
     custom_gradient_registry,
     scalar_cache,
+    tf_data_iterators,
     keras_lookup_tables,
     keras_automatic_names,
     xla_executables,
