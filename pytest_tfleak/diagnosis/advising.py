@@ -19,10 +19,10 @@ from pytest_tfleak.diagnosis.causes import cause_named
 from pytest_tfleak.diagnosis.causes import find_cause
 from pytest_tfleak.diagnosis.evidence import FUNCTION_CACHE
 from pytest_tfleak.diagnosis.evidence import Evidence
+from pytest_tfleak.diagnosis.group import Group
 from pytest_tfleak.diagnosis.holders import NOBODY
 from pytest_tfleak.diagnosis.source import hints_of
 from pytest_tfleak.diagnosis.survey import Observed
-from pytest_tfleak.diagnosis.survivors import Group
 from pytest_tfleak.verdict import Finding
 
 Key = tuple[str, str]  # how findings belong together, and what to

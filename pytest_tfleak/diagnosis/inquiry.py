@@ -18,6 +18,7 @@ from time import perf_counter
 from pytest_tfleak.census import Census
 from pytest_tfleak.census import full_name
 from pytest_tfleak.diagnosis.experiments import enter_all
+from pytest_tfleak.diagnosis.group import Group
 from pytest_tfleak.diagnosis.lines import Lines
 from pytest_tfleak.diagnosis.native import NativeReport
 from pytest_tfleak.diagnosis.native import watch_native
@@ -25,7 +26,6 @@ from pytest_tfleak.diagnosis.origins import Frame
 from pytest_tfleak.diagnosis.origins import origin_of
 from pytest_tfleak.diagnosis.survey import Observed
 from pytest_tfleak.diagnosis.survey import Survey
-from pytest_tfleak.diagnosis.survivors import Group
 from pytest_tfleak.diagnosis.survivors import Watch
 from pytest_tfleak.known import Known
 from pytest_tfleak.loop import Loop

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import linecache
 from collections.abc import Iterator
+from collections.abc import Mapping
 from functools import lru_cache
 
 from pytest_tfleak.verdict import Origin
@@ -38,9 +39,8 @@ def _hints(file: str, line: int) -> frozenset[str]:
     found = set()
     for node in around:
         if isinstance(node, ast.ClassDef):
-            methods = [n for n in node.body if isinstance(n, _FUNCTIONS)]
-            exits = [n for n in methods if n.name in _EXITS]
-            if any(_closed_below(method, 0) for method in exits):
+            methods = {n.name: n for n in node.body if isinstance(n, _FUNCTIONS)}
+            if any(_closes(methods, name, ()) for name in _EXITS):
                 found.add("exits")
     functions = [node for node in around if isinstance(node, _FUNCTIONS)]
     if functions:
@@ -67,6 +67,23 @@ def _names_set_by(node: ast.AST) -> list[str]:
     if isinstance(node, (ast.AnnAssign, ast.NamedExpr)):
         return [ast.unparse(node.target)]
     return []
+
+
+def _closes(
+    methods: Mapping[str, ast.AST], name: str, callers: tuple[str, ...]
+) -> bool:
+    """Say whether a method closes something, or another one that it calls does."""
+    if name not in methods or name in callers:
+        return False
+    if _closed_below(methods[name], 0):
+        return True
+    called = [
+        node.func.attr
+        for node in ast.walk(methods[name])
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+        if isinstance(node.func.value, ast.Name) and node.func.value.id == "self"
+    ]
+    return any(_closes(methods, other, (*callers, name)) for other in called)
 
 
 def _closed_below(function: ast.AST, line: int) -> list[str]:

@@ -18,8 +18,6 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from dataclasses import field
 from dataclasses import replace
 from functools import partial
 from time import perf_counter
@@ -31,6 +29,9 @@ from pytest_tfleak.diagnosis.details import describe_group
 from pytest_tfleak.diagnosis.details import describe_object
 from pytest_tfleak.diagnosis.fields import last_of
 from pytest_tfleak.diagnosis.fields import sized_among
+from pytest_tfleak.diagnosis.group import WHOLE
+from pytest_tfleak.diagnosis.group import Group
+from pytest_tfleak.diagnosis.group import Part
 from pytest_tfleak.diagnosis.holders import Holding
 from pytest_tfleak.diagnosis.holders import describe_path
 from pytest_tfleak.diagnosis.origins import Frame
@@ -49,61 +50,9 @@ from pytest_tfleak.verdict import Origin
 _MOST_GROUPS = 24
 _ASKED_FOR_ORIGIN = 20  # members of a group
 _MOST_ASKED = 5_000  # survivors
-_ALL = ""  # the part of a group that is the whole of it
-#: Of the time left, for each of two runs of the body.
-_SHARE = 0.4
-_EVERY = 0.9  # objects per iteration
-_ONCE = 1.5  # objects in all
-_CONTENT = ("builtins.tuple", "builtins.frozenset", "builtins.list", "builtins.dict")
-#: What can keep no memory but its own.
-_SMALL = (
-    *("builtins.int", "builtins.float", "builtins.bool", "builtins.str"),
-    *("weakref.ReferenceType", "weakref.KeyedRef"),
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """Those members of a group that one signal counts."""
-
-    kind: str  # full name of the type
-    what: str
-    per_iteration: float
-    edges: tuple[str, ...]
-    origin: Origin | None
-    stack: tuple[Origin, ...]
-
-
-@dataclass(slots=True)
-class Group:
-    """Survivors that are held in one place."""
-
-    erased: str  # the path without indexes
-    clues: frozenset[str]
-    objects: float  # per iteration
-    bytes: float  # per iteration, of the heap
-    members: dict[str, float]  # objects per iteration, by full name of the type
-    runs: int = 10  # of the body
-    parts: dict[str, Part] = field(default_factory=dict)  # by signal
-
-    @property
-    def whole(self) -> Part:
-        """Return the group as a whole, told by what is held directly."""
-        return self.parts[_ALL]
-
-    @property
-    def is_regular(self) -> bool:
-        """Say whether each iteration adds to it."""
-        return self.is_steady and self.objects >= _EVERY
-
-    @property
-    def is_steady(self) -> bool:
-        """Say whether it gets more in several iterations, a chain of objects too."""
-        kind = self.whole.kind
-        if kind in _CONTENT:  # it may be made anew each time, with one thing more
-            return self.objects >= _EVERY
-        rate = max(self.whole.per_iteration, self.members.get(kind, 0.0))
-        return kind not in _SMALL and rate * self.runs > _ONCE
+#: Of the time left, for two runs of the body.
+_UNTRACED, _TRACED = 0.3, 0.6
+_LEAST_TRACED = 5.0  # seconds
 
 
 class Watch:
@@ -149,12 +98,13 @@ class Watch:
         time on ``perf_counter``'s clock.
         """
         self._loop.refreeze(self._remember_sizes)
-        seconds = _SHARE * (until - perf_counter())
+        seconds = _UNTRACED * (until - perf_counter())
         untraced = self._loop.run_again(
             after, warmup=0, iterations=iterations, seconds=seconds
         ).rows
-        seconds = _SHARE * (until - perf_counter())
-        tracing = Tracing(seconds)  # made before the freeze: no survivor
+        # one iteration may take all that is left; made before the freeze: no survivor
+        tracing = Tracing(max(until - perf_counter(), _LEAST_TRACED))
+        seconds = _TRACED * (until - perf_counter())
         self._loop.refreeze(self._find_larger)
         with tracing:
             functions = atexit._ncallbacks()
@@ -257,7 +207,7 @@ class Watch:
                 for name, count in Counter(full_name(type(o)) for o in fresh).items()
             },
         )
-        group.parts[_ALL] = self._part(members.held, members, holding, runs)
+        group.parts[WHOLE] = self._part(members.held, members, holding, runs)
         by_signal: dict[str, list[Any]] = {}
         for member in members.all:
             signal = self._signal_of(type(member))

@@ -11,10 +11,10 @@ from dataclasses import replace
 
 from pytest_tfleak.diagnosis.advising import Told
 from pytest_tfleak.diagnosis.advising import advise
+from pytest_tfleak.diagnosis.group import Group
+from pytest_tfleak.diagnosis.group import Part
 from pytest_tfleak.diagnosis.inquiry import Insights
 from pytest_tfleak.diagnosis.survey import Observed
-from pytest_tfleak.diagnosis.survivors import Group
-from pytest_tfleak.diagnosis.survivors import Part
 from pytest_tfleak.verdict import Finding
 from pytest_tfleak.verdict import fingerprint
 

@@ -46,6 +46,7 @@ ALLOWED = {
     "pytest_tfleak.diagnosis.experiments": NOTHING,
     "pytest_tfleak.diagnosis.fields": NOTHING,
     "pytest_tfleak.diagnosis.folding": NOTHING,
+    "pytest_tfleak.diagnosis.group": NOTHING,
     "pytest_tfleak.diagnosis.holder_causes": NOTHING,
     "pytest_tfleak.diagnosis.holders": NOTHING,
     "pytest_tfleak.diagnosis.inquiry": NOTHING,

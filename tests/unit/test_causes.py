@@ -18,11 +18,11 @@ from pytest_tfleak.diagnosis.causes import cause_named
 from pytest_tfleak.diagnosis.causes import find_cause
 from pytest_tfleak.diagnosis.evidence import FUNCTION_CACHE
 from pytest_tfleak.diagnosis.evidence import Evidence
+from pytest_tfleak.diagnosis.group import Group
+from pytest_tfleak.diagnosis.group import Part
 from pytest_tfleak.diagnosis.roots import THREADS
 from pytest_tfleak.diagnosis.source import hints_of
 from pytest_tfleak.diagnosis.survey import Observed
-from pytest_tfleak.diagnosis.survivors import Group
-from pytest_tfleak.diagnosis.survivors import Part
 from pytest_tfleak.known import KNOWN
 from pytest_tfleak.verdict import Finding
 from pytest_tfleak.verdict import Origin
@@ -535,12 +535,30 @@ class Timed:
 
     def work(self):
         self.session = Session()
+
+class Careful:
+    def __enter__(self):
+        self.session = Session()
+
+    def __exit__(self, *_):
+        self.leave()
+
+    def leave(self):
+        self.leave
+        self.session.close()
 """
 
 
 @pytest.mark.parametrize(
     ("line", "hints"),
-    [(2, {"closes"}), (5, set()), (8, set()), (13, {"exits"}), (23, set())],
+    [
+        (2, {"closes"}),
+        (5, set()),
+        (8, set()),
+        (13, {"exits"}),
+        (23, set()),
+        (27, {"exits"}),
+    ],
 )
 def test_the_source_says_whether_a_close_is_there(
     tmp_path: Path, line: int, hints: set[str]

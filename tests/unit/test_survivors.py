@@ -15,10 +15,10 @@ import pytest
 
 from pytest_tfleak.census import Census
 from pytest_tfleak.diagnosis.fields import last_of
+from pytest_tfleak.diagnosis.group import Group
 from pytest_tfleak.diagnosis.paths import Paths
 from pytest_tfleak.diagnosis.places import Members
 from pytest_tfleak.diagnosis.places import grouped
-from pytest_tfleak.diagnosis.survivors import Group
 from pytest_tfleak.diagnosis.survivors import Watch
 from pytest_tfleak.diagnosis.survivors import _run_in_thread
 from pytest_tfleak.loop import Loop

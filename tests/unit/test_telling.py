@@ -2,12 +2,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from pytest_tfleak.diagnosis.group import Group
+from pytest_tfleak.diagnosis.group import Part
 from pytest_tfleak.diagnosis.inquiry import Insights
 from pytest_tfleak.diagnosis.native import NativeReport
 from pytest_tfleak.diagnosis.native import NativeSite
 from pytest_tfleak.diagnosis.survey import Observed
-from pytest_tfleak.diagnosis.survivors import Group
-from pytest_tfleak.diagnosis.survivors import Part
 from pytest_tfleak.diagnosis.telling import tell
 from pytest_tfleak.verdict import Finding
 from pytest_tfleak.verdict import Origin
