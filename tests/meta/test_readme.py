@@ -57,7 +57,7 @@ def scrub(text: str) -> str:
     text = re.sub(r"[\d.,]+ (ms|s|min|B|KiB|MiB)\b", r"# \1", text)
     text = re.sub(r"# \w+(?= ?\()|# (ms|s)\b", "#", text)
     # how often a body has run by then depends on what the diagnosis had time for
-    text = re.sub(r"(of|→|=)( ?)[\d,]+", r"\1\2#", text)
+    text = re.sub(r"((?:of|→|=) ?|\w: )[\d,]+", r"\1#", text)
     return re.sub(r" +(?=\n|$)", "", text)
 
 

@@ -70,6 +70,14 @@ WAYS = {
     "exit": "pytest.exit('enough')",
     "first failure": "assert 0",
 }
+hears_interrupts = pytest.mark.skipif(
+    signal.getsignal(signal.SIGINT) is signal.SIG_IGN,
+    reason="Ctrl-C is ignored here, as under nohup",
+)
+EACH_WAY = [
+    pytest.param(way, marks=[hears_interrupts] if way == "Ctrl-C" else [])
+    for way in WAYS
+]
 EVIL = "<script>alert(1)</script>\x1b[31m`|]]>&\udcff\r\n::error::x\x00%0A,:\ufffe"
 
 
@@ -148,7 +156,7 @@ def test_a_run_without_measured_tests_has_a_report(pytester: pytest.Pytester) ->
     assert document["complete"] is True
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", EACH_WAY)
 def test_what_was_measured_before_a_run_was_cut_short_is_in_the_report(
     pytester: pytest.Pytester, run_apart: Run, way: str
 ) -> None:
@@ -225,6 +233,7 @@ def test_a_worker_that_crashes_leaves_what_it_had_sent(
     result.stdout.fnmatch_lines(["*= tfleak =*", "* clean"])
 
 
+@hears_interrupts
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no such signals here")
 def test_an_interrupted_controller_writes_what_workers_had_sent(
     pytester: pytest.Pytester,
