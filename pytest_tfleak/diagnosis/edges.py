@@ -99,9 +99,8 @@ def _key_of(holder: Any, held: object) -> str:
 def _in_sequence(chain: list[Any], at: int) -> tuple[Label, int]:
     holder, held = chain[at], chain[at + 1]
     fields = _dict_of_type(type(holder)).get("_fields")
-    plain = (
-        list if issubclass(type(holder), list) else tuple
-    )  # not a subclass's __iter__
+    # not a subclass's __iter__
+    plain = list if issubclass(type(holder), list) else tuple
     for place, item in enumerate(plain.__iter__(holder)):
         if item is held:
             if type(fields) is tuple and place < len(fields):
