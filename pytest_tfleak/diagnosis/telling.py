@@ -31,6 +31,8 @@ _BEHIND = {
     "host.allocator": ("tf.tensors", "tf.variables"),
     "gpu.allocator": ("tf.tensors", "tf.variables"),
 }
+#: Libraries whose objects are half C++.
+_BINDS = ("tensorflow.", "keras.", "tf_keras.")
 _OF_SYSTEM = ("process.fds", "process.threads", "process.children")
 _MEMORY = ("B", "blocks", "objects")  # units
 #: A group with less of the growth than this explains it by chance.
@@ -65,7 +67,7 @@ def tell(findings: Sequence[Finding], insights: Insights) -> tuple[Finding, ...]
         if len(shares) > 1 and finding.unit not in _MEMORY:
             told.extend(_split(finding, shares))
             continue
-        share = shares[0] if shares else None
+        share = _with_owner(shares[0], insights.groups) if shares else None
         said = _with_line(_with_native(_told(finding, share, seen), insights), insights)
         told.append(Told(said, share[0] if share is not None else None, seen))
     told = [_with_origin_of(told, one) for one in told]
@@ -90,6 +92,19 @@ def _shares(finding: Finding, groups: Sequence[Group]) -> list[Share]:
         return []  # others, which came by chance
     kept = [share for share in shares if share[1].per_iteration >= _SHARE * total]
     return kept[:_MOST_SHARES]
+
+
+def _with_owner(share: Share, groups: Sequence[Group]) -> Share:
+    """Name what is kept in Python as the holder of what its own C++ part holds."""
+    group, part = share
+    kept = [
+        g.whole.edges
+        for g in groups
+        if g.is_regular and "native" not in g.clues and g.whole.kind.startswith(_BINDS)
+    ]
+    if "native" not in group.clues or len(kept) != 1:
+        return share
+    return group, replace(part, edges=(*kept[0], "its C++ part"))
 
 
 def _by_memory(finding: Finding, groups: Sequence[Group]) -> Iterator[Group]:

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from pytest_tfleak.diagnosis.group import Group
 from pytest_tfleak.diagnosis.group import Part
+from pytest_tfleak.diagnosis.holders import NOBODY
 from pytest_tfleak.diagnosis.inquiry import Insights
 from pytest_tfleak.diagnosis.native import NativeReport
 from pytest_tfleak.diagnosis.native import NativeSite
@@ -185,6 +187,21 @@ def test_findings_about_the_same_objects_share_a_line() -> None:
     told = tell([finding("tf.tensors", 1.0), finding("host.heap", 10_000.0)], insights)
 
     assert [one.origin for one in told] == [line(7), line(7)]
+
+
+def test_what_c_holds_belongs_to_the_one_thing_of_its_library_that_is_kept() -> None:
+    held, tape = group("nobody", 3, {"tf.tensors": 5}), group("TAPES", 2, {"": 1})
+    held.clues = frozenset({"native"})
+    held.parts["tf.tensors"] = replace(held.parts["tf.tensors"], edges=(NOBODY,))
+    tape.parts[""] = replace(tape.whole, kind="tensorflow.python.GradientTape")
+    found = [finding("tf.tensors", 5.0)]
+
+    (told,) = tell(found, Insights(groups=[held, tape], is_complete=True))
+    assert told.holder == ("app.TAPES (list of 5)", "Thing", "its C++ part")
+
+    others = [held, tape, replace(tape, erased="app.MORE > Thing")]
+    (told,) = tell(found, Insights(groups=others, is_complete=True))
+    assert told.holder == (NOBODY,)  # which of them, nobody knows
 
 
 def test_objects_that_are_still_there_are_found() -> None:
