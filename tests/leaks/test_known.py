@@ -66,7 +66,8 @@ def test_growth_is_known_and_the_users_own_is_found_beside_it(
     assert heap.known == entry.name
     assert heap.per_iteration is not None
     assert heap.per_iteration > 6 * 1024
-    assert heap.experiments[0].per_iteration < 0.2 * heap.per_iteration
+    # one new kernel of 36 KB in ten iterations is 3.6 KB
+    assert heap.experiments[0].per_iteration < 0.3 * heap.per_iteration
     if entry.remedy is None:
         assert alone.status is Status.CLEAN
         assert causes(alone) == {entry.name}

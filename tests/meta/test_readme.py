@@ -56,6 +56,7 @@ def scrub(text: str) -> str:
     text = re.sub(r"\n {15,}(?=\S)", " ", text)
     text = re.sub(r"[\d.,]+ (ms|s|min|B|KiB|MiB)\b", r"# \1", text)
     text = re.sub(r"# \w+(?= ?\()|# (ms|s)\b", "#", text)
+    text = re.sub(r"(python\.blocks \+)[\d.,]+", r"\1#", text)
     # how often a body has run by then depends on what the diagnosis had time for
     text = re.sub(r"((?:of|→|=) ?|\w: )[\d,]+", r"\1#", text)
     return re.sub(r" +(?=\n|$)", "", text)

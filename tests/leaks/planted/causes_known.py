@@ -60,7 +60,7 @@ ROWS = tf.data.Dataset.range(4).batch(2)
 
 
 def test_tf_data_iterators():
-    for _ in range(15):
+    for _ in range(30):
         for _ in ROWS:
             pass
 

@@ -71,11 +71,11 @@ def eager_kernel_cache():
     tf.Variable(1.0, name=f"name{next(numbers)}")
 
 
-DATASET = tf.data.Dataset.range(4).map(lambda x: x + 1, tf.data.AUTOTUNE).batch(2)
+DATASET = tf.data.Dataset.range(4).batch(2)
 
 
 def tf_data_iterators():
-    for _ in range(12):
+    for _ in range(30):
         for _ in DATASET:
             pass
 
