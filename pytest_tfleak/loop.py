@@ -22,7 +22,6 @@ from pytest_tfleak.trace import Signal
 from pytest_tfleak.trace import Trace
 
 _MEMORY = ("python", "host")  # probes
-_WARM, _LAST = 0, 1  # the ends of the warm-up and of the last iteration
 
 
 class Loop:
@@ -47,8 +46,7 @@ class Loop:
         self._on_iteration = on_iteration
         self._offsets: tuple[int, ...] = ()
         self._started = perf_counter()
-        # not as attributes: a new number in each iteration would be a reading
-        self._marks = array("d", [self._started] * 2)
+        self._judged_seconds = 0.0
         #: Probes that failed, by name, and why: they are read no more.
         self.broken: dict[str, str] = {}
         #: Why the Keras session could not be cleared, where that was tried.
@@ -57,7 +55,6 @@ class Loop:
 
     def __enter__(self) -> Loop:
         self._started = perf_counter()
-        self._marks[_WARM] = self._marks[_LAST] = self._started
         self._census.freeze()
         return self
 
@@ -89,18 +86,19 @@ class Loop:
         self._census.freeze()
         # TensorFlow may have been imported, or have found its devices, by now
         self._widen()
-        self._marks[_WARM] = perf_counter()
 
     def measure(self) -> None:
         """Run the judged iterations."""
         __tracebackhide__ = True
+        began = perf_counter()
         while self.trace.measured < self._plan.iterations:
             if self._is_out_of_time():
-                return
+                break
             self._iterate(self.trace)
             self.trace.measured += 1
             if any(probe.has_more_signals() for probe in self._probes):
                 self._widen()
+        self._judged_seconds += perf_counter() - began
 
     def confirm(self) -> None:
         """Run up to as many iterations again."""
@@ -111,11 +109,13 @@ class Loop:
         for signal, was, now in zip(self.trace.signals, before, after, strict=True):
             if signal.unit in ("B", "blocks") and MISSING not in (was, now):
                 self.trace.collected[signal.name] = max(0, was - now)
+        began = perf_counter()
         while self.trace.confirmed < self._plan.iterations:
             if self._is_out_of_time():
-                return
+                break
             self._iterate(self.trace)
             self.trace.confirmed += 1
+        self._judged_seconds += perf_counter() - began
 
     def distrust_broken(self, trace: Trace) -> None:
         """Take what failed, and what a probe itself distrusts, out of the judging."""
@@ -193,9 +193,9 @@ class Loop:
     def seconds_per_iteration(self) -> float:
         """Return how long an iteration of the judged run took, the first ones aside."""
         rows = self.trace.rows - self.trace.warmed_up
-        if rows:
-            return (self._marks[_LAST] - self._marks[_WARM]) / rows
-        return (self._marks[_LAST] - self._started) / max(1, self.trace.rows)
+        if rows and self._judged_seconds:
+            return self._judged_seconds / rows
+        return self.seconds / max(1, self.trace.rows)
 
     @property
     def seconds_left(self) -> float:
@@ -246,8 +246,6 @@ class Loop:
                 continue
             self._guard(probe, probe.read, trace.buffer, start + offset, deep)
         self._census.release()
-        if trace is self.trace:
-            self._marks[_LAST] = perf_counter()
         if self._on_iteration is not None:
             self._on_iteration(trace)
 

@@ -67,7 +67,7 @@ def attributes(holder: object) -> Iterator[tuple[str, object]]:
 
 def items_of(held: dict[Any, Any]) -> list[tuple[Any, Any]]:
     """Return the items of a dictionary, which a thread may change meanwhile."""
-    return list(dict.items(held))
+    return list(dict.copy(held).items())
 
 
 def key_text(key: object) -> str:
