@@ -169,6 +169,7 @@ class Measurement:
                 loop.measure()
                 if is_suspicious(loop.trace, self._plan):
                     loop.confirm()
+                loop.end_judging()
                 if self._plan.clear_session != "never":
                     loop.clear()
                 stock.take(loop.trace)

@@ -46,7 +46,7 @@ class Loop:
         self._on_iteration = on_iteration
         self._offsets: tuple[int, ...] = ()
         self._started = perf_counter()
-        self._judged_seconds = 0.0
+        self._seconds_each = 0.0
         #: Probes that failed, by name, and why: they are read no more.
         self.broken: dict[str, str] = {}
         #: Why the Keras session could not be cleared, where that was tried.
@@ -90,15 +90,13 @@ class Loop:
     def measure(self) -> None:
         """Run the judged iterations."""
         __tracebackhide__ = True
-        began = perf_counter()
         while self.trace.measured < self._plan.iterations:
             if self._is_out_of_time():
-                break
+                return
             self._iterate(self.trace)
             self.trace.measured += 1
             if any(probe.has_more_signals() for probe in self._probes):
                 self._widen()
-        self._judged_seconds += perf_counter() - began
 
     def confirm(self) -> None:
         """Run up to as many iterations again."""
@@ -109,13 +107,15 @@ class Loop:
         for signal, was, now in zip(self.trace.signals, before, after, strict=True):
             if signal.unit in ("B", "blocks") and MISSING not in (was, now):
                 self.trace.collected[signal.name] = max(0, was - now)
-        began = perf_counter()
         while self.trace.confirmed < self._plan.iterations:
             if self._is_out_of_time():
-                break
+                return
             self._iterate(self.trace)
             self.trace.confirmed += 1
-        self._judged_seconds += perf_counter() - began
+
+    def end_judging(self) -> None:
+        """Note how long an iteration took, before others run that nobody judges."""
+        self._seconds_each = self.seconds / max(1, self.trace.rows)
 
     def distrust_broken(self, trace: Trace) -> None:
         """Take what failed, and what a probe itself distrusts, out of the judging."""
@@ -191,11 +191,8 @@ class Loop:
 
     @property
     def seconds_per_iteration(self) -> float:
-        """Return how long an iteration of the judged run took, the first ones aside."""
-        rows = self.trace.rows - self.trace.warmed_up
-        if rows and self._judged_seconds:
-            return self._judged_seconds / rows
-        return self.seconds / max(1, self.trace.rows)
+        """Return how long an iteration of the judged run took."""
+        return self._seconds_each
 
     @property
     def seconds_left(self) -> float:
