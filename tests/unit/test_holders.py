@@ -16,7 +16,6 @@ from types import ModuleType
 from typing import Any
 from typing import NamedTuple
 
-import numpy
 import pytest
 
 from pytest_tfleak.diagnosis.holders import NOBODY
@@ -170,6 +169,7 @@ def test_a_library_s_own_is_not_held_by_who_refers_to_it(
 
 
 def test_what_an_array_shows(app: Any) -> None:
+    numpy: Any = pytest.importorskip("numpy")
     app.VIEWS = [numpy.asarray(memoryview(bytearray(8)))]
 
     held = hold(app.VIEWS[0].base)
