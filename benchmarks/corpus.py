@@ -1,6 +1,7 @@
 """Run a folder of leaks and their fixed twins as ordinary tests under the plugin.
 
     python benchmarks/corpus.py DIR [--isolated] [--shuffle SEED] [--only WORD]
+        [--json FILE] [--pytest ARGUMENTS]
 
 A case is a module with a docstring, ``META``, and ``leaky(state)`` or ``clean(state)``,
 each one iteration; ``setup()`` makes the state, ``teardown(state)`` ends it. A body may
@@ -103,6 +104,7 @@ def main() -> None:
     parser.add_argument("--shuffle", type=int, metavar="SEED")
     parser.add_argument("--only", default="", help="cases whose name holds this")
     parser.add_argument("--pytest", default="", help="arguments for pytest, as text")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="all verdicts")
     options = parser.parse_args()
     found = find_cases(options.folder)
     cases = [case for case in found if options.only in "-".join(case)]
@@ -112,6 +114,8 @@ def main() -> None:
         random.Random(options.shuffle).shuffle(cases)
     groups = [[case] for case in cases] if options.isolated else [cases]
     verdicts = [v for group in groups for v in run(group, options.pytest.split())]
+    if options.json:
+        options.json.write_text(json.dumps({"tests": verdicts}))
     report(cases, verdicts)
 
 

@@ -21,7 +21,7 @@ from statistics import median
 
 from pytest_tfleak.diagnosis.holders import NOBODY
 from pytest_tfleak.known import find_known
-from pytest_tfleak.reports.message import ordered
+from pytest_tfleak.reports.order import ordered
 from pytest_tfleak.verdict import Finding
 from pytest_tfleak.verdict import Verdict
 

@@ -35,6 +35,7 @@ NOBODY = "C or C++ code: no Python object holds it"
 _SIZED: tuple[Any, ...] = (list, dict, set, frozenset, deque, tuple)
 _REPLACED = (tuple, list)  # types of what a longer one takes the place of
 _LONGEST = 6  # edges
+_AT_ROOT = 3  # root, its names, and the object
 _mro = type.__dict__["__mro__"].__get__
 
 #: What the expressions for TensorFlow's and Keras' own stores mean.
@@ -133,6 +134,13 @@ def describe_path(
         erased=" > ".join([*erased, full_name(type(chain[-1]))]),
         clues=frozenset(_clues(chain, named[0], new)),
     )
+
+
+def place_at_root(chain: list[Any], new: set[int]) -> str:
+    """Return the place, without numbers, of what a root holds directly, else ""."""
+    if len(chain) != _AT_ROOT:
+        return ""
+    return f"{_erase(_start(chain, new)[0])} > {full_name(type(chain[-1]))}"
 
 
 def _is_seen_through(holder: object, held: object) -> bool:

@@ -34,6 +34,7 @@ from pytest_tfleak.diagnosis.group import Group
 from pytest_tfleak.diagnosis.group import Part
 from pytest_tfleak.diagnosis.holders import Holding
 from pytest_tfleak.diagnosis.holders import describe_path
+from pytest_tfleak.diagnosis.holders import place_at_root
 from pytest_tfleak.diagnosis.origins import Frame
 from pytest_tfleak.diagnosis.origins import frames_of
 from pytest_tfleak.diagnosis.origins import origin_of
@@ -174,7 +175,7 @@ class Watch:
             if not members.chain and (root := at_exit(members.held[0], self._at_exit)):
                 members.chain = [root, root.holds, members.held[0]]
         filled = {id(members.chain[-2]) for members in places if members.chain}
-        looked_at = [(members, new) for members in places[:_MOST_GROUPS]]
+        looked_at = [(members, new) for members in _alike(places, new)[:_MOST_GROUPS]]
         for container, items in self._grown:
             way = paths.path_to(container)
             if way and id(container) not in filled and id(items[-1]) not in new:
@@ -279,6 +280,18 @@ def _run_in_thread(call: Callable[[], None]) -> None:
     done.acquire()
     if raised:
         raise raised.pop()
+
+
+def _alike(places: Iterable[Members], new: set[int]) -> list[Members]:
+    """Put together what each call leaves at a root of its own, such as a thread."""
+    by_place: dict[str | int, Members] = {}
+    for members in places:
+        place = place_at_root(members.chain, new) or id(members)
+        first = by_place.setdefault(place, members)
+        if first is not members:
+            first.held += members.held
+            first.all += members.all
+    return sorted(by_place.values(), key=lambda members: -len(members.all))
 
 
 def _merged(groups: Iterable[Group]) -> Iterator[Group]:

@@ -25,9 +25,9 @@ from pytest_tfleak.reports.evidence import figures_of
 from pytest_tfleak.reports.evidence import without_what_is_in
 from pytest_tfleak.reports.known import known_growth
 from pytest_tfleak.reports.message import headline
-from pytest_tfleak.reports.message import ordered
 from pytest_tfleak.reports.message import reason_texts
 from pytest_tfleak.reports.message import stands_on
+from pytest_tfleak.reports.order import ordered
 from pytest_tfleak.reports.text import compared
 from pytest_tfleak.reports.text import percent
 from pytest_tfleak.reports.text import safe

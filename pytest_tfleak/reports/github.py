@@ -17,7 +17,7 @@ from typing import Any
 
 from pytest_tfleak.reports.message import failure_text
 from pytest_tfleak.reports.message import headline
-from pytest_tfleak.reports.message import ordered
+from pytest_tfleak.reports.order import ordered
 from pytest_tfleak.reports.text import safe
 from pytest_tfleak.reports.text import shorten
 from pytest_tfleak.reports.text import truncate

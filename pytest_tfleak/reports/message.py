@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from collections.abc import Iterator
 
 from pytest_tfleak.ledger import closeness
@@ -11,6 +10,7 @@ from pytest_tfleak.ledger import is_total
 from pytest_tfleak.reports.allow import how_to_allow
 from pytest_tfleak.reports.known import causes
 from pytest_tfleak.reports.known import known_growth
+from pytest_tfleak.reports.order import ordered
 from pytest_tfleak.reports.text import NARROWEST
 from pytest_tfleak.reports.text import compared
 from pytest_tfleak.reports.text import first_that_fits
@@ -25,7 +25,6 @@ from pytest_tfleak.reports.where import located
 from pytest_tfleak.reports.where import where_rows
 from pytest_tfleak.reports.words import REASONS
 from pytest_tfleak.reports.words import STATUSES
-from pytest_tfleak.reports.words import rank
 from pytest_tfleak.reports.words import words_for
 from pytest_tfleak.units import format_count
 from pytest_tfleak.units import format_quantity
@@ -79,17 +78,6 @@ def failure_text(
     for label, text in rows:
         below += _paragraph(label, text, width, unicode)
     return "\n".join([*lines, "", *below] if below else lines)
-
-
-def ordered(findings: Iterable[Finding]) -> list[Finding]:
-    """Return findings with the most telling one first."""
-
-    def key(found: Finding) -> tuple[float, bool, float, str]:
-        is_left = found.per_iteration is None
-        group, place, name = rank(found.signal, found.unit, is_left)
-        return group, not _is_held_itself(found), place, name
-
-    return sorted(findings, key=key)
 
 
 def is_apart(finding: Finding, lead: Finding) -> bool:
@@ -250,12 +238,6 @@ def _paragraph(label: str, text: str, width: int, unicode: bool) -> list[str]:
     if _is_narrow(width):
         return wrap(text, width, f"  {label}: ", "    ")
     return wrap(text, width, f"  {label:<{_LABEL}}  ", " " * (_LABEL + 4))
-
-
-def _is_held_itself(finding: Finding) -> bool:
-    """Say whether what is counted is what is held, and not a part of it."""
-    kind = (finding.kind or "?").rpartition(".")[2]
-    return finding.holder is not None and finding.holder[-1].startswith(kind)
 
 
 def _is_narrow(width: int) -> bool:

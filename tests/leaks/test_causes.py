@@ -18,7 +18,7 @@ from pytest_tfleak import Status
 from pytest_tfleak import Verdict
 from pytest_tfleak.diagnosis.advising import advise_leftovers
 from pytest_tfleak.diagnosis.causes import CAUSES
-from pytest_tfleak.reports.message import ordered
+from pytest_tfleak.reports.order import ordered
 from pytest_tfleak.verdict import Finding
 
 RunPlanted = Callable[..., dict[str, Verdict]]

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
 from pytest_tfleak import Verdict
-from pytest_tfleak.reports.message import ordered
+from pytest_tfleak.reports.order import ordered
 from pytest_tfleak.verdict import Finding
 
 RunPlanted = Callable[..., dict[str, Verdict]]
@@ -45,18 +43,14 @@ WANTED = {
 LINES = {"attribute": "fixture"}
 
 
-@pytest.fixture
-def verdicts(run_planted: RunPlanted) -> dict[str, Verdict]:
-    return run_planted("holders")
-
-
 def line_of(name: str) -> int:
     lines = SOURCE.read_text().splitlines()
     mark = f"# made: {LINES.get(name, name)}"
     return next(n for n, text in enumerate(lines, 1) if text.endswith(mark))
 
 
-def test_each_leak_names_its_holder_and_its_line(verdicts: dict[str, Verdict]) -> None:
+def test_each_leak_names_its_holder_and_its_line(run_planted: RunPlanted) -> None:
+    verdicts = run_planted("holders")
     told = {name: lead_of(verdicts[f"test_{name}"]) for name in WANTED}
 
     holders = {name: (f.signal, begins(f, WANTED[name][1])) for name, f in told.items()}
@@ -73,26 +67,20 @@ def test_each_leak_names_its_holder_and_its_line(verdicts: dict[str, Verdict]) -
     of_one = verdicts["test_global_list"].failing
     assert len({finding.fingerprint for finding in of_one}) == 1
 
+    # in any order and company the same leak has the same fingerprint
+    some = "global_list or closure or exception or global_session or retrace or graph"
+    again = run_planted("holders", "-k", some, order="reversed")
+    assert fingerprints(again) == fingerprints({n: verdicts[n] for n in again})
+    assert all(fingerprint for _, _, fingerprint in fingerprints(again))
 
-@pytest.mark.slow
-def test_fingerprints_are_the_same_in_each_run(run_planted: RunPlanted) -> None:
-    some = "global_list or exception or global_session"
-    runs = [
-        run_planted("holders", "-k", some),
-        run_planted("holders", "-k", some, order="reversed"),
-    ]
 
-    prints = [
-        {
-            (name, finding.signal, finding.fingerprint)
-            for name, verdict in run.items()
-            for finding in verdict.failing
-            if finding.unit != "B"
-        }
-        for run in runs
-    ]
-    assert prints[0] == prints[1]
-    assert all(print_ for _, _, print_ in prints[0])
+def fingerprints(verdicts: dict[str, Verdict]) -> set[tuple[str, str, str | None]]:
+    return {
+        (name, finding.signal, finding.fingerprint)
+        for name, verdict in verdicts.items()
+        for finding in verdict.failing
+        if finding.unit != "B"
+    }
 
 
 def lead_of(verdict: Verdict) -> Finding:

@@ -109,7 +109,7 @@ def test_options_and_borders(run_planted: RunPlanted) -> None:
     assert not any("cut short" in note for note in kept.notes), kept.notes
     failed = verdicts["test_body_that_fails_in_an_experiment"]
     assert failed.status is Status.LEAK
-    assert any("cut short: " in note for note in failed.notes)
+    assert any("cut short: AssertionError" in note for note in failed.notes)
     for name in (
         "test_gradient_registered_by_the_user_leaks",
         "test_retracing_with_a_custom_gradient_leaks",

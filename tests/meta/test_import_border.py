@@ -126,6 +126,7 @@ ALLOWED = {
     "pytest_tfleak.reports.junit": NOTHING,
     "pytest_tfleak.reports.known": NOTHING,
     "pytest_tfleak.reports.message": NOTHING,
+    "pytest_tfleak.reports.order": NOTHING,
     "pytest_tfleak.reports.terminal": NOTHING,
     "pytest_tfleak.reports.text": NOTHING,
     "pytest_tfleak.reports.where": NOTHING,

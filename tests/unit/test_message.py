@@ -150,6 +150,14 @@ class TestMessage:
         assert "also         host.heap +64 KiB per iteration (allowance 6 KiB)" in text
         assert text.count("how much") == 1
 
+    def test_leads_with_a_file_before_the_handle_of_what_opened_it(self) -> None:
+        path = ("app.RUNS (list of 3)", "Writer._resource", "EagerTensor resource[]")
+        handle = dataclasses.replace(FINDING, holder=path)
+        file = dataclasses.replace(FINDING, signal="process.fds", unit="descriptors")
+        assert "LEAK: process.fds" in failure_text(leak(handle, file))
+        assert "LEAK: tf.tensors" in failure_text(leak(handle, HEAP))
+        assert "LEAK: tf.tensors" in failure_text(leak(FINDING, file))
+
     def test_names_only_the_signals_after_the_first_few(self) -> None:
         others = [
             dataclasses.replace(FINDING, signal=f"tf.tensors[{n}]") for n in range(9)

@@ -151,6 +151,35 @@ def test_functions_that_are_registered_with_atexit() -> None:
     assert "native" not in group.clues
 
 
+def test_what_threads_of_each_call_hold_is_one_group() -> None:
+    done = threading.Event()
+    threads: list[threading.Thread] = []
+
+    def work(ready: threading.Event) -> None:
+        batch, *rest = Kept(), [1], [2], [3], [4]
+        one, two, three, four = rest
+        ready.set()
+        done.wait()
+        del batch, one, two, three, four
+
+    def body() -> None:
+        ready = threading.Event()
+        threads.append(threading.Thread(target=work, args=(ready,)))
+        threads[-1].start()
+        ready.wait()
+
+    try:
+        groups = watch(body)
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
+
+    (kept,) = (group for group in groups if "kept" in group.parts)
+    assert kept.parts["kept"].per_iteration == 1
+    assert "local variable batch of work() in thread " in kept.whole.edges[0]
+
+
 def test_what_hangs_below_lost_objects_belongs_to_them() -> None:
     ours, other = Kept(), Kept()
     first, second = Wrapper([ours]), [other]
