@@ -87,18 +87,19 @@ KNOWN = (
         since=(3, 0),
     ),
     Known(
+        name="tf-data-iterators",
+        title="what tf.data leaves of each dataset and iterator, those of fit() and "
+        "predict() too",
+        issues=("tensorflow#41395",),
+        signals=_MEMORY,
+        experiment="quiet-iterators",
+    ),
+    Known(
         name="scalar-cache",
         title="cache of Python scalars",
         issues=("tensorflow#68196",),
         signals=_MEMORY,
         experiment="no-scalar-cache",
-    ),
-    Known(
-        name="tf-data-iterators",
-        title="what tf.data leaves of each iteration over a dataset",
-        issues=("tensorflow#41395",),
-        signals=("host.heap", "host.rss"),
-        experiment="quiet-iterators",
     ),
     Known(
         name="py-function-closures",

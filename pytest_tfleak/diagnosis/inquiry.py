@@ -141,6 +141,7 @@ class Inquiry:
         left = until - perf_counter()
         if heap is None or heap.per_iteration is None or left < self._each:
             return None, ()
+        self._loop.refreeze()  # the search for holders thawed all there is
         with Lines(_read_heap, until) as lines:
             self._loop.repeat(_MOST, [*after, lines.tick], seconds=left)
         line = lines.line_of(heap.per_iteration)

@@ -33,7 +33,7 @@ _MOST_CALLERS = 8
 _HEADS = (16, 32, 0)
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=1 << 14)  # TensorFlow and Keras alone are 4,000 files
 def is_users(file: str) -> bool:
     """Say whether a file is not the standard library's, an installed one's or ours."""
     if file.startswith("<"):

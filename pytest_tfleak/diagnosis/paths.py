@@ -28,9 +28,11 @@ from pytest_tfleak.diagnosis.roots import users_roots
 #: Types that hold nothing, and those that are roots of their own.
 _LEAVES = (
     *(str, bytes, int, float, bool, complex, type(None), range, slice, bytearray),
-    *(types.CodeType, types.ModuleType),
+    types.CodeType,
 )
-_LEAF_IDS = frozenset(map(id, _LEAVES))
+#: Types that most objects are of, and that hold nothing but what the collector knows.
+_PLAIN = frozenset({dict, list, tuple, types.FunctionType, types.CellType})
+_DIAGNOSIS = "pytest_tfleak.diagnosis"
 _LOOK_AT_CLOCK = 4096  # objects
 _LEAST_TIME = 3.0  # seconds: without paths all the rest was in vain
 _names = type.__dict__["__dict__"].__get__
@@ -51,8 +53,7 @@ class Paths:
         #: Whether all there is was seen.
         self.is_complete = True
         self._kept: list[Any] = []  # what was made for the search, so that ids stay
-        self._kinds: dict[int, bool] = {}  # of a type, given by id: is it skipped?
-        self._types: list[type] = []
+        self._types: list[type] = []  # those met, so that their ids stay
         numpy = sys.modules.get("numpy")
         self._array: type | None = getattr(numpy, "ndarray", None)
         self._base_of: Any = (
@@ -94,8 +95,8 @@ class Paths:
 
     def _search(self, roots: list[Root], missing: set[int], users: bool | None) -> None:
         modules = set(_users_modules()) if users else set()
-        libraries = set(_ids_of_libraries()) if users else set()
-        namespaces = {id(namespace_of(m)) for _, m in modules_now()}
+        closed = {id(namespace_of(m)) for _, m in modules_now()}
+        closed.update(_ids_of_libraries() if users else ())
         pending: deque[Any] = deque()
         for root in roots:
             if id(root.holds) not in self._parents:
@@ -103,7 +104,7 @@ class Paths:
                 self._kept.append(root)
                 pending.append(root.holds)
         parents, count = self._parents, 0
-        skipped = self._is_skipped if users is not None else _is_diagnosis
+        kinds: dict[int, bool] = {}  # of types, given by id: do their objects matter?
         while pending and missing:
             holder = pending.popleft()
             count += 1
@@ -112,10 +113,13 @@ class Paths:
                 return
             for held in self._held_by(holder):
                 key = id(held)
-                if key in parents or key in namespaces or key in libraries:
+                if key in parents or key in closed:
                     continue
                 kind = type(held)
-                if id(kind) in _LEAF_IDS or skipped(kind):
+                matters = kinds.get(id(kind))
+                if matters is None:
+                    matters = kinds[id(kind)] = self._matters(kind, users is None)
+                if not matters:
                     continue
                 if users and issubclass(kind, type):
                     name = _module_of(held)
@@ -127,6 +131,8 @@ class Paths:
 
     def _held_by(self, holder: Any) -> Iterable[Any]:
         kind = type(holder)
+        if kind in _PLAIN:
+            return gc.get_referents(holder)
         if issubclass(kind, type):
             return list(_names(holder).values())
         if self.is_array(holder):
@@ -138,21 +144,16 @@ class Paths:
             return [value for value in list(values) if type(value) is dict]
         return gc.get_referents(holder)
 
-    def _is_skipped(self, kind: type) -> bool:
-        known = self._kinds.get(id(kind))
-        if known is None:
-            module = _module_of(kind)
-            known = is_ours(module) or issubclass(kind, (types.ModuleType, Root))
-            self._kinds[id(kind)] = known
-            self._types.append(kind)
-        return known
-
-
-def _is_diagnosis(kind: type) -> bool:
-    module = _module_of(kind)
-    if issubclass(kind, types.ModuleType):
-        return True
-    return type(module) is str and module.startswith("pytest_tfleak.diagnosis")
+    def _matters(self, kind: type, of_ours: bool) -> bool:
+        """Say whether objects of a type may lead to what is asked for."""
+        self._types.append(kind)
+        if kind in _LEAVES or issubclass(kind, types.ModuleType):
+            return False
+        module = _module_of(kind)
+        if of_ours:
+            is_part = type(module) is str and module.startswith(_DIAGNOSIS)
+            return not is_part
+        return not (is_ours(module) or issubclass(kind, Root))
 
 
 def _users_modules() -> Iterator[str]:

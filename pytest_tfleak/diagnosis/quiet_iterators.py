@@ -1,24 +1,31 @@
-"""Take away what TensorFlow keeps of each iterator over a dataset.
+"""Take away what TensorFlow keeps of each dataset, and of each iterator over one.
 
 Where a dataset ends, an error of C++ leaves a rendezvous behind that is never freed; a
-dataset that is tuned leaves a model in the metrics.
+dataset that is tuned leaves a model in the metrics; for more see ``made_once``.
 
 PYTEST_DONT_REWRITE
 """
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
+from pytest_tfleak.diagnosis.made_once import cached
+from pytest_tfleak.diagnosis.made_once import traced_once
 from pytest_tfleak.diagnosis.neutraliser import Neutraliser
 from pytest_tfleak.diagnosis.neutraliser import module_of_tensorflow
 
+#: Modules of operations, and the names of those that make a dataset.
+_OPERATIONS = ("ops.gen_dataset_ops", "ops.gen_experimental_dataset_ops")
+_MAKES = re.compile(r"(?!(initialize|reduce|register|save)_)[a-z]\w*dataset(_v\d)?")
+
 
 class QuietIterators(Neutraliser):
-    """Find the end of a dataset without an error of C++, and tune nothing."""
+    """Find the end of a dataset without an error of C++, tune nothing, make once."""
 
     name = "quiet-iterators"
-    words = "with datasets that end without an error and are not tuned"
+    words = "with datasets made once, not tuned, and ended without an error"
 
     def __enter__(self) -> Neutraliser:
         iterators = module_of_tensorflow("data.ops.iterator_ops")
@@ -37,6 +44,13 @@ class QuietIterators(Neutraliser):
         if self.acts:
             following = _following(iterator_type.__dict__["_next_internal"])
             self._replace(iterator_type, "_next_internal", following)
+            functions = module_of_tensorflow("data.ops.structured_function")
+            once = traced_once(functions.StructuredFunctionWrapper)
+            self._replace(functions, "StructuredFunctionWrapper", once)
+            for operations in map(module_of_tensorflow, _OPERATIONS):
+                for name, operation in list(vars(operations).items()):
+                    if _MAKES.fullmatch(name):
+                        self._replace(operations, name, cached(operation))
         return self
 
 

@@ -18,9 +18,11 @@ def ordered(findings: Iterable[Finding]) -> list[Finding]:
 
     def key(found: Finding) -> tuple[float, bool, float, str]:
         is_left = found.per_iteration is None
-        signal = _LAST_OF_SYSTEM if _is_handle(found) else found.signal
+        is_handle = found.holder is not None and _HANDLE.match(found.holder[-1])
+        signal = _LAST_OF_SYSTEM if is_handle else found.signal
         group, place, name = rank(signal, found.unit, is_left)
-        return group, not _is_held_itself(found), place, name
+        is_whole = _is_held_itself(found) and not is_handle
+        return group, not is_whole, place, name
 
     return sorted(findings, key=key)
 
@@ -29,7 +31,3 @@ def _is_held_itself(finding: Finding) -> bool:
     """Say whether what is counted is what is held, and not a part of it."""
     kind = (finding.kind or "?").rpartition(".")[2]
     return finding.holder is not None and finding.holder[-1].startswith(kind)
-
-
-def _is_handle(finding: Finding) -> bool:
-    return finding.holder is not None and bool(_HANDLE.match(finding.holder[-1]))

@@ -96,8 +96,17 @@ def test_a_fresh_keras_model_in_each_call(run_planted: RunPlanted) -> None:
     assert "keras.utils.clear_session() frees" in failure_text(named, width=400)
 
 
+def test_predict_in_a_loop_is_clean(run_planted: RunPlanted) -> None:
+    verdicts = run_planted("known", "-k", "predict")
+    verdict = verdicts["test_predict"]
+    assert verdict.status is Status.CLEAN, verdict.findings
+    assert causes(verdict) == {"tf-data-iterators"}
+
+
 def test_options_and_borders(run_planted: RunPlanted) -> None:
-    verdicts = run_planted("known", "-k", "not growth and not fresh or asked")
+    verdicts = run_planted(
+        "known", "-k", "not growth and not fresh and not predict or asked"
+    )
     asked = verdicts["test_known_growth_fails_where_that_is_asked"]
     assert asked.status is Status.LEAK
     assert causes(asked) == {"custom-gradient-registry"}

@@ -55,6 +55,7 @@ ALLOWED = {
     "pytest_tfleak.diagnosis.known_causes": NOTHING,
     "pytest_tfleak.diagnosis.libraries": NOTHING,
     "pytest_tfleak.diagnosis.lines": NOTHING,
+    "pytest_tfleak.diagnosis.made_once": NOTHING,
     "pytest_tfleak.diagnosis.native": NOTHING,
     "pytest_tfleak.diagnosis.neutraliser": NOTHING,
     "pytest_tfleak.diagnosis.neutralisers": NOTHING,

@@ -152,7 +152,7 @@ class TestMessage:
 
     def test_leads_with_a_file_before_the_handle_of_what_opened_it(self) -> None:
         path = ("app.RUNS (list of 3)", "Writer._resource", "EagerTensor resource[]")
-        handle = dataclasses.replace(FINDING, holder=path)
+        handle = dataclasses.replace(FINDING, holder=path, kind="ops.EagerTensor")
         file = dataclasses.replace(FINDING, signal="process.fds", unit="descriptors")
         assert "LEAK: process.fds" in failure_text(leak(handle, file))
         assert "LEAK: tf.tensors" in failure_text(leak(handle, HEAP))

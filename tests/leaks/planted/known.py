@@ -121,6 +121,15 @@ def test_fresh_model():
     fit_a_fresh_model()
 
 
+MODEL = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+
+
+@pytest.mark.tfleak(iterations=20)
+def test_predict():
+    for _ in range(10):
+        MODEL.predict(X, verbose=0)
+
+
 @pytest.mark.tfleak(known="fail")
 def test_known_growth_fails_where_that_is_asked():
     custom_gradient_registry()
