@@ -5,9 +5,10 @@
 
 Reads JSON reports of a run over a folder of leaks (``corpus.py`` says what a case is)
 and prints, for each leaking case, what leads its message: kind, holder, line, cause. A
-line is right where it lies in the case's own file; a cause is right where
-``diagnosis.json``, written by reading the cases, has its slug. ``--without``: reports
-of the same cases with ``--tfleak-diagnose=off``; the difference is what it costs.
+line is right where it lies in the case's own file; kind and cause are right where
+``diagnosis.json``, written by reading the cases, has the signal and the slug.
+``--without``: reports of the same cases with ``--tfleak-diagnose=off``; the difference
+is what it costs.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from pytest_tfleak.reports.order import ordered
 from pytest_tfleak.verdict import Finding
 from pytest_tfleak.verdict import Verdict
 
-RIGHT: dict[str, list[str]] = json.loads(
+RIGHT: dict[str, dict[str, list[str]]] = json.loads(
     Path(__file__).with_suffix(".json").read_text("utf-8")
 )
 #: Growth that lives in C++ and that no Python object holds, as the cause says.
@@ -107,17 +108,18 @@ def judge(
     name: str, lead: Finding, findings: list[Finding], file: Path
 ) -> dict[str, bool | None]:
     """Say what is right; None where there is nothing to be right about."""
+    right = RIGHT[name]
     causes = {finding.cause for finding in findings}
     is_known = lead.known is not None and find_known(lead.known) is not None
     is_native = is_known or bool(causes & set(_NATIVE))
     held = lead.holder is not None and lead.holder[0] != NOBODY
     return {
-        "kind": is_known or is_native or (lead.kind or lead.what) is not None,
+        "kind": is_known or lead.signal in right["signals"],
         "holder": None if is_native and not held else held,
         "line": None
         if lead.accepted
         else lead.origin is not None and Path(lead.origin.file).resolve() == file,
-        "cause": bool(causes & set(RIGHT[name])),
+        "cause": bool(causes & set(right["causes"])),
     }
 
 
