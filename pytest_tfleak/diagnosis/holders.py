@@ -62,11 +62,13 @@ STORES = {
 }
 #: What a path goes through, by type: hints at the cause.
 _CLUES: tuple[tuple[Any, str], ...] = (
-    ((types.TracebackType, BaseException), "exception"),
+    (types.TracebackType, "exception"),
+    (BaseException, "exception"),
     (types.FrameType, "frame"),
     (LogRecord, "log_record"),
     (types.CellType, "closure"),
-    ((types.GeneratorType, types.CoroutineType), "generator"),
+    (types.GeneratorType, "generator"),
+    (types.CoroutineType, "generator"),
     (threading.Thread, "thread"),
     (functools._lru_cache_wrapper, "lru_cache"),
     (WeakKeyDictionary, "weak_keys"),
@@ -203,10 +205,11 @@ def _clues(chain: list[Any], first: str, new: set[int]) -> set[str]:
     found: set[str] = set()
     for link in chain[1:]:
         age = "" if id(link) in new else "old_"
-        names = [full_name(base) for base in _mro(type(link))[:-1]]
-        found.update(age + name for name in names)
-        kinds = [clue for kind, clue in _CLUES if issubclass(type(link), kind)]
-        found.update(age + clue for clue in kinds)
+        bases = _mro(type(link))[:-1]
+        found.update(age + full_name(base) for base in bases)
+        # not issubclass(): some of these ask an ABC, which hashes the class
+        ids = set(map(id, bases))
+        found.update(age + clue for kind, clue in _CLUES if id(kind) in ids)
     root: Root = chain[0]
     if root.name == THREADS:
         found.add("thread")

@@ -17,10 +17,12 @@ from collections.abc import Hashable
 from contextlib import suppress
 from typing import Any
 
+from pytest_tfleak.census import full_name
 from pytest_tfleak.diagnosis.fields import fields_of
 from pytest_tfleak.diagnosis.neutraliser import module_of_tensorflow
 
-_PLAIN = (type(None), bool, int, float, str, bytes)
+# by id: a metaclass may have its own idea of what is equal
+_PLAIN_IDS = frozenset(map(id, (type(None), bool, int, float, str, bytes)))
 _SHARED = (type, types.ModuleType, types.BuiltinFunctionType)
 
 Make = Callable[..., Any]
@@ -32,13 +34,15 @@ def traced_once(wrap: Make) -> Make:
     wrapped: dict[Hashable, Any] = {}
 
     def wrap_once(*arguments: Any, **options: Any) -> Any:
+        key = None
         if is_eager():  # each graph needs its own
-            with suppress(TypeError, ValueError):
+            with suppress(Exception):
                 key = tuple(map(_likeness, (*arguments, *options, *options.values())))
-                if key not in wrapped:
-                    wrapped[key] = wrap(*arguments, **options)
-                return wrapped[key]
-        return wrap(*arguments, **options)
+        if key is None:
+            return wrap(*arguments, **options)
+        if key not in wrapped:
+            wrapped[key] = wrap(*arguments, **options)
+        return wrapped[key]
 
     return wrap_once
 
@@ -92,23 +96,21 @@ def _text(value: Any) -> str:
 
 
 def _likeness(value: Any) -> Hashable:
-    """Return what is equal for values that do the same.
-
-    Raises TypeError for what may do anything, ValueError for a variable without value.
-    """
+    """Return what is equal for values that do the same, or raise an error."""
     kind = type(value)
-    if kind in _PLAIN:
+    if id(kind) in _PLAIN_IDS:
         return kind, value
-    if kind in (tuple, list):
+    if kind is tuple or kind is list:
         return kind, tuple(map(_likeness, value))
     if issubclass(kind, _SHARED):
         return kind, id(value)
     if kind is types.FunctionType:
         cells = [cell.cell_contents for cell in value.__closure__ or ()]
         return value.__code__, _likeness([value.__defaults__, *cells])
-    if kind.__module__.startswith("keras."):  # what cuts arrays into batches, say
+    if full_name(kind).startswith("keras."):  # what cuts arrays into batches, say
         fields = fields_of(value).items()
-        return kind, tuple((name, v) for name, v in fields if type(v) in _PLAIN)
+        plain = [(name, v) for name, v in fields if id(type(v)) in _PLAIN_IDS]
+        return kind, tuple(plain)
     if hasattr(kind, "element_spec"):
         return repr(value.element_spec)
     raise TypeError(kind)

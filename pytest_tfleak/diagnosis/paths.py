@@ -31,7 +31,9 @@ _LEAVES = (
     types.CodeType,
 )
 #: Types that most objects are of, and that hold nothing but what the collector knows.
-_PLAIN = frozenset({dict, list, tuple, types.FunctionType, types.CellType})
+_PLAIN = (dict, list, tuple, types.FunctionType, types.CellType)
+# by id: a metaclass may have its own idea of what is equal
+_LEAF_IDS, _PLAIN_IDS = frozenset(map(id, _LEAVES)), frozenset(map(id, _PLAIN))
 _DIAGNOSIS = "pytest_tfleak.diagnosis"
 _LOOK_AT_CLOCK = 4096  # objects
 _LEAST_TIME = 3.0  # seconds: without paths all the rest was in vain
@@ -131,7 +133,7 @@ class Paths:
 
     def _held_by(self, holder: Any) -> Iterable[Any]:
         kind = type(holder)
-        if kind in _PLAIN:
+        if id(kind) in _PLAIN_IDS:
             return gc.get_referents(holder)
         if issubclass(kind, type):
             return list(_names(holder).values())
@@ -147,12 +149,11 @@ class Paths:
     def _matters(self, kind: type, of_ours: bool) -> bool:
         """Say whether objects of a type may lead to what is asked for."""
         self._types.append(kind)
-        if kind in _LEAVES or issubclass(kind, types.ModuleType):
+        if id(kind) in _LEAF_IDS or issubclass(kind, types.ModuleType):
             return False
         module = _module_of(kind)
         if of_ours:
-            is_part = type(module) is str and module.startswith(_DIAGNOSIS)
-            return not is_part
+            return type(module) is not str or not module.startswith(_DIAGNOSIS)
         return not (is_ours(module) or issubclass(kind, Root))
 
 

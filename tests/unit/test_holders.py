@@ -515,6 +515,22 @@ def test_an_exception_s_own_properties_do_not_run(app: Any) -> None:
     assert hold(app.ERROR.held).edges == ("app.cache.ERROR.held", "Kept")
 
 
+def test_a_class_that_cannot_be_compared(app: Any) -> None:
+    class Odd(type):
+        def __eq__(cls, other: object) -> bool:
+            raise RuntimeError("ran")
+
+        __hash__ = None  # type: ignore[assignment]
+
+    class Holder(metaclass=Odd):
+        pass
+
+    app.ODD = Holder()
+    app.ODD.held = Kept()
+
+    assert hold(app.ODD.held).edges == ("app.cache.ODD.held", "Kept")
+
+
 def test_a_dictionary_that_is_changed_while_it_is_read(app: Any) -> None:
     class Held:
         def __init__(self) -> None:
