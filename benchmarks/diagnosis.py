@@ -6,7 +6,8 @@
 Reads JSON reports of a run over a folder of leaks (``corpus.py`` says what a case is)
 and prints, for each leaking case, what leads its message: kind, holder, line, cause. A
 line is right where it lies in the case's own file; kind and cause are right where
-``diagnosis.json``, written by reading the cases, has the signal and the slug.
+``diagnosis.json`` has the signal, which the case says it shows (three were added after
+a run), and the slug, written by reading the case.
 ``--without``: reports of the same cases with ``--tfleak-diagnose=off``; the difference
 is what it costs.
 """
@@ -114,7 +115,8 @@ def judge(
     is_native = is_known or bool(causes & set(_NATIVE))
     held = lead.holder is not None and lead.holder[0] != NOBODY
     return {
-        "kind": is_known or lead.signal in right["signals"],
+        "kind": (is_known and lead.known in right["causes"])
+        or lead.signal in right["signals"],
         "holder": None if is_native and not held else held,
         "line": None
         if lead.accepted
