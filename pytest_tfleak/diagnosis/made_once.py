@@ -106,7 +106,8 @@ def _likeness(value: Any) -> Hashable:
         return kind, id(value)
     if kind is types.FunctionType:
         cells = [cell.cell_contents for cell in value.__closure__ or ()]
-        return value.__code__, _likeness([value.__defaults__, *cells])
+        named = sorted((value.__kwdefaults__ or {}).items())
+        return value.__code__, _likeness([value.__defaults__, *named, *cells])
     if full_name(kind).startswith("keras."):  # what cuts arrays into batches, say
         fields = fields_of(value).items()
         plain = [(name, v) for name, v in fields if id(type(v)) in _PLAIN_IDS]

@@ -520,6 +520,7 @@ def test_a_class_that_cannot_be_compared(app: Any) -> None:
         def __eq__(cls, other: object) -> bool:
             raise RuntimeError("ran")
 
+        # as Python does by itself; a class without a hash is what is tested
         __hash__ = None  # type: ignore[assignment]
 
     class Holder(metaclass=Odd):

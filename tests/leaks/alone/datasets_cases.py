@@ -25,6 +25,13 @@ def added(number: int) -> Any:
     return TEN.map(lambda v: v + number)
 
 
+def defaulted(number: int) -> Any:
+    def add(value: Any, *, more: int = number) -> Any:
+        return value + more
+
+    return TEN.map(add)
+
+
 def generated() -> Any:
     numbers = itertools.count()
 
@@ -43,6 +50,7 @@ PIPELINES: dict[str, Callable[[], Any]] = {
     "map": lambda: TEN.map(lambda v: v + 1),
     "parallel map": lambda: TEN.map(lambda v: v + 1, num_parallel_calls=2),
     "closures": lambda: added(1).concatenate(added(2)).concatenate(added(1)),
+    "defaults": lambda: defaulted(1).concatenate(defaulted(2)),
     "captured tensor": lambda: TEN.map(lambda v: v * WEIGHTS),
     "captured variable": lambda: TEN.map(lambda v: v * FACTOR),
     "batches": lambda: TEN.batch(3).unbatch().padded_batch(4),
