@@ -16,8 +16,8 @@ from pytest_tfleak.amend import add_leftovers
 from pytest_tfleak.amend import demand_gpu
 from pytest_tfleak.births import Births
 from pytest_tfleak.census import Census
-from pytest_tfleak.diagnosis.attribution import what_is_known
 from pytest_tfleak.diagnosis.closing import after_close
+from pytest_tfleak.diagnosis.containers import Containers
 from pytest_tfleak.diagnosis.experiments import SHARE
 from pytest_tfleak.diagnosis.experiments import Explanation
 from pytest_tfleak.diagnosis.experiments import Search
@@ -29,7 +29,6 @@ from pytest_tfleak.diagnosis.kinds import describe_left
 from pytest_tfleak.diagnosis.telling import tell
 from pytest_tfleak.ending import cut_short
 from pytest_tfleak.ending import is_interrupt
-from pytest_tfleak.ending import undecided
 from pytest_tfleak.ending import why_it_ended
 from pytest_tfleak.isolation import Surroundings
 from pytest_tfleak.judge import is_suspicious
@@ -43,6 +42,8 @@ from pytest_tfleak.probes.base import Probe
 from pytest_tfleak.progress import LiveTerminal
 from pytest_tfleak.progress import show_progress
 from pytest_tfleak.reports.terminal import failure_text
+from pytest_tfleak.sharing import SecondLook
+from pytest_tfleak.sharing import share_out
 from pytest_tfleak.stock import Stock
 from pytest_tfleak.trace import Trace
 from pytest_tfleak.verdict import Finding
@@ -51,7 +52,6 @@ from pytest_tfleak.verdict import Status
 from pytest_tfleak.verdict import Verdict
 
 ProbeMaker = Callable[[Census], Sequence[Probe]]
-SecondLook = tuple[Trace, tuple[Finding, ...]]
 
 
 class LeakError(AssertionError):
@@ -180,13 +180,20 @@ class Measurement:
                 findings = self._findings(loop.trace, census, stock, since_freeze)
                 if findings and self._plan.diagnose == "on":
                     until = perf_counter() + self._plan.diagnose_time
+                    containers = Containers(loop)
+                    containers.remember()
                     search = Search(loop, self._plan, findings)
                     explanation, again = self._explain(search, loop, census, stock)
                     rest = (1 - SHARE) * self._plan.diagnose_time
                     until = max(until, perf_counter() + rest)
                     failing = findings if again is None else again[1]
                     inquiry = Inquiry(
-                        loop, census, self._handed, stock.objects_left, births.frames_of
+                        loop,
+                        census,
+                        self._handed,
+                        stock.objects_left,
+                        births.frames_of,
+                        containers,
                     )
                     if failing:
                         causes = explanation.causes
@@ -205,7 +212,10 @@ class Measurement:
             self._notes.append(f"The Keras session was not cleared: {why}.")
         verdict = self._judged(loop, findings)
         if explanation is not None:
-            verdict = self._add_known(verdict, explanation, again, loop.trace)
+            verdict, notes = share_out(
+                verdict, explanation, again, loop.trace, self._plan
+            )
+            self._notes.extend(notes)
         self._notes.extend(self._insights.notes)
         return replace(verdict, notes=tuple(self._notes))
 
@@ -269,56 +279,6 @@ class Measurement:
                 raise
             note = cut_short("The search for who holds it", error)
             return Insights(notes=[note])
-
-    def _add_known(
-        self,
-        verdict: Verdict,
-        explanation: Explanation,
-        again: SecondLook | None,
-        trace: Trace,
-    ) -> Verdict:
-        accepted = self._plan.known == "report"
-        if again is None:
-            known = what_is_known(
-                verdict.findings, verdict.findings, explanation, accepted
-            )
-            self._notes.extend(explanation.notes)
-            verdict = replace(verdict, findings=known)
-            growing = {f.signal for f in known if f.per_iteration is not None}
-            has_left = any(f.per_iteration is None for f in known)
-            for entry in explanation.untried:
-                if growing <= set(entry.signals) and not has_left:
-                    why = f"no experiment could tell this from the {entry.title} of"
-                    return undecided(verdict, f"{why} TensorFlow ({entry.issue})")
-            return verdict
-        retrace, left = again
-        retrace.seconds = trace.seconds
-        retrace.reasons, retrace.codes = trace.reasons, trace.codes
-        retrace.untrusted = trace.untrusted
-        retrace.body_seconds += trace.body_seconds
-        second = judge(retrace, self._plan, self._nodeid)
-        if second.reason in (Reason.OUT_OF_TIME, Reason.TOO_FEW_ITERATIONS):
-            return undecided(
-                verdict,
-                "a part of this is known growth of TensorFlow, and there was no time "
-                "to judge what is left without it",
-            )
-        known = what_is_known(verdict.findings, left, explanation, accepted)
-        shown = {finding.known for finding in known}
-        self._notes.extend(
-            f"A part of it is the {entry.title} ({entry.issue})."
-            for entry in explanation.causes
-            if entry.name not in shown
-        )
-        self._notes.append(
-            f"Judged on {second.iterations} iterations without the known growth of "
-            "TensorFlow, which is shown apart."
-        )
-        second = replace(second, findings=known)
-        if second.failing:
-            self._notes.extend(explanation.notes)
-            return replace(second, status=Status.LEAK, reason=None, detail=None)
-        return second
 
     def _interrupted(self, loop: Loop, error: BaseException, births: Births) -> Verdict:
         reason, words = why_it_ended(error)

@@ -91,6 +91,20 @@ def measure_growth(
     )
 
 
+def longest_gap(readings: Sequence[int | None], per_iteration: float) -> int:
+    """Return the most iterations from one rise to the next, of growth at a known rate.
+
+    A rise is at least half the rate: less is noise.
+    """
+    known = [value for value in readings if value is not None]
+    rises = [
+        at
+        for at, (a, b) in enumerate(pairwise(known))
+        if b - a >= max(0.5, per_iteration / 2)
+    ]
+    return max((b - a for a, b in pairwise(rises)), default=len(known))
+
+
 @dataclass(frozen=True, slots=True)
 class _Window:
     first: int

@@ -47,6 +47,8 @@ class Loop:
         self._offsets: tuple[int, ...] = ()
         self._started = perf_counter()
         self._seconds_each = 0.0
+        #: How many iterations ``run_again`` has run.
+        self.ran_again = 0
         #: Probes that failed, by name, and why: they are read no more.
         self.broken: dict[str, str] = {}
         #: Why the Keras session could not be cleared, where that was tried.
@@ -166,6 +168,7 @@ class Loop:
         ):
             self._iterate(trace, after)
             trace.confirmed += 1
+        self.ran_again += trace.rows
         return trace
 
     def repeat(

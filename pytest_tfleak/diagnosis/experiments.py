@@ -120,7 +120,6 @@ class Search:
         """Measure the body as it is; return the entries that it has a part in."""
         if not self._growing or not self._has_time():
             return set()
-        self._loop.refreeze()  # what has piled up would slow down each collection
         watching: dict[str, Neutraliser] = {}
         with ExitStack() as stack:
             for entry in candidates:

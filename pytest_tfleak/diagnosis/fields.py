@@ -5,6 +5,7 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
+import functools
 import sys
 import types
 from collections import deque
@@ -21,11 +22,25 @@ _module = type.__dict__["__module__"].__get__
 _qualname = type.__dict__["__qualname__"].__get__
 _namespace = type.__dict__["__dict__"].__get__
 _DESCRIPTORS = (types.GetSetDescriptorType, types.MemberDescriptorType)
-_GROWING = (list, dict, set, deque)
 OPTIMISED = 0x1  # of a function, whose locals are not its globals
 _OWN_REFERENCES = 3  # the frame's, the variable's, the argument's
 #: Whose properties and methods may run: they are known, an object's own are not.
 _LIBRARIES = frozenset({"keras", "numpy", "tensorflow", "tf_keras"})
+
+
+def cached_in(cache: Any) -> int:
+    """Return how many results an lru_cache holds."""
+    return int(functools._lru_cache_wrapper.cache_info(cache).currsize)
+
+
+#: What tells how long they are; not len(): a subclass may count otherwise.
+_GROWING: dict[type, Callable[[Any], int]] = {
+    list: list.__len__,
+    dict: dict.__len__,
+    set: set.__len__,
+    deque: deque.__len__,
+    functools._lru_cache_wrapper: cached_in,
+}
 
 
 def types_of(o: object) -> list[tuple[TypeName, type]]:
@@ -111,8 +126,10 @@ def sized_among(objects: list[Any]) -> Iterator[tuple[Any, Callable[[Any], int]]
     for found in objects:
         kind = type(found)
         if id(kind) not in kinds:
-            plain = next((p for p in _GROWING if issubclass(kind, p)), None)
-            kinds[id(kind)] = getattr(plain, "__len__", None)
+            lengths = (
+                len_ for plain, len_ in _GROWING.items() if issubclass(kind, plain)
+            )
+            kinds[id(kind)] = next(lengths, None)
         len_ = kinds[id(kind)]
         if len_ is not None:
             yield found, len_
@@ -127,7 +144,9 @@ def last_of(container: Any, count: int) -> list[Any]:
         return list(islice(list.__reversed__(container), count))
     if issubclass(kind, deque):
         return list(islice(deque.__reversed__(container), count))
-    return list(islice(set.__iter__(container), count))  # which has no order
+    if issubclass(kind, set):  # which has no order
+        return list(islice(set.__iter__(container), count))
+    return []  # of a cache nobody knows
 
 
 def type_name(cls: type) -> str:

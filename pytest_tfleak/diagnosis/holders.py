@@ -25,6 +25,7 @@ from weakref import WeakValueDictionary
 from pytest_tfleak.census import full_name
 from pytest_tfleak.diagnosis.edges import items_of
 from pytest_tfleak.diagnosis.edges import label
+from pytest_tfleak.diagnosis.fields import cached_in
 from pytest_tfleak.diagnosis.fields import read_text
 from pytest_tfleak.diagnosis.roots import AT_EXIT
 from pytest_tfleak.diagnosis.roots import THREADS
@@ -165,8 +166,7 @@ def _start(chain: list[Any], new: set[int]) -> tuple[str, int]:
 def _size(holder: object) -> str:
     kind = type(holder)
     if issubclass(kind, functools._lru_cache_wrapper):
-        held = functools._lru_cache_wrapper.cache_info(holder).currsize  # type: ignore[arg-type]
-        return f" (lru_cache of {held})"
+        return f" (lru_cache of {cached_in(holder)})"
     for plain in _SIZED:
         if issubclass(kind, plain):
             size = plain.__len__  # not len(): a subclass may count otherwise

@@ -17,6 +17,7 @@ from time import perf_counter
 
 from pytest_tfleak.census import Census
 from pytest_tfleak.census import full_name
+from pytest_tfleak.diagnosis.containers import Containers
 from pytest_tfleak.diagnosis.experiments import enter_all
 from pytest_tfleak.diagnosis.group import Group
 from pytest_tfleak.diagnosis.lines import Lines
@@ -27,6 +28,7 @@ from pytest_tfleak.diagnosis.origins import origin_of
 from pytest_tfleak.diagnosis.survey import Observed
 from pytest_tfleak.diagnosis.survey import Survey
 from pytest_tfleak.diagnosis.survivors import Watch
+from pytest_tfleak.growth import longest_gap
 from pytest_tfleak.known import Known
 from pytest_tfleak.loop import Loop
 from pytest_tfleak.verdict import Finding
@@ -91,12 +93,14 @@ class Inquiry:
         handed: Mapping[str, object],
         older: Callable[[Collection[str]], list[object]],
         noted: Callable[[object], Sequence[Frame]],
+        containers: Containers,
     ) -> None:
         self._loop = loop
         self._census = census
         self._handed = handed
         self._older = older
         self._noted = noted
+        self._containers = containers
         self._each = loop.seconds_per_iteration * _SLOWER
 
     def run(
@@ -108,7 +112,8 @@ class Inquiry:
         """
         insights = Insights()
         left = until - perf_counter()
-        iterations = min(_MOST, int(left / 2 / max(self._each, 1e-6)) - 1)
+        iterations = int(left / 2 / max(self._each, 1e-6)) - 1
+        iterations = min(iterations, self._iterations_for(findings))
         if iterations < _FEWEST:
             insights.notes.append(NO_TIME)
             return insights
@@ -129,6 +134,15 @@ class Inquiry:
             if not insights.has_line:
                 insights.line = self._line_of_heap(findings, after, until)
         return insights
+
+    def _iterations_for(self, findings: Sequence[Finding]) -> int:
+        """Return how many iterations show each growth twice or more."""
+        gaps = [
+            longest_gap(self._loop.trace.judged_series(f.signal), f.per_iteration)
+            for f in findings
+            if f.per_iteration is not None
+        ]
+        return min(_MOST, 2 * max(gaps, default=_MOST) + 2)
 
     def _line_of_heap(
         self,
@@ -156,7 +170,9 @@ class Inquiry:
         until: float,
     ) -> None:
         survey = Survey(self._census)
-        watch = Watch(self._loop, self._handed, self._signal_of, self._noted)
+        watch = Watch(
+            self._loop, self._handed, self._signal_of, self._noted, self._containers
+        )
         still_there = {f.signal for f in findings if f.per_iteration is None}
 
         def look() -> list[object]:

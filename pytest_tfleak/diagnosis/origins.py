@@ -28,9 +28,10 @@ DEPTH = 128
 _PACKAGE = str(Path(__file__).parents[1])
 _GENERATED = "__autograph_generated_file"
 _MOST_CALLERS = 8
-#: Bytes between an object and its block: collector's head, and on 3.11 and later the
-#: dictionary of the instance, which tracemalloc.get_object_traceback() overlooks.
-_HEADS = (16, 32, 0)
+#: Bits of a type's ``__flags__`` that say what lies between a block and its object. Of
+#: what 3.11 and later put there tracemalloc.get_object_traceback() knows nothing.
+_HAS_COLLECTORS_HEAD, _HAS_POINTERS = 1 << 14, (1 << 3) | (1 << 4)
+_HEAD = 16  # bytes
 
 
 @lru_cache(maxsize=1 << 14)  # TensorFlow and Keras alone are 4,000 files
@@ -54,16 +55,25 @@ def origin_of(frames: Sequence[Frame]) -> tuple[Origin | None, tuple[Origin, ...
 
 def frames_of(made: object) -> list[Frame]:
     """Return the stack that allocated an object while tracemalloc was on, or []."""
+    ask = _asker()
+    if ask is not None and tracemalloc.is_tracing():
+        for head in _heads(type(made).__flags__):
+            frames = ask(0, id(made) - head)
+            if frames is not None:
+                return list(frames)
     found = tracemalloc.get_object_traceback(made)
     if found is not None:
         return [(frame.filename, frame.lineno) for frame in reversed(found)]
-    ask = _asker()
-    if ask is not None and tracemalloc.is_tracing():
-        for head in _HEADS:
-            frames = ask(0, id(made) - head)
-            if frames is not None:
-                return [(str(file), int(line)) for file, line in frames]
     return []
+
+
+def _heads(flags: int) -> tuple[int, ...]:
+    """Return the bytes between an object and its block, the likeliest first."""
+    if not flags & _HAS_COLLECTORS_HEAD:
+        return (0,)
+    if flags & _HAS_POINTERS:  # bits without a meaning until 3.11
+        return (2 * _HEAD, _HEAD)
+    return (_HEAD, 2 * _HEAD)
 
 
 def function_at(file: str, line: int) -> str:

@@ -12,6 +12,7 @@ import _thread
 import atexit
 import gc
 from collections import Counter
+from collections import deque
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
@@ -25,10 +26,9 @@ from typing import Any
 
 from pytest_tfleak.census import full_name
 from pytest_tfleak.diagnosis.bytes import explained_bytes
+from pytest_tfleak.diagnosis.containers import Containers
 from pytest_tfleak.diagnosis.details import describe_group
 from pytest_tfleak.diagnosis.details import describe_object
-from pytest_tfleak.diagnosis.fields import last_of
-from pytest_tfleak.diagnosis.fields import sized_among
 from pytest_tfleak.diagnosis.group import WHOLE
 from pytest_tfleak.diagnosis.group import Group
 from pytest_tfleak.diagnosis.group import Part
@@ -49,6 +49,8 @@ from pytest_tfleak.loop import Loop
 from pytest_tfleak.verdict import Origin
 
 _MOST_GROUPS = 24
+_CONTENT: tuple[Any, ...] = (list, tuple, dict, deque)
+_MOST_LOST = 0.8  # of what iterations brought; with less than that left, it is a window
 _ASKED_FOR_ORIGIN = 20  # members of a group
 _MOST_ASKED = 5_000  # survivors
 #: Of the time left, for two runs of the body.
@@ -65,14 +67,13 @@ class Watch:
         handed: Mapping[str, object],
         signal_of: Callable[[type], str | None],
         noted: Callable[[object], Sequence[Frame]],
+        containers: Containers,
     ) -> None:
         self._loop = loop
         self._handed = handed
         self._signal_of = signal_of
         self._noted = noted
-        self._sizes: dict[int, int] = {}
-        self._larger: list[tuple[Any, int]] = []
-        self._grown: list[tuple[Any, list[Any]]] = []
+        self._containers = containers
         self._at_exit = 0  # functions, where each iteration registers one
         self._frames: dict[int, list[Frame]] = {}
         self._fresh: set[int] = set()
@@ -98,15 +99,16 @@ class Watch:
         holder is wanted, too. ``after`` is called after each iteration; ``until`` is a
         time on ``perf_counter``'s clock.
         """
-        self._loop.refreeze(self._remember_sizes)
         seconds = _UNTRACED * (until - perf_counter())
-        untraced = self._loop.run_again(
-            after, warmup=0, iterations=iterations, seconds=seconds
-        ).rows
+        untraced = max(0, iterations - self._containers.iterations)
+        if untraced:
+            untraced = self._loop.run_again(
+                after, warmup=0, iterations=untraced, seconds=seconds
+            ).rows
         # one iteration may take all that is left; made before the freeze: no survivor
         tracing = Tracing(max(until - perf_counter(), _LEAST_TRACED))
         seconds = _TRACED * (until - perf_counter())
-        self._loop.refreeze(self._find_larger)
+        self._containers.find_longer()
         with tracing:
             functions = atexit._ncallbacks()
             traced = self._loop.run_again(
@@ -123,32 +125,18 @@ class Watch:
         try:
             return self._describe(found, old, asked(), traced, until)
         finally:
-            self._larger, self._grown = [], []
+            self._containers.forget()
             self._frames, self._fresh = {}, set()
 
-    def _remember_sizes(self, objects: list[Any]) -> None:
-        self._sizes = {id(o): len_(o) for o, len_ in sized_among(objects)}
-
-    def _find_larger(self, objects: list[Any]) -> None:
-        """Find containers that are larger than they were; one may have died since."""
-        sizes, self._sizes = self._sizes, {}
-        for container, len_ in sized_among(objects):
-            size = len_(container)
-            if size - sizes.get(id(container), size) > 1:
-                self._larger.append((container, size))
-
     def _ask(self, found: list[Any]) -> None:
-        """Note what was added to larger containers, and who made what is new."""
-        larger, self._larger = self._larger, []
-        for (container, len_), (_, size) in zip(
-            sized_among([container for container, _ in larger]), larger, strict=True
-        ):
-            more = len_(container) - size
-            if more > 1:
-                with suppress(RuntimeError):  # a thread changes it
-                    self._grown.append((container, last_of(container, more)))
-        items = [item for _, items in self._grown for item in items[:_ASKED_FOR_ORIGIN]]
-        for made in (*found[-_MOST_ASKED:], *items):
+        """Note what was added to longer containers, and who made what is new."""
+        self._containers.find_grown()
+        added = (
+            item
+            for _, items in self._containers.grown
+            for item in items[:_ASKED_FOR_ORIGIN]
+        )
+        for made in (*found[-_MOST_ASKED:], *added):
             frames = frames_of(made)
             if frames:
                 self._frames[id(made)] = frames
@@ -162,21 +150,26 @@ class Watch:
         until: float,
     ) -> list[Group]:
         paths = Paths(self._handed, until)
-        containers = [container for container, _ in self._grown]
-        paths.find([*found, *older, *containers, asked])
+        grown = self._containers.grown
+        wanted = [*found, *older, *(container for container, _ in grown)]
+        paths.find(wanted if asked is None else [*wanted, asked])
         # the collector knows nothing of arrays, and what they look at hangs below them
-        found += (i for _, items in self._grown for i in items if paths.is_array(i))
+        found += (i for _, items in grown for i in items if paths.is_array(i))
         self._fresh = {id(o) for o in found}
         found += (o for o in older if id(o) not in self._fresh)
         made = [o for o in found if not paths.is_ours(o)]
         new = {id(o) for o in made} | set(ids_of_attributes(older))
-        places = grouped(made, new, paths)
+        places = [
+            members
+            for members in grouped(made, new, paths)
+            if not self._is_replaced(members, runs)
+        ]
         for members in places:
             if not members.chain and (root := at_exit(members.held[0], self._at_exit)):
                 members.chain = [root, root.holds, members.held[0]]
         filled = {id(members.chain[-2]) for members in places if members.chain}
         looked_at = [(members, new) for members in _alike(places, new)[:_MOST_GROUPS]]
-        for container, items in self._grown:
+        for container, items in grown:
             way = paths.path_to(container)
             if way and id(container) not in filled and id(items[-1]) not in new:
                 self._fresh.update(map(id, items))
@@ -193,6 +186,21 @@ class Watch:
                 self.asked = describe_path(way, new, describe_object)
         groups = list(_merged(described))
         return sorted(groups, key=lambda group: (-group.bytes, -group.objects))
+
+    def _is_replaced(self, members: Members, runs: int) -> bool:
+        """Say whether as much went as came: a cache, a window, a ring of buffers."""
+        if not members.chain or any(id(o) not in self._fresh for o in members.held):
+            return False
+        if len(members.held) >= runs:
+            return self._containers.is_as_long(members.chain[-2])
+        # a list made anew each time that is too short for what all iterations brought
+        made = members.held[-1]
+        if len(members.held) > 1 or type(made) not in _CONTENT:
+            return False
+        items = made.values() if type(made) is dict else made
+        added = sum(id(item) in self._fresh for item in items)
+        every = added / runs * (self._loop.trace.rows + self._loop.ran_again)
+        return added < len(made) < _MOST_LOST * every
 
     def _group(self, members: Members, new: set[int], runs: int) -> Group:
         holding = describe_path(members.chain, new, describe_object)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from pytest_tfleak.growth import Growth
+from pytest_tfleak.growth import longest_gap
 from pytest_tfleak.growth import measure_growth
 from pytest_tfleak.judge import is_suspicious
 from pytest_tfleak.judge import judge
@@ -166,3 +167,21 @@ def test_noise_is_known_by_the_uncertainty() -> None:
     calm = measure_growth([10 * row + row % 3 * row % 2 for row in LEAK], 0, "exact", 5)
     wild = measure_growth([10 * row + row**3 % 31 for row in LEAK], 0, "exact", 5)
     assert 0 <= calm.uncertainty < wild.uncertainty
+
+
+@pytest.mark.parametrize(
+    ("readings", "rate", "gap"),
+    [
+        (grow(1), 1, 1),
+        (grow(0, 0, 0, 0, 1), 0.2, 5),
+        (grow(64_000, 64_900, 63_800), 64_000, 1),
+        (grow(100, 8_000), 4_050, 2),
+        ([0, 1, None, 2, 3], 1, 1),
+        ([0, 0, 5], 2.5, 3),
+        (LEVEL, 0, 40),
+    ],
+)
+def test_the_longest_gap_between_rises(
+    readings: list[int | None], rate: float, gap: int
+) -> None:
+    assert longest_gap(readings, rate) == gap

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import atexit
+import functools
 import gc
+import itertools
 import threading
+from collections import deque
 from collections.abc import Callable
 from collections.abc import Generator
 from collections.abc import Iterator
@@ -14,6 +17,7 @@ from typing import Any
 import pytest
 
 from pytest_tfleak.census import Census
+from pytest_tfleak.diagnosis.containers import Containers
 from pytest_tfleak.diagnosis.fields import last_of
 from pytest_tfleak.diagnosis.group import Group
 from pytest_tfleak.diagnosis.paths import Paths
@@ -62,10 +66,16 @@ def emptied() -> Iterator[None]:
 def watch(body: Callable[[], object], **more: Any) -> list[Group]:
     """Return what five more iterations leave, of which ``Kept`` is counted."""
     loop = Loop(body, make_plan(iterations=5), [], Census())
+    containers = Containers(loop)
     watched = Watch(
-        loop, {}, lambda cls: "kept" if issubclass(cls, Kept) else None, lambda _: ()
+        loop,
+        {},
+        lambda cls: "kept" if issubclass(cls, Kept) else None,
+        lambda _: (),
+        containers,
     )
     with loop:
+        containers.remember()
         groups = watched.run(5, perf_counter() + 30, older=list, **more)
     return [group for group in groups if group.is_regular]
 
@@ -131,6 +141,72 @@ def test_a_longer_tuple_that_takes_the_place_of_the_last() -> None:
         f"{__name__}.ROW (tuple of {len(ROW)})",
         f"{__name__}.Kept",
     )
+
+
+def ring() -> Callable[[], object]:
+    slots: list[object] = [None] * 20
+    turn = itertools.count()
+
+    def body() -> None:
+        slots[next(turn) % 20] = Kept()
+
+    return body
+
+
+def window() -> Callable[[], object]:
+    last = deque([Kept()] * 20, maxlen=20)
+    return lambda: last.append(Kept())
+
+
+def made_anew() -> Callable[[], object]:
+    rows = {"last": [Kept()] * 8}
+
+    def body() -> None:
+        rows["last"] = [*rows["last"][1:], Kept()]
+
+    return body
+
+
+def full_cache() -> Callable[[], object]:
+    turn = itertools.count()
+
+    @functools.lru_cache(maxsize=20)
+    def make(_: int) -> Kept:
+        return Kept()
+
+    def body() -> None:
+        make(next(turn))
+
+    for _ in range(20):
+        body()
+    return body
+
+
+@pytest.mark.parametrize("make", [ring, window, made_anew, full_cache])
+def test_what_lets_go_of_as_much_as_it_gets_is_no_holder(
+    make: Callable[[], Callable[[], object]],
+) -> None:
+    replace = make()
+
+    def body() -> None:
+        replace()
+        STORE.append(Kept())
+
+    groups = [group for group in watch(body) if "kept" in group.parts]
+
+    (held,) = (group.whole.edges[0] for group in groups)
+    assert held.startswith(f"{__name__}.STORE (list of ")
+
+
+def test_a_chain_that_hangs_in_one_place_is_held() -> None:
+    STORE.append(None)
+
+    def body() -> None:
+        STORE[0] = Model(STORE[0])
+
+    (group,) = watch(body)
+
+    assert group.parts["kept"].edges[0] == f"{__name__}.STORE (list of 1)"
 
 
 def test_functions_that_are_registered_with_atexit() -> None:
