@@ -169,6 +169,9 @@ class Measurement:
                 loop.measure()
                 if is_suspicious(loop.trace, self._plan):
                     loop.confirm()
+                    if is_suspicious(loop.trace, self._plan):
+                        findings = judge(loop.trace, self._plan).findings
+                        self._look_again(loop)
                 loop.end_judging()
                 if self._plan.clear_session != "never":
                     loop.clear()
@@ -243,6 +246,14 @@ class Measurement:
             self._describe(finding, trace.kinds, census, stock, since_freeze)
             for finding in judge(trace, self._plan).findings
         )
+
+    def _look_again(self, loop: Loop) -> None:
+        try:
+            loop.look_again(loop.trace)
+        except BaseException as error:
+            if is_interrupt(error):
+                raise
+            self._notes.append(cut_short("The last look for garbage", error))
 
     def _explain(
         self, search: Search, loop: Loop, census: Census, stock: Stock

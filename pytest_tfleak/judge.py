@@ -21,7 +21,9 @@ A leak grows in every window, to the end, and along a line; nothing else does:
    strays far from the line. Growth that has stopped, was given back or has faded into
    the allowance is *level*; growth that still shrinks is *fading*; all else is
    *unsteady* and proves nothing.
-4. An exact series whose changes repeat themselves three times or more has no noise:
+4. What grew only because garbage waited for a full collection is *level*: of an exact
+   series a fair share must be there after one, and the allowance be exceeded still.
+5. An exact series whose changes repeat themselves three times or more has no noise:
    its rate is the mean of the changes. Noise may hide a leak as large as the allowance,
    so a series with noise is held to the allowance less its uncertainty.
 
@@ -36,7 +38,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from dataclasses import replace
 
+from pytest_tfleak.growth import EVEN
 from pytest_tfleak.growth import Growth
 from pytest_tfleak.growth import measure_growth
 from pytest_tfleak.plan import Plan
@@ -59,7 +63,7 @@ SHORTEST_CONFIRMATION = 0.3
 
 
 def judge(trace: Trace, plan: Plan, nodeid: str = "") -> Verdict:
-    """Return the verdict on a trace; exact signals and noisy ones differ by rule 4."""
+    """Return the verdict on a trace; exact signals and noisy ones differ by rule 5."""
     cases = [_case(signal, trace, plan) for signal in trace]
     findings = _findings(cases, trace, plan)
     status, reason, detail = _status(cases, findings, trace, plan)
@@ -124,8 +128,16 @@ def _case(signal: Signal, trace: Trace, plan: Plan) -> _Case:
         if trace.confirmed:
             windows = min(CONFIRMED, max(FIRST_LOOK, len(readings) // NARROWEST))
         seen = measure_growth(judged, allowance or 0.0, signal.nature, windows)
+        if signal.nature == "exact" and signal.name in trace.kept:
+            seen = _without_garbage(seen, trace.kept[signal.name], allowance or 0.0)
     decides = allowance is not None and len(readings) >= FEWEST
     return _Case(signal, series, readings, allowance, seen, seen if decides else None)
+
+
+def _without_garbage(seen: Growth, kept: float, allowance: float) -> Growth:
+    if kept < EVEN * seen.per_iteration or kept <= allowance * (1 - 2 * DOUBT):
+        return replace(seen, shape="level", per_iteration=min(kept, seen.per_iteration))
+    return seen
 
 
 def _is_measured(name: str, trace: Trace) -> bool:

@@ -108,7 +108,8 @@ KNOWN = (
         signals=(*_MEMORY, *_PINNED, "tf.py_functions", "host.allocator"),
         experiment="loose-py-functions",
         remedy="py_function, numpy_function and from_generator leave their function in "
-        "the default graph: make it once, or call keras.utils.clear_session()",
+        "the default graph, and fit(generator) does so: make the function or the "
+        "dataset once, or call keras.utils.clear_session()",
     ),
     Known(
         name="lookup-tables",

@@ -5,11 +5,13 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
+import threading
 from array import array
 from collections.abc import Callable
 from collections.abc import Sequence
 from math import inf
 from time import perf_counter
+from time import sleep
 from types import TracebackType
 from typing import Any
 
@@ -22,6 +24,7 @@ from pytest_tfleak.trace import Signal
 from pytest_tfleak.trace import Trace
 
 _MEMORY = ("python", "host")  # probes
+_MOMENT = 1.2  # seconds: longer than a timer or a thread that flushes mostly waits
 
 
 class Loop:
@@ -109,11 +112,31 @@ class Loop:
         for signal, was, now in zip(self.trace.signals, before, after, strict=True):
             if signal.unit in ("B", "blocks") and MISSING not in (was, now):
                 self.trace.collected[signal.name] = max(0, was - now)
+        self.trace.collected_at = self.trace.rows
         while self.trace.confirmed < self._plan.iterations:
             if self._is_out_of_time():
                 return
             self._iterate(self.trace)
             self.trace.confirmed += 1
+
+    def look_again(self, trace: Trace) -> None:
+        """Note what grew in a trace for good, since garbage was last let go of.
+
+        What went out of a cache stays until the collector may look at what is frozen,
+        and a thread may need a moment to finish: neither is a leak.
+        """
+        iterations = trace.rows - 1 - trace.collected_at
+        if iterations <= 0 or self._is_out_of_time():
+            return
+        if threading.active_count() > 1:
+            sleep(_MOMENT)
+        self._census.refreeze()
+        readings = array("q", [MISSING]) * trace.width
+        self._read(readings, 0, deep=False)
+        for signal, now in zip(trace.signals, readings, strict=True):
+            before = trace.series(signal.name)[trace.collected_at]
+            if before is not None and now != MISSING:
+                trace.kept[signal.name] = (now - before) / iterations
 
     def end_judging(self) -> None:
         """Note how long an iteration took, before others run that nobody judges."""
@@ -149,6 +172,7 @@ class Loop:
         ``clear=False`` leaves the Keras session as it is, whatever the plan says.
         """
         trace = Trace(self.trace.signals, warmup=warmup, capacity=2 * iterations)
+        trace.collected_at = warmup
         until = perf_counter() + seconds
         if clear and self._plan.clear_session != "never":
             self.clear()  # now: what it releases must not hide what the first rows add
@@ -235,19 +259,23 @@ class Loop:
         __tracebackhide__ = True
         row = trace.rows
         trace.body_seconds += self._call(after)
-        self._census.take()
-        start = row * trace.width
         deep = row % self._plan.iterations == 0  # milliseconds: once in each part
-        for probe in self._probes:
-            if probe.name not in self.broken:
-                self._guard(probe, probe.settle)
-        for probe, offset in zip(self._probes, self._offsets, strict=True):
-            if probe.name in self.broken:
-                continue
-            self._guard(probe, probe.read, trace.buffer, start + offset, deep)
-        self._census.release()
+        self._read(trace.buffer, row * trace.width, deep=deep, settle=True)
         if self._on_iteration is not None:
             self._on_iteration(trace)
+
+    def _read(
+        self, buffer: array[int], start: int, *, deep: bool, settle: bool = False
+    ) -> None:
+        self._census.take()
+        if settle:
+            for probe in self._probes:
+                if probe.name not in self.broken:
+                    self._guard(probe, probe.settle)
+        for probe, offset in zip(self._probes, self._offsets, strict=True):
+            if probe.name not in self.broken:
+                self._guard(probe, probe.read, buffer, start + offset, deep)
+        self._census.release()
 
     def _look(self) -> array[int]:
         """Read the process's memory once, outside of the trace."""

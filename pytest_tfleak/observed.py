@@ -5,7 +5,10 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
+import gc
 import sys
+import threading
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +17,8 @@ _KERAS_STATE = "keras.src.backend.common.global_state"
 #: The global state that grows. The rest (scopes, seed, dtype policy) belongs to whoever
 #: set it, a fixture perhaps.
 _RELEASED = {"object_name_uids", "uninitialized_variables"}
+#: Graphs that were a thread's default one, by id: TensorFlow made them, not the test.
+_DEFAULTS: dict[int, weakref.ref[Any]] = {}
 
 
 def initialised_context() -> Any:
@@ -30,6 +35,35 @@ def global_default_graph() -> Any:
     module = sys.modules.get("tensorflow.python.framework.ops")
     stack = getattr(module, "_default_graph_stack", None)
     return getattr(stack, "_global_default_graph", None)
+
+
+def default_graphs() -> list[Any]:
+    """Return the default graph of each thread that has one: TensorFlow makes them."""
+    module = sys.modules.get("tensorflow.python.framework.ops")
+    stack = getattr(module, "_default_graph_stack", None)
+    names = dicts_of_threads(stack) if isinstance(stack, threading.local) else []
+    graphs = [found.get("_global_default_graph") for found in names]
+    return [graph for graph in graphs if graph is not None]
+
+
+def note_default_graphs() -> None:
+    """Remember what is a default graph now: it may be replaced, and is no leak then."""
+    for graph in default_graphs():
+        if not was_default(graph):
+            _DEFAULTS[id(graph)] = weakref.ref(graph, _forget)
+
+
+def was_default(graph: object) -> bool:
+    """Say whether a graph was a default one when that was noted."""
+    noted = _DEFAULTS.get(id(graph))
+    return noted is not None and noted() is graph
+
+
+def dicts_of_threads(local: threading.local) -> list[dict[str, Any]]:
+    """Return what each thread keeps in a local; to ask for it may run __init__()."""
+    held = [o for o in gc.get_referents(local) if type(o) is dict]
+    values = (value for by_thread in held for value in dict.values(by_thread))
+    return [value for value in list(values) if type(value) is dict]
 
 
 def clear_keras_session() -> str | None:
@@ -66,8 +100,15 @@ def clear_keras_session() -> str | None:
 
 def call_clear_session() -> None:
     """Call ``clear_session()`` of each imported Keras. Raises what they raise."""
+    note_default_graphs()
     for clear in _clears():
         clear()
+
+
+def _forget(reference: weakref.ref[Any]) -> None:
+    for key, noted in list(_DEFAULTS.items()):
+        if noted is reference:
+            del _DEFAULTS[key]
 
 
 def _clears() -> list[Callable[[], None]]:

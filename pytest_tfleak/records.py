@@ -1,7 +1,7 @@
 """What pytest records of a test: a repeated body must leave what one call leaves.
 
-Output, log records, warnings, properties, patches and subtests of every call would pile
-up, be blamed on the body, and show in the report as often as it was called.
+Output, log records, warnings, properties, patches, finalizers and subtests of every
+call would pile up, be blamed on the body, and show in the report as often as it ran.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ class Records:
         if not self._is_first:
             self._drop_records()
         with ExitStack() as stack:
+            stack.enter_context(_running_finalizers(self._item))
             funcargs: dict[str, Any] = self._item.funcargs
             for name, renew in _RENEWED.items():
                 if name in funcargs:
@@ -110,6 +111,19 @@ class _SubtestHooks:
 
     def pytest_runtest_logreport(self, *, report: Any) -> None:
         self._report(report)
+
+
+@contextmanager
+def _running_finalizers(item: pytest.Function) -> Generator[None, None, None]:
+    """Run what the body hands to ``request.addfinalizer()`` after each call."""
+    state: Any = getattr(item.session, "_setupstate", None)
+    finalizers = getattr(state, "stack", {}).get(item, ([], None))[0]
+    before = len(finalizers)
+    try:
+        yield
+    finally:
+        while len(finalizers) > before:
+            finalizers.pop()()
 
 
 @contextmanager

@@ -27,6 +27,7 @@ from pytest_tfleak.verdict import Finding
 
 Key = tuple[str, str]  # how findings belong together, and what to
 
+_LARGEST_BLOCK = 512  # bytes; Python counts what is larger as memory of C's
 _MEMORY = ("B", "blocks", "objects")  # units
 
 
@@ -133,8 +134,19 @@ def _evidence(related: Sequence[Told], told: Sequence[Told]) -> Evidence:
             o.seen is not None and o.seen.is_made_in_loop for o in related
         ),
         native=next((o.finding.native for o in related if o.finding.native), ()),
+        is_of_blocks=_is_of_blocks(told),
         is_released=lead.finding.known is None and lead.finding.advice is not None,
     )
+
+
+def _is_of_blocks(told: Sequence[Told]) -> bool:
+    rates = {
+        _base(one.finding): one.finding.per_iteration or 0.0
+        for one in told
+        if not one.finding.accepted
+    }
+    blocks = rates.get("python.blocks", 0.0) * _LARGEST_BLOCK
+    return blocks > 0 and blocks >= rates.get("host.heap", 0.0)
 
 
 def _first(related: Sequence[Told]) -> Told:

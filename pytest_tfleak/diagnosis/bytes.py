@@ -73,6 +73,18 @@ def explained_bytes(
     return total / max(1, iterations)
 
 
+def bytes_of(held: object) -> int:
+    """Return the memory of one object alone, wherever it lies."""
+    size = _tensor_size(held)
+    return _size(held) if size is None else size
+
+
+def is_array_or_tensor(cls: type) -> bool:
+    """Say whether objects of a type are eager tensors, variables or NumPy's arrays."""
+    names = {_type_name(base) for base in _mro(cls)}
+    return not names.isdisjoint((_TENSOR, _VARIABLE, _ARRAY))
+
+
 def _traced_size(snapshot: Snapshot) -> int:
     """Return the bytes of the traced blocks that are not in Python's pools."""
     total = 0

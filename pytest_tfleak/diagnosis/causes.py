@@ -5,10 +5,12 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
+from pytest_tfleak.diagnosis import growth_causes
 from pytest_tfleak.diagnosis import holder_causes
 from pytest_tfleak.diagnosis import known_causes
 from pytest_tfleak.diagnosis import object_causes
 from pytest_tfleak.diagnosis import session_causes
+from pytest_tfleak.diagnosis import stdlib_causes
 from pytest_tfleak.diagnosis import system_causes
 from pytest_tfleak.diagnosis.cause import Cause
 from pytest_tfleak.diagnosis.evidence import Evidence
@@ -16,8 +18,11 @@ from pytest_tfleak.diagnosis.evidence import Evidence
 CAUSES: tuple[Cause, ...] = (
     *known_causes.CAUSES,
     *holder_causes.CAUSES,
+    *stdlib_causes.CAUSES,
     *system_causes.CAUSES,
     *session_causes.CAUSES,
+    *growth_causes.CAUSES,
+    *stdlib_causes.OF_RESULTS,
     *object_causes.CAUSES,
     *session_causes.OF_FUNCTIONS,
     *object_causes.OF_DATA,

@@ -9,11 +9,14 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
 from pytest_tfleak.diagnosis.fields import last_of
 from pytest_tfleak.diagnosis.fields import sized_among
+from pytest_tfleak.diagnosis.fields import with_plain_dicts
 from pytest_tfleak.loop import Loop
 
 
@@ -70,12 +73,16 @@ class Containers:
         self._sizes, self._longer, self.grown = {}, [], []
 
     def _remember(self, objects: list[Any]) -> None:
-        self._sizes = {id(o): len_(o) for o, len_ in sized_among(objects)}
+        self._sizes = {id(o): len_(o) for o, len_ in _all_sized(objects)}
 
     def _find_longer(self, objects: list[Any]) -> None:
         sizes, self._sizes = self._sizes, {}
-        for container, len_ in sized_among(objects):
+        for container, len_ in _all_sized(objects):
             size = self._sizes[id(container)] = len_(container)
             # one may have died since: then another one may have its id
             if size - sizes.get(id(container), size) > 1:
                 self._longer.append((container, size))
+
+
+def _all_sized(objects: list[Any]) -> Iterator[tuple[Any, Callable[[Any], int]]]:
+    return sized_among(with_plain_dicts(objects))

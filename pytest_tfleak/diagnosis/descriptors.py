@@ -69,9 +69,11 @@ def _describe_new(
     # by name, not by number: what is closed and opened again gets another number
     new = Counter(after.values())
     new.subtract(Counter(before.values()))
+    counts = fold_names(new.elements())
+    again = {name: count for name, count in counts.items() if count > 1}
     rates = [
         (count / iterations, name)
-        for name, count in fold_names(new.elements()).items()
+        for name, count in (again or counts).items()  # one may be anybody's
         if count / iterations >= _RAREST
     ]
     rates.sort(key=lambda item: (-item[0], item[1]))

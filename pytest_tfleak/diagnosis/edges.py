@@ -180,6 +180,11 @@ def _in_generator(chain: list[Any], at: int) -> tuple[Label, int]:
 
 def _in_exception(chain: list[Any], at: int) -> tuple[Label, int] | None:
     holder, held = chain[at], chain[at + 1]
+    if held is _dict_of_type(BaseException)["args"].__get__(holder):
+        if at + 2 == len(chain):
+            return ".args", at + 1
+        place, end = _in_sequence(chain, at + 1)
+        return f".args{place}", end
     for name in ("__context__", "__cause__"):
         if held is _dict_of_type(BaseException)[name].__get__(holder):
             return f".{name}", at + 1

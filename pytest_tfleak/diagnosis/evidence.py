@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import field
 
+from pytest_tfleak.diagnosis.holders import NOBODY
+
 #: In the clues where a tf.function keeps something beside its traces.
 FUNCTION_CACHE = (
     "old_tensorflow.core.function.polymorphism.function_cache.FunctionCache"
@@ -55,8 +57,15 @@ class Evidence:
     is_released: bool = False
     #: All that can hold an object was looked at.
     is_searched: bool = False
+    #: Python's small objects are enough to explain the memory.
+    is_of_blocks: bool = False
     #: The error that ended the test, as text.
     error: str = ""
+
+    @property
+    def is_native(self) -> bool:
+        """Say whether C or C++ code holds it, and no object of Python's is known."""
+        return "native" in self.clues and self.holder[:1] in ((), (NOBODY,))
 
     def has(self, *signals: str) -> bool:
         """Say whether one of these signals is among those of the findings."""

@@ -232,8 +232,9 @@ def run_without(causes: Sequence[Known], loop: Loop, plan: Plan) -> Trace:
     """Run the body as for a verdict, with some causes taken away."""
     loop.refreeze()
     with ExitStack() as stack:
+        after = [neutraliser.after for neutraliser in enter_all(stack, causes)]
         trace = loop.run_again(
-            [neutraliser.after for neutraliser in enter_all(stack, causes)],
+            after,
             warmup=min(plan.warmup, 2),
             iterations=plan.iterations,
             confirm=partial(is_suspicious, plan=plan),
@@ -242,6 +243,8 @@ def run_without(causes: Sequence[Known], loop: Loop, plan: Plan) -> Trace:
                 plan.diagnose_time, 2 * loop.seconds_per_iteration * loop.trace.rows
             ),
         )
+        if trace.confirmed and is_suspicious(trace, plan):
+            loop.look_again(trace)
         if plan.clear_session != "never":
             loop.clear()
     return trace

@@ -6,13 +6,17 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 import functools
+import gc
 import sys
 import types
 from collections import deque
 from collections.abc import Callable
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import compress
 from itertools import islice
+from itertools import repeat
+from operator import is_
 from typing import Any
 
 from pytest_tfleak.census import TypeName
@@ -33,7 +37,7 @@ def cached_in(cache: Any) -> int:
     return int(functools._lru_cache_wrapper.cache_info(cache).currsize)
 
 
-#: What tells how long they are; not len(): a subclass may count otherwise.
+#: What tells the length of a container that can grow; a subclass may count otherwise.
 _GROWING: dict[type, Callable[[Any], int]] = {
     list: list.__len__,
     dict: dict.__len__,
@@ -76,7 +80,10 @@ def fields_of(o: object) -> dict[str, Any]:
         if found is not None:
             # a property of that name would be the object's own code
             is_plain = type(found) in _DESCRIPTORS
-            fields: Any = found.__get__(o) if is_plain else None
+            try:
+                fields: Any = found.__get__(o) if is_plain else None
+            except TypeError:  # taken from another class, as tf_should_use does
+                continue
             return fields if issubclass(type(fields), dict) else {}
     return {}
 
@@ -133,6 +140,14 @@ def sized_among(objects: list[Any]) -> Iterator[tuple[Any, Callable[[Any], int]]
         len_ = kinds[id(kind)]
         if len_ is not None:
             yield found, len_
+
+
+def with_plain_dicts(objects: list[Any]) -> list[Any]:
+    """Add the dicts that the collector leaves out: all in them are text and numbers."""
+    held = gc.get_referents(*objects)
+    dicts = compress(held, map(is_, map(type, held), repeat(dict)))
+    plain = {id(found): found for found in dicts if not gc.is_tracked(found)}
+    return [*objects, *plain.values()]
 
 
 def last_of(container: Any, count: int) -> list[Any]:

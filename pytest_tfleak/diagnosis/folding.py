@@ -14,7 +14,7 @@ _LONGEST = 64  # characters of one name in a message
 _PART = re.compile(
     r"(?<=events\.out\.tfevents\.)\S+"
     r"|(?<=tmp)[a-z0-9_]{8}\b"
-    r"|\b(?=[a-f]*[0-9])[0-9a-f]{8,}\b"
+    r"|(?<![A-Za-z0-9])(?=[a-f]*[0-9])[0-9a-f]{8,}(?![A-Za-z0-9])"
     r"|[0-9]+"
 )
 _STARS = re.compile(r"\*(?:[-_.]\*)+")

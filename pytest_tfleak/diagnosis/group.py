@@ -11,8 +11,11 @@ from dataclasses import field
 from pytest_tfleak.verdict import Origin
 
 WHOLE = ""  # the part of a group that is all of it
+#: Clues: one object takes up more and more; each object refers to the one before it.
+LONGER_VALUE, CHAIN = "longer_value", "chain"
 _EVERY = 0.9  # objects per iteration
 _ONCE = 1.5  # objects in all
+_MANY = 16  # objects per iteration: so many small ones are a leak, too
 _CONTENT = ("builtins.tuple", "builtins.frozenset", "builtins.list", "builtins.dict")
 #: What can keep no memory but its own.
 _SMALL = (
@@ -59,7 +62,13 @@ class Group:
     def is_steady(self) -> bool:
         """Say whether it gets more in several iterations, a chain of objects too."""
         kind = self.whole.kind
+        if LONGER_VALUE in self.clues:
+            return True
+        rate = max(self.whole.per_iteration, self.members.get(kind, 0.0))
+        if kind in _CONTENT and "native" in self.clues:
+            return rate >= _EVERY
         if kind in _CONTENT:  # it may be made anew each time, with one thing more
             return self.objects >= _EVERY
-        rate = max(self.whole.per_iteration, self.members.get(kind, 0.0))
-        return kind not in _SMALL and rate * self.runs > _ONCE
+        if kind in _SMALL:
+            return rate >= _MANY
+        return rate * self.runs > _ONCE

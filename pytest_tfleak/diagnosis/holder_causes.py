@@ -10,7 +10,7 @@ import re
 from pytest_tfleak.diagnosis.cause import Cause
 from pytest_tfleak.diagnosis.evidence import Evidence
 
-_TAPE = "backprop.GradientTape"
+_TAPES = ("backprop.GradientTape", "forwardprop.ForwardAccumulator")
 _HISTORIES = {
     "keras.src.callbacks.history.History",
     "tf_keras.src.callbacks.History",
@@ -34,6 +34,8 @@ _TASKS = {"_asyncio.Task", "asyncio.tasks.Task"}
 #: What the event loop keeps of a task that waits.
 _HANDLES = ("asyncio.events.Handle", "asyncio.events.TimerHandle")
 _GENERATORS = {"generator", "builtins.async_generator"}
+#: Where a Keras layer keeps the calls on symbolic tensors that it took part in.
+_NODES = re.compile(r"\._(in|out)bound_nodes( >|$)")
 #: What makes Keras or TensorFlow register gradients by itself.
 _TRACED = {"keras.layers", "keras.optimizers", "tf.functions", "tf.traces"}
 _REGISTRIES = (
@@ -42,10 +44,20 @@ _REGISTRIES = (
 )
 #: Modules that AutoGraph makes, and those that keep them.
 _AUTOGRAPH = ("__autograph_generated_file", "tensorflow.python.autograph.")
+_REMOVAL = "function <lambda> at loader.py"
 
 
 def _is_at_exit(e: Evidence) -> bool:
+    if _is_compiled(e):
+        return False
     return "atexit" in e.clues or ("native" in e.clues and "atexit.register" in e.line)
+
+
+def _is_compiled(e: Evidence) -> bool:
+    # AutoGraph registers a function that removes the file of each copy
+    is_removal = _REMOVAL in e.what and "atexit.register" not in e.line
+    is_module = e.held == "builtins.module" or e.path.startswith(_AUTOGRAPH)
+    return is_module or ("atexit" in e.clues and is_removal)
 
 
 def _is_task(e: Evidence) -> bool:
@@ -90,6 +102,14 @@ CAUSES = (
         "`atexit.unregister(f)`; or clean up in a with statement, and have the "
         "function refer to the object by a `weakref.ref`.",
         rule=_is_at_exit,
+    ),
+    Cause(
+        slug="exception-keeps-arguments",
+        explains="An exception or warning is kept, and it keeps what it was made with: "
+        "its arguments and attributes.",
+        remedy="Keep its text: `errors.append(repr(error))`; raise it with numbers and "
+        "names, not tensors: `raise ValueError(f'bad shape {x.shape}')`.",
+        rule=lambda e: "exception_args" in e.clues,
     ),
     Cause(
         slug="exception-keeps-frame",
@@ -169,11 +189,13 @@ CAUSES = (
     ),
     Cause(
         slug="code-compiled-in-loop",
-        explains="Each call makes new code, by exec() or by loading a function, and "
-        "AutoGraph keeps a translated copy of each as a module.",
-        remedy="Compile the text once, outside the loop; or mark the function with "
-        "`@tf.autograph.experimental.do_not_convert`.",
-        rule=lambda e: e.path.startswith(_AUTOGRAPH),
+        explains="Each call makes new code, by exec(), by importing a file or by "
+        "loading a function, and a module of it is kept. Of a function in graph mode "
+        "AutoGraph keeps a translated copy as a module.",
+        remedy="Compile or import it once, outside the loop; mark a function with "
+        "`@tf.autograph.experimental.do_not_convert`; take out a module that is done "
+        "with: `del sys.modules[name]`.",
+        rule=_is_compiled,
     ),
     Cause(
         slug="history-kept",
@@ -188,7 +210,8 @@ CAUSES = (
         "keeps its model.",
         remedy="Make the callback once, or keep its figures only; take it out of "
         "{holder}.",
-        rule=lambda e: bool(_CALLBACKS & e.clues),
+        # files of its own are all that is left open of a CSVLogger, say
+        rule=lambda e: bool(_CALLBACKS & e.clues) and e.signals != {"process.fds"},
     ),
     Cause(
         slug="losses-pile-up",
@@ -197,6 +220,15 @@ CAUSES = (
         remedy="Call `self.add_loss(...)` inside the layer's `call()`, and the model "
         "as a whole; or keep the loss in a variable of your loop.",
         rule=lambda e: bool(_LAYERS & e.clues) and bool(_LOSSES.search(e.path)),
+    ),
+    Cause(
+        slug="layer-added-to-shared-model",
+        explains="Each call puts a layer on the symbolic output of the same model or "
+        "layer. Keras notes that call there, and so keeps each layer that was put on "
+        "it.",
+        remedy="Build the head once, before the loop; or call it on data, which notes "
+        "nothing: `features = backbone(x)`, then `head(features)`.",
+        rule=lambda e: bool(_LAYERS & e.clues) and bool(_NODES.search(e.path)),
     ),
     Cause(
         slug="layer-replaced",
@@ -208,14 +240,14 @@ CAUSES = (
     ),
     Cause(
         slug="tape-kept",
-        explains="A gradient tape is kept. A persistent tape keeps every tensor that "
-        "it has recorded.",
-        remedy="Keep the tape in a local variable and the gradients as the result; "
-        "`del tape` after the last `tape.gradient(...)`.",
+        explains="A gradient tape or a forward accumulator is kept. It keeps the "
+        "tensors that it has recorded.",
+        remedy="Keep the result, `tape.gradient(...)` or `accumulator.jvp(...)`, not "
+        "the tape; `del tape` after the last gradient.",
         rule=lambda e: (
-            "tensorflow.python.eager.backprop.GradientTape" in e.clues
-            or e.holds(_TAPE)
-            or ("native" in e.clues and any(n.endswith(_TAPE) for n in e.beside))
+            any(name.endswith(_TAPES) for name in e.clues if name[:4] != "old_")
+            or e.holds(*_TAPES)
+            or ("native" in e.clues and any(n.endswith(_TAPES) for n in e.beside))
         ),
     ),
     Cause(

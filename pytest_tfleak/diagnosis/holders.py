@@ -38,6 +38,8 @@ _REPLACED = (tuple, list)  # types of what a longer one takes the place of
 _LONGEST = 6  # edges
 _AT_ROOT = 3  # root, its names, and the object
 _mro = type.__dict__["__mro__"].__get__
+_args_of = BaseException.__dict__["args"].__get__
+_traceback_of = BaseException.__dict__["__traceback__"].__get__
 
 #: What the expressions for TensorFlow's and Keras' own stores mean.
 STORES = {
@@ -64,7 +66,6 @@ STORES = {
 #: What a path goes through, by type: hints at the cause.
 _CLUES: tuple[tuple[Any, str], ...] = (
     (types.TracebackType, "exception"),
-    (BaseException, "exception"),
     (types.FrameType, "frame"),
     (LogRecord, "log_record"),
     (types.CellType, "closure"),
@@ -203,13 +204,16 @@ def _folded(edges: list[str]) -> list[str]:
 def _clues(chain: list[Any], first: str, new: set[int]) -> set[str]:
     """Return words and types; those of before the run begin with ``old_``."""
     found: set[str] = set()
-    for link in chain[1:]:
+    for link, held in zip(chain[1:], [*chain[2:], None], strict=True):
         age = "" if id(link) in new else "old_"
         bases = _mro(type(link))[:-1]
         found.update(age + full_name(base) for base in bases)
         # not issubclass(): some of these ask an ABC, which hashes the class
         ids = set(map(id, bases))
         found.update(age + clue for kind, clue in _CLUES if id(kind) in ids)
+        if id(BaseException) in ids:
+            has_frames = _traceback_of(link) is not None and held is not _args_of(link)
+            found.add(age + ("exception" if has_frames else "exception_args"))
     root: Root = chain[0]
     if root.name == THREADS:
         found.add("thread")

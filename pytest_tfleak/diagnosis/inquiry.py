@@ -21,6 +21,7 @@ from pytest_tfleak.diagnosis.containers import Containers
 from pytest_tfleak.diagnosis.experiments import enter_all
 from pytest_tfleak.diagnosis.group import Group
 from pytest_tfleak.diagnosis.lines import Lines
+from pytest_tfleak.diagnosis.longer_values import find_longer_value
 from pytest_tfleak.diagnosis.native import NativeReport
 from pytest_tfleak.diagnosis.native import watch_native
 from pytest_tfleak.diagnosis.origins import Frame
@@ -40,6 +41,10 @@ _SLOWER = 4
 _mro = type.__dict__["__mro__"].__get__
 
 NO_TIME = "There was no time to look for who holds it; allow more with diagnose_time."
+NO_TIME_FOR_LINES = (
+    "There was no time to look for the lines that made it; allow more with "
+    "diagnose_time."
+)
 _HEAP = ("host.heap", "host.rss")
 #: Python objects that explain less than this share of the growth leave a question.
 _PART = 0.5
@@ -67,7 +72,7 @@ class Insights:
     observed: dict[str, Observed] = field(default_factory=dict)  # by signal
     native: NativeReport | None = None
     is_complete: bool = False  # whether all that could hold something was seen
-    #: The line in which the heap grows, where nothing else tells one.
+    #: The line in which a figure grows, where nothing else tells one.
     line: tuple[Origin | None, tuple[Origin, ...]] = (None, ())
 
     @property
@@ -111,16 +116,22 @@ class Inquiry:
         ``causes`` are taken away: what they keep is known already.
         """
         insights = Insights()
-        left = until - perf_counter()
-        iterations = int(left / 2 / max(self._each, 1e-6)) - 1
-        iterations = min(iterations, self._iterations_for(findings))
+        is_traced = self._fitting(until, self._each) >= _FEWEST
+        each = self._each if is_traced else self._each / _SLOWER
+        iterations = min(self._fitting(until, each), self._iterations_for(findings))
         if iterations < _FEWEST:
             insights.notes.append(NO_TIME)
             return insights
+        if not is_traced:
+            insights.notes.append(NO_TIME_FOR_LINES)
         with ExitStack() as stack:
             after = [away.after for away in enter_all(stack, causes)]
-            self._watch(insights, findings, iterations, after, until)
+            self._watch(insights, findings, iterations, after, until, is_traced)
             unexplained = self._unexplained(findings, insights)
+            if unexplained is not None and self._find_longer_value(
+                insights, unexplained, iterations, after, until
+            ):
+                unexplained = None
             if unexplained is not None:
                 insights.native = watch_native(
                     lambda tick: self._loop.repeat(_MOST, [*after, tick]),
@@ -132,8 +143,12 @@ class Inquiry:
                         f"No Python object explains it; {insights.native.why}."
                     )
             if not insights.has_line:
-                insights.line = self._line_of_heap(findings, after, until)
+                self._find_line(insights, findings, after, until)
         return insights
+
+    def _fitting(self, until: float, each: float) -> int:
+        """Return for how many iterations of so many seconds there is time."""
+        return int((until - perf_counter()) / 2 / max(each, 1e-6)) - 1
 
     def _iterations_for(self, findings: Sequence[Finding]) -> int:
         """Return how many iterations show each growth twice or more."""
@@ -144,22 +159,44 @@ class Inquiry:
         ]
         return min(_MOST, 2 * max(gaps, default=_MOST) + 2)
 
-    def _line_of_heap(
+    def _find_longer_value(
         self,
+        insights: Insights,
+        finding: Finding,
+        iterations: int,
+        after: Sequence[Callable[[], None]],
+        until: float,
+    ) -> bool:
+        found = find_longer_value(
+            self._loop,
+            self._handed,
+            finding.per_iteration or 0.0,
+            iterations,
+            after,
+            until,
+        )
+        if found is not None:
+            insights.groups.insert(0, found)
+        return found is not None
+
+    def _find_line(
+        self,
+        insights: Insights,
         findings: Sequence[Finding],
         after: Sequence[Callable[[], None]],
         until: float,
-    ) -> tuple[Origin | None, tuple[Origin, ...]]:
-        """Return the user's line in which the heap grows as fast as was found."""
-        heap = next((f for f in findings if f.signal == "host.heap"), None)
+    ) -> None:
+        """Look for the user's line in which a figure grows as fast as was found."""
+        growing = {f.signal: f.per_iteration for f in findings if f.per_iteration}
+        signal = next((name for name in _READERS if name in growing), None)
         left = until - perf_counter()
-        if heap is None or heap.per_iteration is None or left < self._each:
-            return None, ()
+        if signal is None or left < self._each:
+            return
         self._loop.refreeze()  # the search for holders thawed all there is
-        with Lines(_read_heap, until) as lines:
+        with Lines(_READERS[signal], until) as lines:
             self._loop.repeat(_MOST, [*after, lines.tick], seconds=left)
-        line = lines.line_of(heap.per_iteration)
-        return origin_of([line] if line is not None else [])
+        line = lines.line_of(growing[signal])
+        insights.line = origin_of([line] if line is not None else [])
 
     def _watch(
         self,
@@ -168,6 +205,7 @@ class Inquiry:
         iterations: int,
         after: Sequence[Callable[[], None]],
         until: float,
+        is_traced: bool,
     ) -> None:
         survey = Survey(self._census)
         watch = Watch(
@@ -181,7 +219,12 @@ class Inquiry:
 
         survey.begin()
         insights.groups = watch.run(
-            iterations, until, older=look, asked=survey.grown_graph, after=after
+            iterations,
+            until,
+            older=look,
+            asked=survey.grown_graph,
+            after=after,
+            is_traced=is_traced,
         )
         insights.is_complete = watch.is_complete
         grown, held = insights.observed.get("tf.graphs.ops"), watch.asked
@@ -199,7 +242,7 @@ class Inquiry:
         counted = any(f.unit not in ("B", "blocks", "objects") for f in findings)
         if counted or not insights.is_complete:
             return None
-        explained = sum(group.bytes for group in insights.groups)
+        explained = sum(group.bytes for group in insights.groups if group.is_steady)
         for finding in findings:
             growth = finding.per_iteration or 0.0
             if finding.signal in _HEAP and explained < _PART * growth:
@@ -219,3 +262,16 @@ def _read_heap() -> int:
 
     heap = psutil.heap_info()
     return int(heap.heap_used + heap.mmap_used)
+
+
+def _count_descriptors() -> int:
+    import psutil
+
+    return psutil.Process().num_fds()
+
+
+#: What can be read at each line, the most telling first.
+_READERS = {
+    "process.fds": _count_descriptors,
+    "host.heap": _read_heap,
+}

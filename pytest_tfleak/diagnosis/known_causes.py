@@ -86,7 +86,9 @@ CAUSES = (
         "numpy_function or from_generator wraps, and all it refers to. A function "
         "that is new in each call is one more.",
         remedy="Make the function once, at module level, and hand it what changes as "
-        "arguments; or call `keras.utils.clear_session()`.",
+        "arguments. fit() and predict() make some for each generator or PyDataset: "
+        "make one `tf.data.Dataset.from_generator(...)` before the loop and pass that; "
+        "or call `keras.utils.clear_session()`.",
         rule=lambda e: (
             e.known == "py-function-closures"
             or (not e.known and e.has("tf.py_functions"))

@@ -1,8 +1,9 @@
-"""In which of the user's lines the heap grows, where no object tells who made it.
+"""In which of the user's lines a figure grows, where no object tells who made it.
 
-The heap is read before and after each call that the user's code makes into a library or
-into C. What a line leaves in each iteration is compared with the growth that is looked
-for: memory that is freed again later would mislead, and seldom has that very size.
+The heap, say, is read at each line of the user's code. What a line leaves, with all
+that it calls in libraries and in C, is the difference to the next one. It is compared
+with the growth that is looked for: memory that is freed again later would mislead, and
+seldom has that very size.
 
 PYTEST_DONT_REWRITE
 """
@@ -21,43 +22,45 @@ from pytest_tfleak.diagnosis.origins import is_users
 
 #: A line that leaves from half to twice what is looked for has made it.
 _LEAST, _MOST = 0.5, 2.0
+_OUTSIDE: Frame = ("", 0)
 
 
 class Lines:
-    """Reads the heap around the calls of one thread, while it is entered.
+    """Reads a figure at the user's lines that one thread runs, while it is entered.
 
-    ``until`` is a time on ``perf_counter``'s clock, after which it reads no more.
+    ``until`` is a time on ``perf_counter``'s clock, after which it reads no more. The
+    tracer of a debugger or of coverage waits meanwhile.
     """
 
     def __init__(self, read: Callable[[], int], until: float = inf) -> None:
         self._read = read
         self._until = until
-        self._frame: FrameType | None = None  # of the call that is under way
-        self._line: Frame = ("", 0)
+        self._tracer: Any = None
+        self._running: list[Frame] = [_OUTSIDE]  # lines, those that wait for a call too
         self._before = 0
         self._grown: dict[Frame, int] = {}
         self._iterations = 0
 
     def __enter__(self) -> Lines:
-        if sys.getprofile() is None:  # a profiler of the user's keeps its place
-            sys.setprofile(self._notice)
+        self._tracer = sys.gettrace()
+        self._before = self._read()
+        sys.settrace(self._enter_frame)
         return self
 
     def __exit__(self, *_: object) -> None:
-        if getattr(sys.getprofile(), "__self__", None) is self:
-            sys.setprofile(None)
-        self._frame = None
+        sys.settrace(self._tracer)
 
     def tick(self) -> None:
         """Note that an iteration has ended."""
-        self._frame = None
+        self._running = [_OUTSIDE]
         self._iterations += 1
 
     def line_of(self, growth: float) -> Frame | None:
-        """Return the line that leaves about so many bytes in each iteration."""
+        """Return the line that leaves about so much in each iteration."""
         rates = {
             line: grown / max(1, self._iterations)
             for line, grown in self._grown.items()
+            if line != _OUTSIDE
         }
         fitting = [
             (abs(rate - growth), line)
@@ -66,29 +69,28 @@ class Lines:
         ]
         return min(fitting)[1] if fitting else None
 
-    def _notice(self, frame: FrameType, event: str, _: Any) -> None:
-        if event == "call":
-            caller = frame.f_back
-            if self._frame is None and caller is not None:
-                if _is_left(caller.f_code.co_filename, frame.f_code.co_filename):
-                    self._begin(frame, caller)
-        elif event == "c_call":
-            if self._frame is None and is_users(frame.f_code.co_filename):
-                self._begin(frame, frame)
-        elif frame is self._frame:  # it returns, or what it called in C does
-            grown = self._read() - self._before
-            self._grown[self._line] = self._grown.get(self._line, 0) + grown
-            self._frame = None
-
-    def _begin(self, frame: FrameType, caller: FrameType) -> None:
+    def _enter_frame(self, frame: FrameType, event: str, _: Any) -> Any:
+        if not is_users(frame.f_code.co_filename):
+            return None  # its time belongs to the line that called it
         if perf_counter() > self._until:
-            self.__exit__()
-            return
-        self._frame = frame
-        self._line = (caller.f_code.co_filename, caller.f_lineno)
+            sys.settrace(None)
+            return None
+        self._note()
+        self._running.append((frame.f_code.co_filename, frame.f_lineno))
         self._before = self._read()
+        return self._go_on
 
+    def _go_on(self, frame: FrameType, event: str, _: Any) -> Any:
+        self._note()
+        if event == "line":
+            self._running[-1] = (frame.f_code.co_filename, frame.f_lineno)
+        elif event == "return" and len(self._running) > 1:
+            self._running.pop()
+        self._before = self._read()
+        return self._go_on
 
-def _is_left(file: str, next_file: str) -> bool:
-    """Say whether a call leads out of the user's code."""
-    return is_users(file) and not is_users(next_file)
+    def _note(self) -> None:
+        line = self._running[-1]
+        grown = self._read() - self._before
+        if grown:
+            self._grown[line] = self._grown.get(line, 0) + grown

@@ -5,6 +5,7 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 
@@ -33,18 +34,32 @@ _ITERATORS = (
     "input_lib.DistributedIterator",
 )
 _DATASETS = ("input_lib.DistributedDataset", "input_lib.DistributedDatasetV1")
+_VALUES = (
+    *("builtins.int", "builtins.float", "builtins.complex"),
+    *("builtins.str", "builtins.bytes", "builtins.bytearray"),
+)
 _VIEWS = ("builtins.memoryview",)
 _ALLOCATORS = ("host.allocator", "gpu.allocator")
+#: Of a tensor, in words.
+_SHAPE = re.compile(r"\b(?:b?float|u?int|complex|bool)\d*\[([\d,]*)\]")
+_FEW = 32  # numbers
 _SCALAR = re.compile(r"EagerTensor b?float\d+\[\]")
 
 
 def _is_loss(e: Evidence) -> bool:
     is_tensor = e.held.endswith("EagerTensor")
-    if "native" in e.clues or not (is_tensor or e.held in _PLAIN):
+    is_large = any(size > _FEW for size in _sizes(e))
+    if e.is_native or is_large or not (is_tensor or e.held in _PLAIN):
         return False
     if e.has("tf.tensors") and _SCALAR.search(e.what):
         return True
     return is_tensor and any(map(_LOSS.search, _names(e)))
+
+
+def _sizes(e: Evidence) -> Iterator[int]:
+    """Yield how many numbers the tensors have that are kept, as far as it is said."""
+    for shape in _SHAPE.findall(" ".join([e.what, *e.holder[-1:]])):
+        yield math.prod(int(size) for size in shape.split(",") if size)
 
 
 def _names(e: Evidence) -> Iterator[str]:
@@ -67,7 +82,7 @@ def _is_tensor(e: Evidence) -> bool:
 
 def _is_put(e: Evidence) -> bool:
     """Say whether something that is known was put into a container."""
-    return bool(e.held) and "native" not in e.clues
+    return bool(e.held) and not e.is_native
 
 
 def _is_in_class(e: Evidence) -> bool:
@@ -82,7 +97,8 @@ CAUSES = (
         explains="Each call makes a model or layers, and something keeps them, with "
         "variables and all.",
         remedy="Keep what you need of it: `model.get_weights()`, or its scores; make "
-        "the model once and use `set_weights()`; take the old ones out of {holder}.",
+        "the model once and reset it: `model.set_weights(start)`; take the old ones "
+        "out of {holder}.",
         rule=lambda e: e.has("keras.layers"),
     ),
     Cause(
@@ -196,6 +212,15 @@ GENERAL = (
         rule=lambda e: "library" in e.clues,
     ),
     Cause(
+        slug="values-pile-up",
+        explains="Numbers or texts of each call are put into {holder} and never taken "
+        "out. Each is small, and they add up.",
+        remedy="Give it an end: `collections.deque(maxlen=1000)`, "
+        "`functools.lru_cache(maxsize=1000)`, or `clear()` it; write to a file what "
+        "is to be kept; or keep a count and a sum.",
+        rule=lambda e: _is_put(e) and e.held in _VALUES,
+    ),
+    Cause(
         slug="object-kept",
         explains="An object of each call is put into {holder} and never taken out. It "
         "keeps all that it refers to.",
@@ -211,7 +236,7 @@ GENERAL = (
         remedy="Look at what the line hands to a library: a callback, a buffer, a "
         "context variable. Take it back there, `unregister()` or `close()`; or make "
         "it once, outside the loop.",
-        rule=lambda e: bool(e.held) and "native" in e.clues,
+        rule=lambda e: bool(e.held) and e.is_native,
         is_vague=True,
     ),
 )

@@ -10,6 +10,7 @@ import sys
 import threading
 import types
 from collections import deque
+from collections.abc import Container
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
@@ -24,6 +25,7 @@ from pytest_tfleak.diagnosis.roots import namespace_of
 from pytest_tfleak.diagnosis.roots import other_roots
 from pytest_tfleak.diagnosis.roots import our_roots
 from pytest_tfleak.diagnosis.roots import users_roots
+from pytest_tfleak.observed import dicts_of_threads
 
 #: Types that hold nothing, and those that are roots of their own.
 _LEAVES = (
@@ -50,6 +52,7 @@ class Paths:
     def __init__(self, handed: Mapping[str, object], until: float) -> None:
         self._handed = handed
         self._until = until
+        self._made: frozenset[int] = frozenset()  # ids of what is asked for
         self._parents: dict[int, Any] = {}  # of an object, given by id
         self._ours: set[int] = set()
         #: Whether all there is was seen.
@@ -65,8 +68,10 @@ class Paths:
     def find(self, wanted: Iterable[object]) -> None:
         """Search until all wanted objects are found, or all there is was seen."""
         missing = {id(o) for o in wanted}
+        self._made = frozenset(missing)
         self._until = max(self._until, perf_counter() + _LEAST_TIME)
-        for roots, users in ((users_roots(self._handed), True), (other_roots(), False)):
+        users_own = users_roots(self._handed, self._made)
+        for roots, users in ((users_own, True), (other_roots(), False)):
             if missing and perf_counter() < self._until:
                 self._search(list(roots), missing, users)
         if missing and perf_counter() < self._until:
@@ -95,10 +100,22 @@ class Paths:
         """Return what holds an object on its path, None where none was found."""
         return self._parents.get(id(target))
 
-    def _search(self, roots: list[Root], missing: set[int], users: bool | None) -> None:
+    def all_of_users(self) -> list[Any]:
+        """Search all that the user's code holds, and return it."""
+        found: list[Any] = []
+        self._search(list(users_roots(self._handed)), {0}, True, found)
+        return found
+
+    def _search(
+        self,
+        roots: list[Root],
+        missing: set[int],
+        users: bool | None,
+        seen: list[Any] | None = None,
+    ) -> None:
         modules = set(_users_modules()) if users else set()
-        closed = {id(namespace_of(m)) for _, m in modules_now()}
-        closed.update(_ids_of_libraries() if users else ())
+        closed = {id(namespace_of(m)) for _, m in modules_now(self._made)}
+        closed.update(_ids_of_libraries(self._made) if users else ())
         pending: deque[Any] = deque()
         for root in roots:
             if id(root.holds) not in self._parents:
@@ -109,11 +126,13 @@ class Paths:
         kinds: dict[int, bool] = {}  # of types, given by id: do their objects matter?
         while pending and missing:
             holder = pending.popleft()
+            if seen is not None:
+                seen.append(holder)
             count += 1
             if not count % _LOOK_AT_CLOCK and perf_counter() > self._until:
                 self.is_complete = False
                 return
-            for held in self._held_by(holder):
+            for held in self.held_by(holder):
                 key = id(held)
                 if key in parents or key in closed:
                     continue
@@ -121,7 +140,7 @@ class Paths:
                 matters = kinds.get(id(kind))
                 if matters is None:
                     matters = kinds[id(kind)] = self._matters(kind, users is None)
-                if not matters:
+                if not matters or (kind is types.FunctionType and _is_of_ours(held)):
                     continue
                 if users and issubclass(kind, type):
                     name = _module_of(held)
@@ -131,7 +150,8 @@ class Paths:
                 missing.discard(key)
                 pending.append(held)
 
-    def _held_by(self, holder: Any) -> Iterable[Any]:
+    def held_by(self, holder: Any) -> Iterable[Any]:
+        """Return what an object holds, an array or a class, too."""
         kind = type(holder)
         if id(kind) in _PLAIN_IDS:
             return gc.get_referents(holder)
@@ -140,21 +160,23 @@ class Paths:
         if self.is_array(holder):
             return [self._base_of(holder)]  # the collector skips arrays
         if issubclass(kind, threading.local):
-            # one dictionary for each thread; to ask for this one's may run __init__()
-            held = [o for o in gc.get_referents(holder) if type(o) is dict]
-            values = (value for by_thread in held for value in dict.values(by_thread))
-            return [value for value in list(values) if type(value) is dict]
+            return dicts_of_threads(holder)
         return gc.get_referents(holder)
 
     def _matters(self, kind: type, of_ours: bool) -> bool:
         """Say whether objects of a type may lead to what is asked for."""
         self._types.append(kind)
-        if id(kind) in _LEAF_IDS or issubclass(kind, types.ModuleType):
+        if id(kind) in _LEAF_IDS:
             return False
         module = _module_of(kind)
         if of_ours:
             return type(module) is not str or not module.startswith(_DIAGNOSIS)
         return not (is_ours(module) or issubclass(kind, Root))
+
+
+def _is_of_ours(function: types.FunctionType) -> bool:
+    """Say whether a function is of this package, put into a library for a while."""
+    return is_ours(function.__globals__.get("__name__"))
 
 
 def _users_modules() -> Iterator[str]:
@@ -163,8 +185,8 @@ def _users_modules() -> Iterator[str]:
             yield name
 
 
-def _ids_of_libraries() -> Iterator[int]:
+def _ids_of_libraries(but: Container[int]) -> Iterator[int]:
     """Yield the ids of what libraries' modules hold, such as TensorFlow's context."""
-    for _, module in modules_now():
+    for _, module in modules_now(but):
         if module is not sys and not is_users_module(module):
             yield from map(id, list(namespace_of(module).values()))

@@ -17,6 +17,7 @@ from pytest_tfleak.diagnosis.fields import fields_of
 from pytest_tfleak.diagnosis.paths import Paths
 
 _MOST_TOPS = 20
+_names = type.__dict__["__dict__"].__get__
 
 
 @dataclass(slots=True)
@@ -139,7 +140,9 @@ def _way_down(top: Any, wanted: set[int], inside: set[int]) -> list[Any]:
                 way.append(holders[id(way[-1])])
             return way[::-1]
         # its dict may have been made since, by whoever looked at it
-        attributes = dict.values(fields_of(at))
+        attributes = list(dict.values(fields_of(at)))
+        if issubclass(type(at), type):  # the collector shows no class's names
+            attributes = list(_names(at).values())
         for held in (*gc.get_referents(at), *attributes):
             if id(held) not in holders and id(held) in inside:
                 holders[id(held)] = at

@@ -25,6 +25,7 @@ from pytest_tfleak.diagnosis.signatures import Leaf
 from pytest_tfleak.diagnosis.signatures import read_leaves
 
 _WINDOW = 12  # of the newest traces are compared
+_FEWEST = 3  # traces that say enough without older ones
 _SHOWN = 3  # values in one message
 _OFTEN = 0.5  # of the newest traces: what changes less often is not the cause
 _WRAPPED = 20  # layers of decorators
@@ -86,11 +87,12 @@ class Remade:
 def explain_retraces(function: Any, since: int = 0) -> Retrace | None:
     """Say which argument makes a tf.function trace again, None where it does not.
 
-    ``since``: so many traces are older than the run.
+    ``since``: so many traces came before; they count where there are few others.
     """
     with suppress(Exception):  # another TensorFlow keeps its traces elsewhere
         traces = _traces(function)
-        return _explain(function, traces[since:][-_WINDOW:], len(traces))
+        first = since if len(traces) - since >= _FEWEST else 0
+        return _explain(function, traces[first:][-_WINDOW:], len(traces))
     return None
 
 
@@ -208,9 +210,11 @@ def _object_words(kinds: set[str]) -> str:
 def _values(leaves: list[Leaf], sort: str) -> list[str]:
     if sort == "object":
         return []
+    said = [leaf.text for leaf in leaves]
+    if len(set(said)) == 1 and leaves[0].keys:
+        said = [f"a dict with {leaf.keys}" for leaf in leaves]
     # by neighbours: False → True → False is three values
-    texts = [leaves[0].text]
-    texts += [new.text for old, new in pairwise(leaves) if new.text != old.text]
+    texts = [said[0]] + [new for old, new in pairwise(said) if new != old]
     shown = [clip(text) for text in texts[:_SHOWN]]
     return shown + ["…"] * (len(texts) > _SHOWN)
 

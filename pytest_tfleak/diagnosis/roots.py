@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import contextvars
 import functools
+import signal
 import sys
 import threading
 import types
 from collections.abc import Callable
+from collections.abc import Container
 from collections.abc import Iterator
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,6 +27,7 @@ from pytest_tfleak.diagnosis.fields import read_text
 from pytest_tfleak.diagnosis.origins import is_users
 
 _OURS = ("pytest_tfleak", "_pytest", "pytest", "pluggy", "xdist", "execnet")
+_module_of = type.__dict__["__module__"].__get__
 THREADS = "Python's table of running threads"
 AT_EXIT = "atexit ("
 #: Types of what the interpreter keeps for atexit: functions and their arguments.
@@ -44,17 +47,24 @@ class Root:
     form: str = "{root}.{name}"
 
 
-def users_roots(handed: Mapping[str, object]) -> Iterator[Root]:
-    """Return what the user's code keeps alive, and what pytest hands to the test."""
-    for name, module in modules_now():
+def users_roots(
+    handed: Mapping[str, object], made: Container[int] = ()
+) -> Iterator[Root]:
+    """Return what the user's code keeps alive, and what pytest hands to the test.
+
+    ``made`` are the ids of what each iteration makes: such a module is no root.
+    """
+    for name, module in modules_now(made):
         if is_users_module(module) and not is_ours(name):
             yield Root(name, namespace_of(module))
     if handed:
         yield Root("", dict(handed), "{name}")
     yield from _exceptions()
+    yield from _signal_handlers()
     for variable, value in contextvars.copy_context().items():
         yield Root(f"context variable {variable.name}", [value])
     yield from _frames(_is_users_frame)
+    yield Root("sys", {"modules": sys.modules})
     yield Root(THREADS, getattr(threading, "_active", {}), "{root}")
 
 
@@ -83,11 +93,16 @@ def is_ours(module: object) -> bool:
     return isinstance(module, str) and module.partition(".")[0] in _OURS
 
 
-def modules_now() -> Iterator[tuple[str, ModuleType]]:
-    """Yield the imported modules with their names in ``sys.modules``."""
+def is_of_ours(o: object) -> bool:
+    """Say whether an object's type is this package's, pytest's or execnet's."""
+    return is_ours(_module_of(type(o)))
+
+
+def modules_now(but: Container[int] = ()) -> Iterator[tuple[str, ModuleType]]:
+    """Yield the imported modules with their names; ``but`` are ids of some."""
     for name, module in list(sys.modules.items()):
         # not isinstance: a module that loads itself lazily would be loaded
-        if issubclass(type(module), ModuleType):
+        if issubclass(type(module), ModuleType) and id(module) not in but:
             yield name, module
 
 
@@ -104,6 +119,14 @@ def is_users_module(module: ModuleType) -> bool:
     if isinstance(file, str):
         return is_users(file)
     return bool(names.get("__name__") == "__main__")
+
+
+def _signal_handlers() -> Iterator[Root]:
+    for number in signal.valid_signals():
+        handler = signal.getsignal(number)
+        if callable(handler) and number in set(signal.Signals):
+            name = signal.Signals(number).name
+            yield Root(f"signal handler of {name}", [handler])
 
 
 def _exceptions() -> Iterator[Root]:

@@ -32,7 +32,7 @@ def _is_skipped(e: Evidence) -> bool:
 
 def _is_put_away(e: Evidence) -> bool:
     """Say whether somebody else than the tf.function keeps its concrete functions."""
-    is_cache = "native" in e.clues or FUNCTION_CACHE in e.clues
+    is_cache = e.is_native or FUNCTION_CACHE in e.clues
     return e.held.endswith("ConcreteFunction") and not is_cache
 
 

@@ -37,6 +37,7 @@ class Leaf:
     text: str
     kind: str  # "int", "function", "list": what it is one of
     identity: int = 0  # of an object: what tells two of one text apart
+    keys: str = ""  # of a dict
     dtype: str = ""
     shape: str = ""
 
@@ -138,13 +139,15 @@ def _leaf(node: Any) -> Leaf:
             identity=hash(node.identifier) if type(node.identifier) is int else 0,
         )
     length = sum(1 for _ in _parts(node))
+    kind = ""
     if name in ("Tuple", "List", "Dict", "NamedTuple", "Attrs"):
         kind = "tuple" if name == "NamedTuple" else name.lower()
-        return Leaf(sort="container", text=f"{kind} of {length}", kind=kind)
-    if type(node) in (tuple, list, dict):
+    elif type(node) in (tuple, list, dict):
         kind = type(node).__name__
-        return Leaf(sort="container", text=f"{kind} of {length}", kind=kind)
-    return _spec(node)
+    if not kind:
+        return _spec(node)
+    keys = ", ".join(key for key, _ in _parts(node)) if kind == "dict" else ""
+    return Leaf(sort="container", text=f"{kind} of {length}", kind=kind, keys=keys)
 
 
 def _spec(node: Any) -> Leaf:

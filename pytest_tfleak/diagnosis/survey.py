@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -127,11 +126,12 @@ class Survey:
             is_made_in_loop=True,
         )
 
-    def _traced(self) -> Iterator[tuple[Any, int]]:
-        for reference, since in self._traces:
-            function = reference()
-            if function is not None and count_traces(function) > since + 1:
-                yield function, since
+    def _traced(self) -> list[tuple[Any, int]]:
+        """Return the functions that were traced, those with most new traces first."""
+        living = [(reference(), since) for reference, since in self._traces]
+        new = [(count_traces(f) - since, f, since) for f, since in living if f]
+        new.sort(key=lambda traced: -traced[0])
+        return [(function, since) for count, function, since in new if count > 0]
 
     def _new_descriptors(self, iterations: int) -> Observed | None:
         words = new_descriptors(self._descriptors, open_descriptors(), iterations)

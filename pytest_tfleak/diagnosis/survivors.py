@@ -29,6 +29,7 @@ from pytest_tfleak.diagnosis.bytes import explained_bytes
 from pytest_tfleak.diagnosis.containers import Containers
 from pytest_tfleak.diagnosis.details import describe_group
 from pytest_tfleak.diagnosis.details import describe_object
+from pytest_tfleak.diagnosis.group import CHAIN
 from pytest_tfleak.diagnosis.group import WHOLE
 from pytest_tfleak.diagnosis.group import Group
 from pytest_tfleak.diagnosis.group import Part
@@ -44,6 +45,7 @@ from pytest_tfleak.diagnosis.places import below
 from pytest_tfleak.diagnosis.places import grouped
 from pytest_tfleak.diagnosis.places import ids_of_attributes
 from pytest_tfleak.diagnosis.roots import at_exit
+from pytest_tfleak.diagnosis.roots import is_of_ours
 from pytest_tfleak.diagnosis.tracing import Tracing
 from pytest_tfleak.loop import Loop
 from pytest_tfleak.verdict import Origin
@@ -91,13 +93,14 @@ class Watch:
         older: Callable[[], list[object]],
         asked: Callable[[], object] = lambda: None,
         after: Sequence[Callable[[], None]] = (),
+        is_traced: bool = True,
     ) -> list[Group]:
         """Return the groups, largest first. Raises what the body raises.
 
         ``older`` is called after the last iteration and returns what is to be explained
         though it was made earlier; ``asked``, called then, returns something whose
         holder is wanted, too. ``after`` is called after each iteration; ``until`` is a
-        time on ``perf_counter``'s clock.
+        time on ``perf_counter``'s clock. Without a trace nothing tells the line.
         """
         seconds = _UNTRACED * (until - perf_counter())
         untraced = max(0, iterations - self._containers.iterations)
@@ -106,7 +109,7 @@ class Watch:
                 after, warmup=0, iterations=untraced, seconds=seconds
             ).rows
         # one iteration may take all that is left; made before the freeze: no survivor
-        tracing = Tracing(max(until - perf_counter(), _LEAST_TRACED))
+        tracing = Tracing(max(until - perf_counter(), _LEAST_TRACED), is_on=is_traced)
         seconds = _TRACED * (until - perf_counter())
         self._containers.find_longer()
         with tracing:
@@ -114,6 +117,7 @@ class Watch:
             traced = self._loop.run_again(
                 after, warmup=1, iterations=iterations, seconds=seconds, clear=False
             ).rows
+            tracing.stop_the_clock()
             self.runs = untraced + traced
             if atexit._ncallbacks() - functions >= traced:
                 self._at_exit = atexit._ncallbacks()
@@ -157,7 +161,7 @@ class Watch:
         found += (i for _, items in grown for i in items if paths.is_array(i))
         self._fresh = {id(o) for o in found}
         found += (o for o in older if id(o) not in self._fresh)
-        made = [o for o in found if not paths.is_ours(o)]
+        made = [o for o in found if not paths.is_ours(o) and not is_of_ours(o)]
         new = {id(o) for o in made} | set(ids_of_attributes(older))
         places = [
             members
@@ -204,9 +208,12 @@ class Watch:
 
     def _group(self, members: Members, new: set[int], runs: int) -> Group:
         holding = describe_path(members.chain, new, describe_object)
+        erased = holding.erased
+        if not members.chain:  # others that nobody holds are others
+            erased += f" > {full_name(type(members.held[0]))}"
         fresh = [o for o in members.all if id(o) in self._fresh]
         group = Group(
-            erased=holding.erased,
+            erased=erased,
             clues=holding.clues,
             objects=len(fresh) / runs,
             bytes=explained_bytes(fresh, runs),
@@ -216,7 +223,12 @@ class Watch:
                 for name, count in Counter(full_name(type(o)) for o in fresh).items()
             },
         )
-        group.parts[WHOLE] = self._part(members.held, members, holding, runs)
+        shown = members.held
+        alike = [o for o in members.all if type(o) is type(shown[0])]
+        if len(shown) == 1 and len(alike) >= runs:
+            shown = alike  # each hangs below the next
+            group.clues |= {CHAIN}
+        group.parts[WHOLE] = self._part(shown, members, holding, runs)
         by_signal: dict[str, list[Any]] = {}
         for member in members.all:
             signal = self._signal_of(type(member))
@@ -305,7 +317,7 @@ def _alike(places: Iterable[Members], new: set[int]) -> list[Members]:
 def _merged(groups: Iterable[Group]) -> Iterator[Group]:
     """Join groups whose paths differ in nothing but indexes."""
     by_path: dict[str, Group] = {}
-    for group in groups:
+    for group in sorted(groups, key=lambda group: -group.bytes):  # it is shown
         first = by_path.setdefault(group.erased, group)
         if first is not group:
             first.objects += group.objects

@@ -131,11 +131,11 @@ CAUSES = (
     ),
     Cause(
         slug="file-not-closed",
-        explains="Each call opens a file, a socket or a pipe that nobody closes, and "
-        "something keeps it.",
+        explains="Each call opens a file, a socket or a pipe, and nobody closes it.",
         remedy="Use a with statement: `with open(path) as file: ...`, `with "
         "tf.io.gfile.GFile(path) as file: ...`, `with socket.create_connection(...) "
-        "as connection: ...`.",
+        "as connection: ...`; close the bare number that `os.open()` returns in a "
+        "`finally`: `os.close(fd)`.",
         rule=_is_file,
     ),
 )
@@ -152,9 +152,22 @@ OF_MEMORY = (
         rule=_is_in_session,
     ),
     Cause(
+        slug="small-objects-pile-up",
+        explains="Small Python objects pile up that the garbage collector does not "
+        "list: text, numbers, entries of a dict or set. Or C code got them and does "
+        "not give them back.",
+        remedy="Look for what gets longer without an end: a counter by name, a cache, "
+        "a list of numbers. Give it one: `functools.lru_cache(maxsize=1000)`, "
+        "`collections.deque(maxlen=1000)`, or `clear()` it.",
+        rule=lambda e: (
+            (_is_memory(e) and e.is_searched)
+            and (e.is_of_blocks or e.signals == {"python.blocks"})
+        ),
+    ),
+    Cause(
         slug="native-memory",
         explains="Memory grows that no Python object explains: C or C++ code allocates "
-        "and does not free, or it drops no reference to what it got.",
+        "it and does not free it.",
         remedy="Look at the line and the C++ functions below it, if they are named "
         "(`pip install pytest-tfleak[native]` names them); free by the API what it "
         "made: `close()`, `delete()`; then report it to the library.",

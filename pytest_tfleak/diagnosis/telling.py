@@ -113,7 +113,8 @@ def _by_memory(finding: Finding, groups: Sequence[Group]) -> Iterator[Group]:
     steady = [group for group in groups if group.is_steady]
     ranked = sorted(steady, key=lambda group: (-group.bytes, -group.objects))
     if finding.unit == "B":
-        yield from (group for group in ranked if group.bytes >= growth)
+        most = _MOST * (finding.per_iteration or 0.0)
+        yield from (g for g in ranked if g.bytes >= (growth if g.is_regular else most))
     else:  # of its blocks many are strings and numbers, which nobody counts
         least = min(growth, _EVERY)
         yield from (group for group in ranked if group.objects >= least)
@@ -204,7 +205,7 @@ def _with_native(finding: Finding, insights: Insights) -> Finding:
 
 
 def _with_line(finding: Finding, insights: Insights) -> Finding:
-    """Add the line in which the heap grows, where nothing tells another one."""
+    """Add the line in which it grows, where nothing tells another one."""
     origin, stack = insights.line
     if finding.origin is not None or origin is None or finding.per_iteration is None:
         return finding

@@ -19,8 +19,11 @@ from typing import Any
 from pytest_tfleak.census import Census
 from pytest_tfleak.census import TypeName
 from pytest_tfleak.observed import NOT_YET
+from pytest_tfleak.observed import default_graphs
 from pytest_tfleak.observed import global_default_graph
 from pytest_tfleak.observed import initialised_context
+from pytest_tfleak.observed import note_default_graphs
+from pytest_tfleak.observed import was_default
 from pytest_tfleak.probes.base import Probe
 from pytest_tfleak.trace import Signal
 
@@ -103,11 +106,9 @@ class TensorFlowProbe(Probe):
         self._of_last_call = 0
         self._reasons: dict[str, str] = {}
         self._unwatch: Callable[[], None] | None = None
-        #: What the run made and was alive at the last reading, and at the one before.
+        #: What the run made and was alive after the last iteration and the one before.
         self._seen: list[weakref.ref[Any]] | None = None
         self._seen_before: list[weakref.ref[Any]] | None = None
-        #: What was the process's default graph at some reading: replaced, not leaked.
-        self._defaults: list[weakref.ref[Any]] = []
         #: Sessions that were dropped while open; Python closed them.
         self.dropped = array("q", [0])
         self._figures: tuple[tuple[Signal, Callable[[], int | None]], ...] = (
@@ -151,12 +152,16 @@ class TensorFlowProbe(Probe):
         counted = tuple(_count(name, unit, allow) for name, unit, allow, _ in _COUNTS)
         return (*(signal for signal, _ in self._figures), *counted)
 
+    def settle(self) -> None:
+        """Note that another iteration has ended."""
+        self._seen_before = self._seen
+
     def read(self, buffer: array[int], start: int, deep: bool) -> None:
         """Write the counts; nothing where TensorFlow or Keras is not imported."""
         if not _is_imported("tensorflow"):
             return
-        self._note_default_graph()
-        self._seen_before, self._seen = self._seen, self._made()
+        note_default_graphs()
+        self._seen = self._made()
         for position, (signal, figure) in enumerate(self._figures):
             if signal.name in self._reasons:
                 continue
@@ -202,11 +207,10 @@ class TensorFlowProbe(Probe):
         What only the last iteration made does not count: the next one might have closed
         it, as it closed those of the iterations before.
         """
-        self._note_default_graph()
-        defaults = {id(graph()) for graph in self._defaults}
+        note_default_graphs()
         sessions = _open(self._census.made_since_start("tf.sessions"))
         graphs = self._census.made_since_start("tf.graphs")
-        graphs = [graph for graph in graphs if id(graph) not in defaults]
+        graphs = [graph for graph in graphs if not was_default(graph)]
         if self._seen_before is not None:
             outlived = {id(reference()) for reference in self._seen_before}
             older = [session for session in sessions if id(session) in outlived]
@@ -241,9 +245,9 @@ class TensorFlowProbe(Probe):
         return len(alive) - len(_open(alive))
 
     def _graphs(self) -> int | None:
-        default = global_default_graph()
+        defaults = set(map(id, default_graphs()))
         graphs = self._census.members("tf.graphs")
-        return sum(graph is not default for graph in graphs)
+        return sum(id(graph) not in defaults for graph in graphs)
 
     def _other_operations(self) -> int | None:
         default = global_default_graph()
@@ -259,13 +263,6 @@ class TensorFlowProbe(Probe):
     def _made(self) -> list[weakref.ref[Any]]:
         made = self._census.made_since_start
         return [weakref.ref(o) for o in made("tf.sessions") + made("tf.graphs")]
-
-    def _note_default_graph(self) -> None:
-        graph = global_default_graph()
-        if graph is None or (self._defaults and self._defaults[-1]() is graph):
-            return
-        self._defaults = [r for r in self._defaults if r() is not None]
-        self._defaults.append(weakref.ref(graph))
 
     def _watch_drops(self) -> None:
         """Notice sessions that die open: their ``__del__`` closes them."""

@@ -49,6 +49,8 @@ def run_planted(
     ) -> dict[str, Verdict]:
         monkeypatch.setenv("ORDER", order)
         monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
+        # oneDNN's pool, which host.allocator is about: off by default on some CPUs
+        monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "1")
         pytester.makeconftest(DUMP)
         source = (HERE / "planted" / f"{name}.py").read_text()
         pytester.makepyfile(**{f"test_{name}": source})

@@ -33,6 +33,7 @@ WITHOUT_LINE = {
     "native-memory",
     "scope-never-left",
     "session-keeps-data",
+    "small-objects-pile-up",
     "tape-never-left",
 }
 

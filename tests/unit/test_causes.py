@@ -20,6 +20,7 @@ from pytest_tfleak.diagnosis.evidence import FUNCTION_CACHE
 from pytest_tfleak.diagnosis.evidence import Evidence
 from pytest_tfleak.diagnosis.group import Group
 from pytest_tfleak.diagnosis.group import Part
+from pytest_tfleak.diagnosis.holders import NOBODY
 from pytest_tfleak.diagnosis.roots import THREADS
 from pytest_tfleak.diagnosis.source import hints_of
 from pytest_tfleak.diagnosis.survey import Observed
@@ -32,8 +33,13 @@ TENSOR = "tensorflow.python.framework.ops.EagerTensor"
 SESSION = "tensorflow.python.client.session.Session"
 THREAD = "threading.Thread"
 POOL = "concurrent.futures.thread.ThreadPoolExecutor"
+CALLBACK = "keras.src.callbacks.callback.Callback"
 KERAS_LAYER = "keras.src.layers.layer.Layer"
 TRACKED = "old_keras.src.utils.tracking.TrackedList"
+SYMBOLIC_NODE = "keras.src.ops.node.Node"
+LOOP = "asyncio.events.AbstractEventLoop"
+SEGMENT = "multiprocessing.shared_memory.SharedMemory"
+QUEUE = "multiprocessing.queues.Queue"
 HISTORY = "keras.src.callbacks.history.History"
 INTRODUCTION = """\
 What a finding's `cause` says. The causes are looked for in this order, and the first
@@ -199,6 +205,20 @@ SHOWN: list[tuple[str, dict[str, object], dict[str, object]]] = [
     ),
     (
         "code-compiled-in-loop",
+        {"path": "sys.modules > builtins.module", "held": "builtins.module"},
+        {"path": "sys.modules > app.Lazy", "held": "app.Lazy"},
+    ),
+    (
+        "code-compiled-in-loop",
+        {"clues": {"atexit"}, "what": "1 function <lambda> at loader.py:57"},
+        {
+            "clues": {"atexit"},
+            "what": "1 function <lambda> at loader.py:57",
+            "line": "atexit.register(lambda: stop(x))",
+        },
+    ),
+    (
+        "code-compiled-in-loop",
         {"path": "__autograph_generated_file# > builtins.function"},
         {"path": "app.TOOL.autograph > builtins.function"},
     ),
@@ -358,6 +378,162 @@ SHOWN: list[tuple[str, dict[str, object], dict[str, object]]] = [
         {"held": "app.Step", "clues": {"old_class", "old_app.Registry"}},
     ),
     (
+        "loss-kept",
+        {"held": TENSOR, "line": "loss = f(x)", "what": "1 EagerTensor float32[8]"},
+        {"held": TENSOR, "line": "loss = f(x)", "what": "1 EagerTensor float32[40,40]"},
+    ),
+    (
+        "loss-kept",
+        {"held": TENSOR, "line": "loss = f(x)", "holder": ("app.K", "float32[]")},
+        {"held": TENSOR, "line": "loss = f(x)", "holder": ("app.K", "float32[64]")},
+    ),
+    (
+        "exception-keeps-arguments",
+        {"clues": {"exception_args", "exception"}, "held": "app.BadBatch"},
+        {"clues": {"exception"}, "held": "app.BadBatch"},
+    ),
+    (
+        "layer-added-to-shared-model",
+        {
+            "clues": {f"old_{KERAS_LAYER}"},
+            "path": f"app.NET._layers[#]._outbound_nodes > {SYMBOLIC_NODE}",
+            "signals": {"keras.layers"},
+        },
+        {
+            "clues": {"old_app.Net", KERAS_LAYER},
+            "path": f"app.NET._outbound_nodes > {SYMBOLIC_NODE}",
+            "signals": {"keras.layers"},
+        },
+    ),
+    (
+        "callback-kept",
+        {"clues": {CALLBACK}, "signals": {"host.heap", "process.fds"}},
+        {"clues": {CALLBACK}, "signals": {"process.fds"}},
+    ),
+    (
+        "tape-kept",
+        {"members": {"tensorflow.python.eager.forwardprop.ForwardAccumulator": 1.0}},
+        {"members": {"app.ForwardAccumulator": 1.0}},
+    ),
+    (
+        "kept-by-native-code",
+        {"clues": {"native"}, "held": TENSOR, "holder": (NOBODY,)},
+        {"clues": {"native"}, "held": TENSOR, "holder": ("app.K", "its C++ part")},
+    ),
+    (
+        "finalizer-keeps-arguments",
+        {"path": "weakref.finalize._registry > weakref.finalize._Info"},
+        {"path": "app.FINALIZERS._registry > weakref.finalize._Info"},
+    ),
+    (
+        "iterator-falls-behind",
+        {"clues": {"old_itertools._tee", "old_itertools._tee_dataobject"}},
+        {"clues": {"itertools._tee", "itertools._tee_dataobject"}},
+    ),
+    (
+        "mock-keeps-calls",
+        {"clues": {"old_unittest.mock._CallList", "unittest.mock._Call"}},
+        {"clues": {"unittest.mock.Mock", "unittest.mock._Call"}},
+    ),
+    (
+        "pickler-keeps-objects",
+        {"clues": {"old__pickle.Pickler"}, "held": "pickle.PickleBuffer"},
+        {"clues": {"_pickle.Pickler"}, "held": "_pickle.Pickler"},
+    ),
+    (
+        "queue-not-closed",
+        {"clues": {QUEUE}, "signals": {"process.fds"}},
+        {"clues": {QUEUE}, "signals": {"process.fds", "process.children"}},
+    ),
+    (
+        "queue-not-closed",
+        {"what": "1 QueueFeederThread running x", "signals": {"process.threads"}},
+        {"what": "1 Thread-* running x.feed", "signals": {"process.threads"}},
+    ),
+    (
+        "timer-not-cancelled",
+        {"clues": {"threading.Timer", THREAD}, "failing": {"process.threads"}},
+        {"clues": {"threading.Timer", THREAD}, "failing": {"python.blocks"}},
+    ),
+    (
+        "event-loop-not-closed",
+        {"clues": {LOOP}, "failing": {"process.fds"}},
+        {"clues": {f"old_{LOOP}"}, "failing": {"process.fds"}},
+    ),
+    (
+        "shared-memory-left",
+        {"clues": {SEGMENT}, "signals": {"process.fds"}},
+        {"what": "1 per iteration: /dev/shm/a.log", "signals": {"process.fds"}},
+    ),
+    (
+        "shared-memory-left",
+        {"what": "1 per iteration: /dev/shm/psm_*", "signals": {"process.fds"}},
+        {"clues": {f"old_{SEGMENT}"}, "signals": {"process.fds"}},
+    ),
+    (
+        "future-kept",
+        {"clues": {"concurrent.futures._base.Future"}},
+        {"clues": {"concurrent.futures._base.Future", POOL}},
+    ),
+    (
+        "context-token-kept",
+        {"clues": {"_contextvars.Token"}, "signals": {"tf.tensors"}},
+        {"clues": {"app.Token"}, "signals": {"tf.tensors"}},
+    ),
+    (
+        "value-grows",
+        {"clues": {"longer_value"}, "held": "numpy.ndarray"},
+        {"clues": {"old_longer_value"}, "held": "numpy.ndarray"},
+    ),
+    (
+        "chain-grows",
+        {"held": "app.State", "clues": {"chain"}, "signals": {"tf.tensors"}},
+        {"held": "builtins.dict", "clues": {"chain"}, "signals": {"tf.tensors"}},
+    ),
+    (
+        "chain-grows",
+        {"held": "builtins.function", "clues": {"chain", "native"}},
+        {"held": TENSOR, "clues": {"chain", "native"}},
+    ),
+    (
+        "class-made-in-loop",
+        {"held": "builtins.type", "clues": {"class"}, "signals": {"tf.tensors"}},
+        {"held": "app.Item", "clues": {"old_class"}, "signals": {"tf.tensors"}},
+    ),
+    (
+        "callback-registered-in-loop",
+        {"held": "builtins.method", "holder": ("app.BUS._seen (list of 9)", "method")},
+        {"held": "builtins.method", "holder": ("app.BUS.last", "method")},
+    ),
+    (
+        "callback-registered-in-loop",
+        {
+            "held": "builtins.function",
+            "holder": ("app.BUS.on_end (list of 9)", "function"),
+            "clues": {"closure"},
+        },
+        {
+            "held": "builtins.function",
+            "holder": ("app.SEEN (list of 9)", "function"),
+            "clues": {"closure"},
+        },
+    ),
+    (
+        "values-pile-up",
+        {"held": "builtins.float", "signals": {"python.blocks"}},
+        {"held": "app.Float", "signals": {"python.blocks"}},
+    ),
+    (
+        "small-objects-pile-up",
+        {"signals": {"python.blocks"}, "is_searched": True},
+        {"signals": {"python.blocks"}, "is_searched": False},
+    ),
+    (
+        "small-objects-pile-up",
+        {"signals": {"host.heap"}, "is_searched": True, "is_of_blocks": True},
+        {"signals": {"host.heap"}, "is_searched": True},
+    ),
+    (
         "kept-by-library",
         {"held": "x.Info", "clues": {"library", "old_class"}},
         {"held": "x.Info", "clues": {"old_class"}},
@@ -495,6 +671,21 @@ def test_native_memory_is_what_a_search_to_the_end_left() -> None:
     assert [f.cause for f in advise(told, is_searched=True)] == ["native-memory"]
 
 
+@pytest.mark.parametrize(
+    ("blocks", "heap", "slug"),
+    [(3.0, 1_000.0, "small-objects-pile-up"), (3.0, 20_000.0, "native-memory")],
+)
+def test_memory_that_small_objects_explain_is_not_native(
+    blocks: float, heap: float, slug: str
+) -> None:
+    told = [
+        Told(finding("python.blocks", unit="blocks", per_iteration=blocks)),
+        Told(finding("host.heap", unit="B", per_iteration=heap)),
+    ]
+    advised = advise(told, is_searched=True)
+    assert [f.cause for f in advised] == ["small-objects-pile-up", slug]
+
+
 def test_what_a_function_keeps_beside_its_traces_is_a_retrace() -> None:
     path = "app.step._function_cache._dispatch_dict"
     group = group_of("tensorflow.python.framework.ops.Graph", path, ("tf.graphs",))
@@ -617,6 +808,7 @@ def finding(
     signal: str,
     *,
     unit: str = "objects of it",
+    per_iteration: float = 1.0,
     holder: tuple[str, ...] | None = None,
     known: str | None = None,
     advice: str | None = None,
@@ -624,7 +816,7 @@ def finding(
     return Finding(
         signal=signal,
         unit=unit,
-        per_iteration=1.0,
+        per_iteration=per_iteration,
         total=49,
         allowance=0,
         first=1,

@@ -309,6 +309,30 @@ def test_each_signal_has_its_own_finding() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("kept", "status"),
+    [
+        ({}, Status.LEAK),
+        ({TENSORS.name: 1.0}, Status.LEAK),
+        ({TENSORS.name: 0.3}, Status.LEAK),
+        ({TENSORS.name: 0.1}, Status.CLEAN),
+        ({TENSORS.name: -1.0}, Status.CLEAN),
+    ],
+)
+def test_what_a_full_collection_lets_go_of_is_no_leak(
+    kept: dict[str, float], status: Status
+) -> None:
+    trace = trace_of({TENSORS: LEAK})
+    trace.kept.update(kept)
+    assert judge(trace, PLAN).status is status
+
+
+def test_what_is_kept_must_exceed_the_allowance() -> None:
+    trace = trace_of({HEAP: [8_000 * row for row in range(40)]})
+    trace.kept[HEAP.name] = 4_000.0
+    assert judge(trace, PLAN).status is Status.CLEAN
+
+
 def test_what_is_collected_before_the_confirmation_hides_no_leak() -> None:
     readings = [1_000_000 + 10_000 * row for row in range(40)]
     trace = trace_of({HEAP: readings[:20] + [r - 300_000 for r in readings[20:]]})

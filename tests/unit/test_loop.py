@@ -6,7 +6,9 @@ import gc
 import itertools
 import subprocess
 import sys
+import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -227,3 +229,48 @@ def test_a_probe_that_fails_leaves_the_verdict_open() -> None:
     assert sensor.reason == "RuntimeError: no such sensor"
     wanted = "not read to the end: broken (RuntimeError: no such sensor)"
     assert verdict.detail == wanted
+
+
+class Cyclic:
+    """What only the collector can let go of."""
+
+    def __init__(self) -> None:
+        self.me = self
+        self.data = [0] * 1_000
+
+
+@pytest.mark.parametrize("size", [30, 48, 50, 60])
+def test_a_full_cache_of_cycles_is_clean(size: int) -> None:
+    cache = deque((Cyclic() for _ in range(size)), maxlen=size)
+    verdict = find_leaks(lambda: cache.append(Cyclic()), blocks=1)
+    assert verdict.status is Status.CLEAN, verdict.findings
+
+
+def test_a_leak_beside_a_full_cache_of_cycles_is_found() -> None:
+    cache = deque((Cyclic() for _ in range(48)), maxlen=48)
+    kept = []
+
+    def body() -> None:
+        cache.append(Cyclic())
+        kept.append(bytearray(16_000))
+
+    verdict = find_leaks(body, diagnose="off")
+    assert [finding.signal for finding in verdict.findings] == ["host.heap"]
+
+
+def test_what_a_thread_takes_away_a_moment_later_is_clean() -> None:
+    buffer: list[bytearray] = []
+    stop = threading.Event()
+
+    def flush() -> None:
+        while not stop.wait(0.7):
+            buffer.clear()
+
+    thread = threading.Thread(target=flush)
+    thread.start()
+    try:
+        verdict = find_leaks(lambda: buffer.append(bytearray(20_000)))
+    finally:
+        stop.set()
+        thread.join()
+    assert verdict.status is Status.CLEAN, verdict.findings

@@ -23,6 +23,15 @@ def test_it_ends_when_its_time_is_up() -> None:
             time.sleep(0.01)
 
 
+def test_what_was_traced_stays_when_the_clock_is_stopped() -> None:
+    with Tracing(0.2) as tracing:
+        made = bytearray(100)
+        tracing.stop_the_clock()
+        time.sleep(0.3)
+        assert tracemalloc.get_object_traceback(made) is not None
+    assert not tracemalloc.is_tracing()
+
+
 def test_that_of_somebody_else_stays_on() -> None:
     tracemalloc.start(1)
     with Tracing(0):

@@ -141,6 +141,11 @@ CASES: dict[str, tuple[Callable[[], Any], str, str]] = {
         "structure",
         "xs: list of 1 → list of 2 → list of 3, another structure",
     ),
+    "other keys of a dictionary": (
+        lambda: trace("xs", [({key: ones([])},) for key in "ab"]),
+        "structure",
+        "xs: a dict with ['a'] → a dict with ['b'], another structure",
+    ),
     "tensors and Python numbers in turn": (
         lambda: trace("x", [(ones([]),), (2,), (ones([2]),), (3,)]),
         "structure",
@@ -199,6 +204,13 @@ def test_traces_of_before_are_left_out() -> None:
         function(ones([1]), n)
     retrace = explain_retraces(function, since)
     assert (since, retrace and retrace.argument) == (5, "n")
+
+
+def test_one_new_trace_is_compared_with_those_of_before() -> None:
+    function = trace("x", [(ones([k]),) for k in range(1, 6)])
+    function(ones([6]))
+    retrace = explain_retraces(function, 5)
+    assert (retrace and retrace.argument, retrace and retrace.sort) == ("x", "shape")
 
 
 def test_a_function_called_in_a_new_graph_each_time() -> None:

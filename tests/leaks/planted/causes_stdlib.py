@@ -1,0 +1,204 @@
+"""What Python's own library keeps: mocks, timers, queues; and the code mended."""
+
+import asyncio
+import collections
+import contextvars
+import io
+import itertools
+import multiprocessing
+import pickle
+import threading
+import weakref
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.queues import Queue
+from multiprocessing.shared_memory import SharedMemory
+from unittest.mock import Mock
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+#: What is found by counting is not weighed, which would take long.
+pytestmark = pytest.mark.tfleak(
+    iterations=12, warmup=3, host_per_iteration="1 GiB", blocks=1_000_000
+)
+weighed = pytest.mark.tfleak(iterations=20, host_per_iteration="1 KiB", blocks=24)
+KEPT = []
+LAST = collections.deque(maxlen=1)
+STEPS = itertools.count()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def closed():
+    """Close what leaked when the tests are done."""
+    yield
+    for kept in KEPT:
+        if isinstance(kept, threading.Timer):
+            kept.cancel()
+        if isinstance(kept, (SharedMemory, Queue, asyncio.AbstractEventLoop)):
+            kept.close()
+        if isinstance(kept, SharedMemory):
+            kept.unlink()
+
+
+class Server:
+    pass
+
+
+SERVER = Server()
+
+
+def clean_up(x):
+    pass
+
+
+def test_finalizer_keeps_arguments():
+    weakref.finalize(SERVER, clean_up, tf.ones([64]))  # planted
+
+
+def test_finalizer_keeps_arguments_mended():
+    finalizer = weakref.finalize(SERVER, clean_up, tf.ones([64]))
+    finalizer.detach()
+
+
+def batches():
+    while True:
+        yield tf.ones([64])  # planted
+
+
+TRAIN, PREVIEW = itertools.tee(batches())
+
+
+def test_iterator_falls_behind():
+    next(TRAIN)
+
+
+def test_iterator_falls_behind_mended():
+    train, preview = itertools.tee(itertools.islice(batches(), 3))
+    for x, y in zip(train, preview, strict=True):
+        LAST.append(float(x[0] + y[0]))
+
+
+REPORTER = Mock()
+
+
+def test_mock_keeps_calls():
+    REPORTER.report(gradients=tf.ones([64]))  # planted
+
+
+def test_mock_keeps_calls_mended():
+    REPORTER.report(gradients=tf.ones([64]))
+    REPORTER.reset_mock()
+
+
+class Sink(io.RawIOBase):
+    def writable(self):
+        return True
+
+    def write(self, data):
+        return len(data)
+
+
+PICKLER = pickle.Pickler(Sink())
+
+
+@weighed
+def test_pickler_keeps_objects():
+    PICKLER.dump([str(n) for n in range(1000, 1200)])  # planted
+
+
+@weighed
+def test_pickler_keeps_objects_mended():
+    PICKLER.dump([str(n) for n in range(1000, 1200)])
+    PICKLER.clear_memo()
+
+
+CONTEXT = multiprocessing.get_context("spawn")
+
+
+def fed_queue():
+    queue = CONTEXT.Queue()  # planted
+    queue.put(b"x")  # planted
+    queue.get()
+    return queue
+
+
+def test_queue_not_closed():
+    KEPT.append(fed_queue())
+
+
+def test_queue_not_closed_mended():
+    queue = fed_queue()
+    queue.close()
+    queue.join_thread()
+
+
+def start_timer():
+    timer = threading.Timer(3600, print, args=[tf.ones([64])])  # planted
+    timer.daemon = True
+    timer.start()
+    return timer
+
+
+def test_timer_not_cancelled():
+    KEPT.append(start_timer())
+
+
+def test_timer_not_cancelled_mended():
+    timer = start_timer()
+    timer.cancel()
+    timer.join()
+
+
+async def work():
+    await asyncio.sleep(0)
+
+
+def test_event_loop_not_closed():
+    loop = asyncio.new_event_loop()  # planted
+    KEPT.append(loop)
+    loop.run_until_complete(work())
+
+
+def test_event_loop_not_closed_mended():
+    asyncio.run(work())
+
+
+def test_shared_memory_left():
+    KEPT.append(SharedMemory(create=True, size=1000))  # planted
+
+
+def test_shared_memory_left_mended():
+    segment = SharedMemory(create=True, size=1000)
+    segment.close()
+    segment.unlink()
+
+
+POOL = ThreadPoolExecutor(1)
+POOL.submit(int).result()
+PENDING = set()
+
+
+def test_future_kept():
+    future = POOL.submit(tf.ones, [64])  # planted
+    PENDING.add(future)
+    future.result()
+
+
+def test_future_kept_mended():
+    future = POOL.submit(np.ones, [64])
+    PENDING.add(future)
+    future.result()
+    future.add_done_callback(PENDING.discard)
+
+
+BATCH = contextvars.ContextVar("batch")
+
+
+def test_context_token_kept():
+    KEPT.append(BATCH.set(tf.ones([64])))  # planted
+
+
+def test_context_token_kept_mended():
+    token = BATCH.set(tf.ones([64]))
+    BATCH.reset(token)
