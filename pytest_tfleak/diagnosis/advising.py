@@ -117,6 +117,7 @@ def _evidence(related: Sequence[Told], told: Sequence[Told]) -> Evidence:
     traced = told if FUNCTION_CACHE in clues else related
     retraces = [one.seen.retrace for one in traced if one.seen is not None]
     origin = lead.finding.origin
+    lines = [origin, *lead.finding.stack]
     return Evidence(
         signals=frozenset(_base(one.finding) for one in related),
         failing=frozenset(_base(t.finding) for t in told if not t.finding.accepted),
@@ -128,7 +129,7 @@ def _evidence(related: Sequence[Told], told: Sequence[Told]) -> Evidence:
         held=group.whole.kind if group is not None else "",
         members=group.members if group is not None else {},
         line=origin.text if origin is not None else "",
-        around=hints_of(origin),
+        around=frozenset[str]().union(*map(hints_of, lines)),
         retrace=next(filter(None, retraces), ""),
         is_made_in_loop=any(
             o.seen is not None and o.seen.is_made_in_loop for o in related

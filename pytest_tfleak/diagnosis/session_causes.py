@@ -30,6 +30,11 @@ def _is_skipped(e: Evidence) -> bool:
     return e.has("tf.sessions") and bool(e.around & {"closes", "exits"})
 
 
+def _is_of_new_graph(e: Evidence) -> bool:
+    is_of_old = not e.failing.isdisjoint(("tf.default_graph.ops", "tf.graphs.ops"))
+    return e.held.endswith(_OF_GRAPHS) and not (is_of_old or e.is_native)
+
+
 def _is_put_away(e: Evidence) -> bool:
     """Say whether somebody else than the tf.function keeps its concrete functions."""
     is_cache = e.is_native or FUNCTION_CACHE in e.clues
@@ -173,7 +178,7 @@ OF_FUNCTIONS = (
         "operation of a graph is enough to keep all of it.",
         remedy="Keep results as NumPy arrays or numbers, not tensors of the graph; "
         "take them out of {holder}, or build the graph once.",
-        rule=lambda e: e.has("tf.graphs"),
+        rule=lambda e: e.has("tf.graphs") or _is_of_new_graph(e),
     ),
     Cause(
         slug="function-made-in-loop",

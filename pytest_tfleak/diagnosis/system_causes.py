@@ -23,7 +23,10 @@ _COORDINATED = (
     "coordinator.Coordinator",
     "coordinator.LooperThread",
 )
-_WRITERS = ("SummaryWriter", "EventFileWriter", "EventFileWriterV2", "EventsWriter")
+_WRITERS = (
+    *("SummaryWriter", "EventFileWriter", "EventFileWriterV2", "EventsWriter"),
+    *("_EventLoggerThread", "writer.FileWriter"),
+)
 _LIBRARIES = ("tensorflow.", "tensorboard", "torch.")
 _FILES = ("file_io.FileIO", "gfile.GFile")
 #: Calls of a session's that it may keep something of.
@@ -106,6 +109,14 @@ CAUSES = (
         rule=_is_pool,
     ),
     Cause(
+        slug="summary-writer-not-closed",
+        explains="Each call makes a summary writer that nobody closes. It keeps its "
+        "event file open, and a buffer for it.",
+        remedy="Close it in a `finally`: `writer.close()`; or make one writer and use "
+        "it with `writer.as_default(step=step)`.",
+        rule=_is_writer,
+    ),
+    Cause(
         slug="thread-never-joined",
         explains="Each call starts a thread that does not end. It keeps its arguments "
         "and its local variables.",
@@ -120,14 +131,6 @@ CAUSES = (
         remedy="Wait for it: `with subprocess.Popen(command) as process: ...`; "
         "`process.terminate()`, then `process.join()`, in a `finally`.",
         rule=lambda e: e.has("process.children"),
-    ),
-    Cause(
-        slug="summary-writer-not-closed",
-        explains="Each call makes a summary writer that nobody closes. It keeps its "
-        "event file open, and a buffer for it.",
-        remedy="Close it in a `finally`: `writer.close()`; or make one writer and use "
-        "it with `writer.as_default(step=step)`.",
-        rule=_is_writer,
     ),
     Cause(
         slug="file-not-closed",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,7 @@ def test_slugs_are_unique_and_include_all_known_growth() -> None:
         ("lru-cache-keeps-arguments", {"holder": ("app.f (lru_cache of 9)",)}),
         ("thread-never-joined", {"clues": {THREAD}, "failing": {"process.threads"}}),
         ("default-argument-grows", {"path": "app.f > default of its argument x"}),
+        ("graph-kept", {"held": "tensorflow.python.framework.ops.SymbolicTensor"}),
     ],
 )
 def test_what_holds_a_tensor_tells_more_than_the_tensor(
@@ -702,6 +704,24 @@ def test_leftovers_have_each_their_own_cause() -> None:
     assert [f.cause for f in advised] == ["tape-never-left", "scope-never-left"]
 
 
+def test_a_close_that_a_caller_further_up_did_not_reach(tmp_path: Path) -> None:
+    file = tmp_path / "app.py"
+    file.write_text(SOURCE)
+    made = Origin(file=str(file), line=9, function="leave", text="x = Session()")
+    above = replace(made, line=2, function="work")
+    session = finding("tf.sessions")
+    for stack, slug in [((), "session-never-closed"), ((above,), SKIPPED)]:
+        told = [Told(replace(session, origin=made, stack=stack))]
+        assert [f.cause for f in advise(told)] == [slug]
+
+
+def test_the_thread_of_a_summary_writer_is_the_writer_s() -> None:
+    held = "tensorflow.python.summary.writer.event_file_writer._EventLoggerThread"
+    evidence = {"signals": {"process.threads"}, "clues": {THREAD}, "held": held}
+    assert slug_for(evidence) == "summary-writer-not-closed"
+
+
+SKIPPED = "session-close-skipped"
 SOURCE = """\
 def work():
     session = Session()
