@@ -47,6 +47,8 @@ class Census:
         self._frozen_before = False
         self._carried = 0
         self.new_objects = 0
+        #: How often the body has run.
+        self.iterations = 0
 
     def watch(
         self, kind: str, types: Iterable[TypeName], unless: Iterable[TypeName] = ()
@@ -85,12 +87,12 @@ class Census:
         them.
         """
         gc.unfreeze()
-        gc.collect()
+        collected = gc.collect()
         objects = gc.get_objects()
         if look is not None:
             look(objects)
         known = {id(r()) for followed in self._followed for r in followed}
-        carried = self.new_objects
+        carried = max(0, self.new_objects - collected)
         for index, followed in enumerate(self._followed):
             followed.clear()  # before the counts: a burial must not count twice
             self._frozen[index] = 0

@@ -170,8 +170,7 @@ class Measurement:
                 if is_suspicious(loop.trace, self._plan):
                     loop.confirm()
                     if is_suspicious(loop.trace, self._plan):
-                        findings = judge(loop.trace, self._plan).findings
-                        self._look_again(loop)
+                        loop.look_again()
                 loop.end_judging()
                 if self._plan.clear_session != "never":
                     loop.clear()
@@ -184,9 +183,10 @@ class Measurement:
                 if findings and self._plan.diagnose == "on":
                     until = perf_counter() + self._plan.diagnose_time
                     containers = Containers(loop)
-                    containers.remember()
                     search = Search(loop, self._plan, findings)
-                    explanation, again = self._explain(search, loop, census, stock)
+                    explanation, again = self._explain(
+                        search, containers, loop, census, stock
+                    )
                     rest = (1 - SHARE) * self._plan.diagnose_time
                     until = max(until, perf_counter() + rest)
                     failing = findings if again is None else again[1]
@@ -247,19 +247,17 @@ class Measurement:
             for finding in judge(trace, self._plan).findings
         )
 
-    def _look_again(self, loop: Loop) -> None:
-        try:
-            loop.look_again(loop.trace)
-        except BaseException as error:
-            if is_interrupt(error):
-                raise
-            self._notes.append(cut_short("The last look for garbage", error))
-
     def _explain(
-        self, search: Search, loop: Loop, census: Census, stock: Stock
+        self,
+        search: Search,
+        containers: Containers,
+        loop: Loop,
+        census: Census,
+        stock: Stock,
     ) -> tuple[Explanation, SecondLook | None]:
         """Look for known causes, and judge again without those that have no remedy."""
         try:
+            containers.remember()
             explanation = search.run()
             if not explanation.causes:
                 return explanation, None

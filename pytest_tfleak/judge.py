@@ -22,7 +22,7 @@ A leak grows in every window, to the end, and along a line; nothing else does:
    the allowance is *level*; growth that still shrinks is *fading*; all else is
    *unsteady* and proves nothing.
 4. What grew only because garbage waited for a full collection is *level*: of an exact
-   series a fair share must be there after one, and the allowance be exceeded still.
+   series a fair share must be there after one, and be more than most of the allowance.
 5. An exact series whose changes repeat themselves three times or more has no noise:
    its rate is the mean of the changes. Noise may hide a leak as large as the allowance,
    so a series with noise is held to the allowance less its uncertainty.
@@ -136,7 +136,8 @@ def _case(signal: Signal, trace: Trace, plan: Plan) -> _Case:
 
 def _without_garbage(seen: Growth, kept: float, allowance: float) -> Growth:
     if kept < EVEN * seen.per_iteration or kept <= allowance * (1 - 2 * DOUBT):
-        return replace(seen, shape="level", per_iteration=min(kept, seen.per_iteration))
+        left = min(max(kept, 0.0), seen.per_iteration)
+        return replace(seen, shape="level", per_iteration=left)
     return seen
 
 

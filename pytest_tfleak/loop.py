@@ -23,7 +23,6 @@ from pytest_tfleak.trace import MISSING
 from pytest_tfleak.trace import Signal
 from pytest_tfleak.trace import Trace
 
-_MEMORY = ("python", "host")  # probes
 _MOMENT = 1.2  # seconds: longer than a timer or a thread that flushes mostly waits
 
 
@@ -50,6 +49,7 @@ class Loop:
         self._offsets: tuple[int, ...] = ()
         self._started = perf_counter()
         self._seconds_each = 0.0
+        self._base: Sequence[int] = ()  # read before the confirmation
         #: How many iterations ``run_again`` has run.
         self.ran_again = 0
         #: Probes that failed, by name, and why: they are read no more.
@@ -107,36 +107,41 @@ class Loop:
         """Run up to as many iterations again."""
         __tracebackhide__ = True
         before = self._look()
-        self._census.refreeze()
-        after = self._look()
-        for signal, was, now in zip(self.trace.signals, before, after, strict=True):
+        self._base = self.rested()
+        for signal, was, now in zip(
+            self.trace.signals, before, self._base, strict=True
+        ):
             if signal.unit in ("B", "blocks") and MISSING not in (was, now):
                 self.trace.collected[signal.name] = max(0, was - now)
-        self.trace.collected_at = self.trace.rows
         while self.trace.confirmed < self._plan.iterations:
             if self._is_out_of_time():
                 return
             self._iterate(self.trace)
             self.trace.confirmed += 1
 
-    def look_again(self, trace: Trace) -> None:
-        """Note what grew in a trace for good, since garbage was last let go of.
+    def look_again(self) -> None:
+        """Note what the confirmation has left for good."""
+        if not self._is_out_of_time():
+            self.note_kept(self.trace, self._base, self.trace.confirmed)
 
-        What went out of a cache stays until the collector may look at what is frozen,
-        and a thread may need a moment to finish: neither is a leak.
-        """
-        iterations = trace.rows - 1 - trace.collected_at
-        if iterations <= 0 or self._is_out_of_time():
-            return
+    def rested(self) -> array[int]:
+        """Let go of garbage, give threads a moment, and read what may be read then."""
         if threading.active_count() > 1:
             sleep(_MOMENT)
         self._census.refreeze()
-        readings = array("q", [MISSING]) * trace.width
-        self._read(readings, 0, deep=False)
-        for signal, now in zip(trace.signals, readings, strict=True):
-            before = trace.series(signal.name)[trace.collected_at]
-            if before is not None and now != MISSING:
-                trace.kept[signal.name] = (now - before) / iterations
+        return self._look()
+
+    def note_kept(self, trace: Trace, base: Sequence[int], iterations: int) -> None:
+        """Note in a trace what grew for good in so many iterations since a reading.
+
+        What went out of a cache stays until the collector may look at what is frozen,
+        and a thread may need a moment to finish: neither is a leak. ``base`` was read
+        by ``rested``.
+        """
+        trace.kinds.update(self._census.survivors())  # nobody sees them afterwards
+        for signal, was, now in zip(trace.signals, base, self.rested(), strict=True):
+            if MISSING not in (was, now):
+                trace.kept[signal.name] = (now - was) / max(1, iterations)
 
     def end_judging(self) -> None:
         """Note how long an iteration took, before others run that nobody judges."""
@@ -172,7 +177,6 @@ class Loop:
         ``clear=False`` leaves the Keras session as it is, whatever the plan says.
         """
         trace = Trace(self.trace.signals, warmup=warmup, capacity=2 * iterations)
-        trace.collected_at = warmup
         until = perf_counter() + seconds
         if clear and self._plan.clear_session != "never":
             self.clear()  # now: what it releases must not hide what the first rows add
@@ -201,15 +205,16 @@ class Loop:
         after: Sequence[Callable[[], None]],
         *,
         seconds: float = inf,
-    ) -> None:
-        """Run iterations that nobody reads, with calls after each."""
+    ) -> int:
+        """Run iterations that nobody reads, with calls after each; return how many."""
         until = perf_counter() + seconds
-        for _ in range(iterations):
+        for done in range(1, iterations + 1):
             self._call(after)
             self._census.take()  # collects
             self._census.release()
             if perf_counter() > until:
-                return
+                return done
+        return iterations
 
     @property
     def seconds(self) -> float:
@@ -259,34 +264,33 @@ class Loop:
         __tracebackhide__ = True
         row = trace.rows
         trace.body_seconds += self._call(after)
+        self._census.iterations += 1
         deep = row % self._plan.iterations == 0  # milliseconds: once in each part
-        self._read(trace.buffer, row * trace.width, deep=deep, settle=True)
+        self._read(trace.buffer, row * trace.width, deep=deep)
         if self._on_iteration is not None:
             self._on_iteration(trace)
 
+    def _look(self) -> array[int]:
+        """Read once, outside of the trace, the probes that allow it."""
+        readings = array("q", [MISSING]) * self.trace.width
+        self._read(readings, 0, lambda probe: probe.is_readable_anytime)
+        return readings
+
     def _read(
-        self, buffer: array[int], start: int, *, deep: bool, settle: bool = False
+        self,
+        buffer: array[int],
+        start: int,
+        is_read: Callable[[Probe], bool] = lambda _: True,
+        deep: bool = False,
     ) -> None:
         self._census.take()
-        if settle:
-            for probe in self._probes:
-                if probe.name not in self.broken:
-                    self._guard(probe, probe.settle)
+        for probe in self._probes:
+            if probe.name not in self.broken and is_read(probe):
+                self._guard(probe, probe.settle)
         for probe, offset in zip(self._probes, self._offsets, strict=True):
-            if probe.name not in self.broken:
+            if probe.name not in self.broken and is_read(probe):
                 self._guard(probe, probe.read, buffer, start + offset, deep)
         self._census.release()
-
-    def _look(self) -> array[int]:
-        """Read the process's memory once, outside of the trace."""
-        readings = array("q", [MISSING]) * self.trace.width
-        self._census.take()
-        for probe, offset in zip(self._probes, self._offsets, strict=True):
-            # others may count how often they are read
-            if probe.name in _MEMORY and probe.name not in self.broken:
-                self._guard(probe, probe.read, readings, offset, False)
-        self._census.release()
-        return readings
 
     def _call(self, after: Sequence[Callable[[], None]]) -> float:
         """Call the body and what comes after it; return the seconds of the body."""

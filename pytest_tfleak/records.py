@@ -11,6 +11,7 @@ from collections.abc import Callable
 from collections.abc import Generator
 from contextlib import ExitStack
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -41,13 +42,13 @@ class Records:
         if not self._is_first:
             self._drop_records()
         with ExitStack() as stack:
-            stack.enter_context(_running_finalizers(self._item))
             funcargs: dict[str, Any] = self._item.funcargs
             for name, renew in _RENEWED.items():
                 if name in funcargs:
                     stack.enter_context(renew(self._item))
             if hasattr(funcargs.get("subtests"), "_ihook"):
                 stack.enter_context(self._reporting_subtests(funcargs["subtests"]))
+            stack.enter_context(_running_finalizers(self._item))
             body()
         self._keep_warnings()
         self._is_first = False
@@ -115,15 +116,26 @@ class _SubtestHooks:
 
 @contextmanager
 def _running_finalizers(item: pytest.Function) -> Generator[None, None, None]:
-    """Run what the body hands to ``request.addfinalizer()`` after each call."""
+    """Run what the body hands to ``request.addfinalizer()`` after each call.
+
+    Not those of fixtures that it asks for: these are there for the next call, too.
+    """
     state: Any = getattr(item.session, "_setupstate", None)
     finalizers = getattr(state, "stack", {}).get(item, ([], None))[0]
     before = len(finalizers)
     try:
         yield
     finally:
-        while len(finalizers) > before:
-            finalizers.pop()()
+        added = finalizers[before:]
+        finalizers[before:] = filter(_is_of_fixture, added)
+        for finalizer in reversed(added):
+            if not _is_of_fixture(finalizer):
+                finalizer()
+
+
+def _is_of_fixture(finalizer: Callable[[], object]) -> bool:
+    call = finalizer.func if isinstance(finalizer, partial) else finalizer
+    return isinstance(getattr(call, "__self__", None), pytest.FixtureDef)
 
 
 @contextmanager

@@ -34,7 +34,8 @@ class Stock:
     def take(self, trace: Trace) -> None:
         """Count for a trace what grew by type, and what is still there."""
         self._count(trace)
-        trace.kinds.update(self._census.survivors())
+        if not trace.kinds:  # they were counted before garbage was let go of
+            trace.kinds.update(self._census.survivors())
         if any(trace.left.values()):
             self._census.refreeze()  # what looks left may be garbage that was frozen
             self._count(trace)

@@ -63,8 +63,6 @@ class Trace:
         #: Growth per iteration between two readings before each of which garbage was
         #: let go of, by signal. Empty where nobody looked.
         self.kept: dict[str, float] = {}
-        #: The row of the first of them.
-        self.collected_at = 0
         self.seconds = 0.0
         self.body_seconds = 0.0
         self.width = len(self.signals)

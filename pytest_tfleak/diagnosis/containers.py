@@ -61,6 +61,10 @@ class Containers:
                     if added:
                         self.grown.append((container, added))
 
+    def is_known(self, container: object) -> bool:
+        """Say whether a container was there before, and its length was noted."""
+        return id(container) in self._sizes
+
     def is_as_long(self, container: object) -> bool:
         """Say whether a container was there before, and has not become longer."""
         size = self._sizes.get(id(container))

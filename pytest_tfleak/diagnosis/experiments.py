@@ -230,7 +230,7 @@ def enter_all(stack: ExitStack, entries: Sequence[Known]) -> list[Neutraliser]:
 
 def run_without(causes: Sequence[Known], loop: Loop, plan: Plan) -> Trace:
     """Run the body as for a verdict, with some causes taken away."""
-    loop.refreeze()
+    base = loop.rested()
     with ExitStack() as stack:
         after = [neutraliser.after for neutraliser in enter_all(stack, causes)]
         trace = loop.run_again(
@@ -244,7 +244,7 @@ def run_without(causes: Sequence[Known], loop: Loop, plan: Plan) -> Trace:
             ),
         )
         if trace.confirmed and is_suspicious(trace, plan):
-            loop.look_again(trace)
+            loop.note_kept(trace, base, trace.rows)
         if plan.clear_session != "never":
             loop.clear()
     return trace

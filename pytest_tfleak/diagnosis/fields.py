@@ -150,6 +150,14 @@ def with_plain_dicts(objects: list[Any]) -> list[Any]:
     return [*objects, *plain.values()]
 
 
+def content_of(container: Any) -> list[Any]:
+    """Return the values of a plain list, tuple, dict or deque, [] of anything else."""
+    kind = id(type(container))
+    if kind == id(dict):
+        return list(container.values())
+    return list(container) if kind in map(id, (list, tuple, deque)) else []
+
+
 def last_of(container: Any, count: int) -> list[Any]:
     """Return what was added last to a container that can grow."""
     kind = type(container)

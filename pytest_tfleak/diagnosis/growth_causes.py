@@ -17,7 +17,7 @@ _METHODS = ("builtins.method",)
 _CALLABLES = (*_METHODS, "builtins.function", "functools.partial")
 #: A name of what is called back: ``_subscribers``, ``forwardHooks``.
 _CALLED_BACK = re.compile(
-    r"(?i)callback|hook|handler|listener|subscri|observer|receiver|(?<![a-z])on_\w+"
+    r"(?i)callback|hook|handler|listener|subscri|observer|receiver|(?<![a-z_])on_\w+"
 )
 _SIZED = re.compile(r" of \d+\)$")
 
@@ -38,7 +38,8 @@ def _is_callback(e: Evidence) -> bool:
     container = e.holder[0] if e.holder else ""
     if not _SIZED.search(container):
         return False
-    return e.held in _METHODS or _CALLED_BACK.search(container) is not None
+    name = _SIZED.split(container)[0].rpartition(" (")[0].rpartition(".")[2]
+    return e.held in _METHODS or _CALLED_BACK.search(name) is not None
 
 
 CAUSES = (

@@ -36,7 +36,7 @@ NOBODY = "C or C++ code: no Python object holds it"
 _SIZED: tuple[Any, ...] = (list, dict, set, frozenset, deque, tuple)
 _REPLACED = (tuple, list)  # types of what a longer one takes the place of
 _LONGEST = 6  # edges
-_AT_ROOT = 3  # root, its names, and the object
+AT_ROOT = 3  # links: a root, its names, and the object
 _mro = type.__dict__["__mro__"].__get__
 _args_of = BaseException.__dict__["args"].__get__
 _traceback_of = BaseException.__dict__["__traceback__"].__get__
@@ -142,7 +142,7 @@ def describe_path(
 
 def place_at_root(chain: list[Any], new: set[int]) -> str:
     """Return the place, without numbers, of what a root holds directly, else ""."""
-    if len(chain) != _AT_ROOT:
+    if len(chain) != AT_ROOT:
         return ""
     return f"{_erase(_start(chain, new)[0])} > {full_name(type(chain[-1]))}"
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from dataclasses import field
 from dataclasses import replace
 from time import perf_counter
+from typing import Any
 
 from pytest_tfleak.census import Census
 from pytest_tfleak.census import full_name
@@ -72,8 +73,10 @@ class Insights:
     observed: dict[str, Observed] = field(default_factory=dict)  # by signal
     native: NativeReport | None = None
     is_complete: bool = False  # whether all that could hold something was seen
-    #: The line in which a figure grows, where nothing else tells one.
-    line: tuple[Origin | None, tuple[Origin, ...]] = (None, ())
+    #: The line in which a signal grows, where nothing else tells one.
+    lines: dict[str, tuple[Origin | None, tuple[Origin, ...]]] = field(
+        default_factory=dict
+    )
 
     @property
     def has_line(self) -> bool:
@@ -127,24 +130,63 @@ class Inquiry:
         with ExitStack() as stack:
             after = [away.after for away in enter_all(stack, causes)]
             self._watch(insights, findings, iterations, after, until, is_traced)
-            unexplained = self._unexplained(findings, insights)
-            if unexplained is not None and self._find_longer_value(
-                insights, unexplained, iterations, after, until
-            ):
-                unexplained = None
-            if unexplained is not None:
-                insights.native = watch_native(
-                    lambda tick: self._loop.repeat(_MOST, [*after, tick]),
-                    _MOST,
-                    seconds=until - perf_counter(),
-                )
-                if insights.native.why is not None:
-                    insights.notes.append(
-                        f"No Python object explains it; {insights.native.why}."
-                    )
-            if not insights.has_line:
-                self._find_line(insights, findings, after, until)
+            for look in (self._look_for_memory, self._look_for_lines):
+                try:
+                    look(insights, findings, iterations, after, until)
+                except Exception as error:  # what was found out until now stands
+                    name = type(error).__name__
+                    insights.notes.append(f"The diagnosis failed: {name}: {error}.")
         return insights
+
+    def _look_for_memory(
+        self,
+        insights: Insights,
+        findings: Sequence[Finding],
+        iterations: int,
+        after: Sequence[Callable[[], None]],
+        until: float,
+    ) -> None:
+        """Look for what takes up memory that no objects account for."""
+        unexplained = self._unexplained(findings, insights)
+        if unexplained is None:
+            return
+        rate = unexplained.per_iteration or 0.0
+        value = find_longer_value(
+            self._loop, self._handed, rate, iterations, after, until
+        )
+        if value is not None:
+            insights.groups.insert(0, value)
+            return
+        insights.native = watch_native(
+            lambda tick: self._loop.repeat(_MOST, [*after, tick]),
+            _MOST,
+            seconds=until - perf_counter(),
+        )
+        why = insights.native.why
+        if why is not None:
+            insights.notes.append(f"No Python object explains it; {why}.")
+
+    def _look_for_lines(
+        self,
+        insights: Insights,
+        findings: Sequence[Finding],
+        iterations: int,
+        after: Sequence[Callable[[], None]],
+        until: float,
+    ) -> None:
+        """Look for the user's lines in which figures grow as fast as was found."""
+        if insights.has_line:
+            return
+        growing = {f.signal: f.per_iteration for f in findings if f.per_iteration}
+        for signal, read in _READERS.items():
+            left = until - perf_counter()
+            if signal not in growing or left < self._each:
+                continue
+            self._loop.refreeze()  # the search for holders thawed all there is
+            with Lines(read, until) as lines:
+                self._loop.repeat(_MOST, [*after, lines.tick], seconds=left)
+            line = lines.line_of(growing[signal])
+            insights.lines[signal] = origin_of([line] if line is not None else [])
 
     def _fitting(self, until: float, each: float) -> int:
         """Return for how many iterations of so many seconds there is time."""
@@ -158,45 +200,6 @@ class Inquiry:
             if f.per_iteration is not None
         ]
         return min(_MOST, 2 * max(gaps, default=_MOST) + 2)
-
-    def _find_longer_value(
-        self,
-        insights: Insights,
-        finding: Finding,
-        iterations: int,
-        after: Sequence[Callable[[], None]],
-        until: float,
-    ) -> bool:
-        found = find_longer_value(
-            self._loop,
-            self._handed,
-            finding.per_iteration or 0.0,
-            iterations,
-            after,
-            until,
-        )
-        if found is not None:
-            insights.groups.insert(0, found)
-        return found is not None
-
-    def _find_line(
-        self,
-        insights: Insights,
-        findings: Sequence[Finding],
-        after: Sequence[Callable[[], None]],
-        until: float,
-    ) -> None:
-        """Look for the user's line in which a figure grows as fast as was found."""
-        growing = {f.signal: f.per_iteration for f in findings if f.per_iteration}
-        signal = next((name for name in _READERS if name in growing), None)
-        left = until - perf_counter()
-        if signal is None or left < self._each:
-            return
-        self._loop.refreeze()  # the search for holders thawed all there is
-        with Lines(_READERS[signal], until) as lines:
-            self._loop.repeat(_MOST, [*after, lines.tick], seconds=left)
-        line = lines.line_of(growing[signal])
-        insights.line = origin_of([line] if line is not None else [])
 
     def _watch(
         self,
@@ -267,7 +270,9 @@ def _read_heap() -> int:
 def _count_descriptors() -> int:
     import psutil
 
-    return psutil.Process().num_fds()
+    process: Any = psutil.Process()
+    on_windows = not hasattr(process, "num_fds")
+    return int(process.num_handles() if on_windows else process.num_fds())
 
 
 #: What can be read at each line, the most telling first.

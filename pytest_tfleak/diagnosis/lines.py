@@ -72,8 +72,7 @@ class Lines:
     def _enter_frame(self, frame: FrameType, event: str, _: Any) -> Any:
         if not is_users(frame.f_code.co_filename):
             return None  # its time belongs to the line that called it
-        if perf_counter() > self._until:
-            sys.settrace(None)
+        if self._is_over():
             return None
         self._note()
         self._running.append((frame.f_code.co_filename, frame.f_lineno))
@@ -81,6 +80,8 @@ class Lines:
         return self._go_on
 
     def _go_on(self, frame: FrameType, event: str, _: Any) -> Any:
+        if self._is_over():
+            return None
         self._note()
         if event == "line":
             self._running[-1] = (frame.f_code.co_filename, frame.f_lineno)
@@ -88,6 +89,12 @@ class Lines:
             self._running.pop()
         self._before = self._read()
         return self._go_on
+
+    def _is_over(self) -> bool:
+        if perf_counter() > self._until:
+            sys.settrace(None)
+            return True
+        return False
 
     def _note(self) -> None:
         line = self._running[-1]

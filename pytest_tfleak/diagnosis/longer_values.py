@@ -32,11 +32,11 @@ from pytest_tfleak.loop import Loop
 #: The share of what all iterations so far have added that must still be in the value,
 #: and the share of what the next ones add.
 _PART = 0.5
-_WIDEST = 4  # bytes of a character
+_WIDEST = 4  # bytes of a character; nobody tells how wide those of a StringIO are
 
 #: What tells how many bytes may be in a value of a type; no code of a subclass runs.
 _LENGTHS: dict[type, Callable[[Any], int]] = {
-    str: lambda text: _WIDEST * str.__len__(text),
+    str: str.__sizeof__,
     bytes: bytes.__len__,
     bytearray: bytearray.__len__,
     array: lambda numbers: array.__len__(numbers) * numbers.itemsize,
@@ -68,11 +68,13 @@ def find_longer_value(
     ]
     if not found:
         return None
-    loop.repeat(iterations, after, seconds=until - perf_counter())
+    loop.refreeze()  # the search thawed all there is
+    iterations = loop.repeat(iterations, after, seconds=until - perf_counter())
     for holder, length in found:
-        grown = values.longest_of(holder) - length
-        if grown >= _PART * rate * iterations:
-            return _group(paths.path_to(holder), values.longest_in(holder), rate)
+        grown = (values.longest_of(holder) - length) / iterations
+        if grown >= _PART * rate:
+            value = values.longest_in(holder)
+            return _group(paths.path_to(holder), value, min(grown, rate))
     return None
 
 

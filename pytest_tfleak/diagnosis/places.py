@@ -6,6 +6,7 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 import gc
+import types
 from collections import deque
 from collections.abc import Iterator
 from collections.abc import Mapping
@@ -17,6 +18,8 @@ from pytest_tfleak.diagnosis.fields import fields_of
 from pytest_tfleak.diagnosis.paths import Paths
 
 _MOST_TOPS = 20
+_STEPS = 4  # from one object of a chain to the next: closure, cells, cell, object
+_LINKS = (dict, tuple, types.CellType)
 _names = type.__dict__["__dict__"].__get__
 
 
@@ -140,14 +143,51 @@ def _way_down(top: Any, wanted: set[int], inside: set[int]) -> list[Any]:
                 way.append(holders[id(way[-1])])
             return way[::-1]
         # its dict may have been made since, by whoever looked at it
-        attributes = list(dict.values(fields_of(at)))
-        if issubclass(type(at), type):  # the collector shows no class's names
-            attributes = list(_names(at).values())
-        for held in (*gc.get_referents(at), *attributes):
+        for held in _held_by(at):
             if id(held) not in holders and id(held) in inside:
                 holders[id(held)] = at
                 pending.append(held)
     return []
+
+
+def chain_below(first: Any, fresh: set[int]) -> list[Any]:
+    """Return the fresh objects of one type that hang below one another, the first too.
+
+    [] where they do not end in an older one: then all of them are made anew each time.
+    """
+    chain = [first]
+    while True:
+        nearest = _nearest_alike(chain[-1], fresh)
+        if len(nearest) != 1 or any(nearest[0] is before for before in chain):
+            return []
+        if id(nearest[0]) not in fresh:
+            return chain
+        chain.append(nearest[0])
+
+
+def _nearest_alike(start: Any, fresh: set[int]) -> list[Any]:
+    """Return the objects of the same type that are the fewest steps away."""
+    seen, level = {id(start)}, [start]
+    for _ in range(_STEPS):
+        held = [o for at in level for o in _held_by(at)]
+        held = list({id(o): o for o in held if id(o) not in seen}.values())
+        alike = [o for o in held if type(o) is type(start)]
+        if alike:
+            return alike
+        seen.update(map(id, held))
+        # a dict, a cell or a tuple of cells may have been made since
+        level = [o for o in held if id(o) in fresh or type(o) in _LINKS]
+    return []
+
+
+def _held_by(holder: Any) -> list[Any]:
+    attributes = list(dict.values(fields_of(holder)))
+    if issubclass(type(holder), type):  # the collector shows no class's names
+        attributes = list(_names(holder).values())
+    elif type(holder) is types.FunctionType:  # not the globals of its module
+        cells = holder.__closure__ or ()
+        return [*cells, *gc.get_referents(*cells), holder.__defaults__, *attributes]
+    return [*gc.get_referents(holder), *attributes]
 
 
 def ids_of_attributes(objects: list[Any]) -> Iterator[int]:

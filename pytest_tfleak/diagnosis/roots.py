@@ -94,8 +94,9 @@ def is_ours(module: object) -> bool:
 
 
 def is_of_ours(o: object) -> bool:
-    """Say whether an object's type is this package's, pytest's or execnet's."""
-    return is_ours(_module_of(type(o)))
+    """Say whether an object's type is this package's."""
+    module = _module_of(type(o))
+    return type(module) is str and module.partition(".")[0] == _OURS[0]
 
 
 def modules_now(but: Container[int] = ()) -> Iterator[tuple[str, ModuleType]]:

@@ -12,7 +12,6 @@ import _thread
 import atexit
 import gc
 from collections import Counter
-from collections import deque
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
@@ -42,17 +41,17 @@ from pytest_tfleak.diagnosis.origins import origin_of
 from pytest_tfleak.diagnosis.paths import Paths
 from pytest_tfleak.diagnosis.places import Members
 from pytest_tfleak.diagnosis.places import below
+from pytest_tfleak.diagnosis.places import chain_below
 from pytest_tfleak.diagnosis.places import grouped
 from pytest_tfleak.diagnosis.places import ids_of_attributes
 from pytest_tfleak.diagnosis.roots import at_exit
 from pytest_tfleak.diagnosis.roots import is_of_ours
 from pytest_tfleak.diagnosis.tracing import Tracing
+from pytest_tfleak.diagnosis.turnover import Turnover
 from pytest_tfleak.loop import Loop
 from pytest_tfleak.verdict import Origin
 
 _MOST_GROUPS = 24
-_CONTENT: tuple[Any, ...] = (list, tuple, dict, deque)
-_MOST_LOST = 0.8  # of what iterations brought; with less than that left, it is a window
 _ASKED_FOR_ORIGIN = 20  # members of a group
 _MOST_ASKED = 5_000  # survivors
 #: Of the time left, for two runs of the body.
@@ -163,10 +162,12 @@ class Watch:
         found += (o for o in older if id(o) not in self._fresh)
         made = [o for o in found if not paths.is_ours(o) and not is_of_ours(o)]
         new = {id(o) for o in made} | set(ids_of_attributes(older))
+        every = self._loop.trace.rows + self._loop.ran_again
+        turnover = Turnover(self._containers, self._fresh, runs, every)
         places = [
             members
             for members in grouped(made, new, paths)
-            if not self._is_replaced(members, runs)
+            if not turnover.is_replaced(members)
         ]
         for members in places:
             if not members.chain and (root := at_exit(members.held[0], self._at_exit)):
@@ -191,21 +192,6 @@ class Watch:
         groups = list(_merged(described))
         return sorted(groups, key=lambda group: (-group.bytes, -group.objects))
 
-    def _is_replaced(self, members: Members, runs: int) -> bool:
-        """Say whether as much went as came: a cache, a window, a ring of buffers."""
-        if not members.chain or any(id(o) not in self._fresh for o in members.held):
-            return False
-        if len(members.held) >= runs:
-            return self._containers.is_as_long(members.chain[-2])
-        # a list made anew each time that is too short for what all iterations brought
-        made = members.held[-1]
-        if len(members.held) > 1 or type(made) not in _CONTENT:
-            return False
-        items = made.values() if type(made) is dict else made
-        added = sum(id(item) in self._fresh for item in items)
-        every = added / runs * (self._loop.trace.rows + self._loop.ran_again)
-        return added < len(made) < _MOST_LOST * every
-
     def _group(self, members: Members, new: set[int], runs: int) -> Group:
         holding = describe_path(members.chain, new, describe_object)
         erased = holding.erased
@@ -224,9 +210,9 @@ class Watch:
             },
         )
         shown = members.held
-        alike = [o for o in members.all if type(o) is type(shown[0])]
-        if len(shown) == 1 and len(alike) >= runs:
-            shown = alike  # each hangs below the next
+        chain = chain_below(shown[0], self._fresh) if len(shown) == 1 else []
+        if len(chain) >= runs:
+            shown = chain
             group.clues |= {CHAIN}
         group.parts[WHOLE] = self._part(shown, members, holding, runs)
         by_signal: dict[str, list[Any]] = {}

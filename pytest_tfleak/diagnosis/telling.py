@@ -206,7 +206,10 @@ def _with_native(finding: Finding, insights: Insights) -> Finding:
 
 def _with_line(finding: Finding, insights: Insights) -> Finding:
     """Add the line in which it grows, where nothing tells another one."""
-    origin, stack = insights.line
+    in_heap = insights.lines.get("host.heap", (None, ()))
+    # what is an object, its memory is of that line, too; a descriptor is none
+    other = (None, ()) if finding.signal in _OF_SYSTEM else in_heap
+    origin, stack = insights.lines.get(finding.signal, other)
     if finding.origin is not None or origin is None or finding.per_iteration is None:
         return finding
     told = replace(finding, origin=origin, stack=stack)

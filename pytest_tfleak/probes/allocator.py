@@ -50,6 +50,7 @@ class AllocatorProbe(Probe):
     """
 
     name = "allocator"
+    is_readable_anytime = True
 
     def __init__(self) -> None:
         self._gpus: tuple[LogicalGpu, ...] = ()

@@ -24,6 +24,9 @@ class Probe(Protocol):
 
     #: Shown in pytest's header: ``host``, ``tensorflow``.
     name: str
+    #: Whether it may be read between iterations, too, and a confirmed leak be held
+    #: against what a full collection and a moment of rest let go of.
+    is_readable_anytime: bool = False
 
     def signals(self) -> Sequence[Signal]:
         """Return what this probe reads.

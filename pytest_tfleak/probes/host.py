@@ -36,6 +36,7 @@ class HostProbe(Probe):
     """Reads the C library's heap, which decides, and RSS and USS as context."""
 
     name = "host"
+    is_readable_anytime = True
 
     def __init__(self) -> None:
         self._reasons: dict[str, str] = {}

@@ -29,6 +29,7 @@ class ProcessProbe(Probe):
     """Reads the operating system's counts for this process."""
 
     name = "process"
+    is_readable_anytime = True
 
     def __init__(self) -> None:
         self._reasons: dict[str, str] = {}

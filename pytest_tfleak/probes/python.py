@@ -23,6 +23,7 @@ class PythonProbe(Probe):
     """Reads what the heap does not show: small objects live in mmapped arenas."""
 
     name = "python"
+    is_readable_anytime = True
 
     def __init__(self, census: Census) -> None:
         self._census = census

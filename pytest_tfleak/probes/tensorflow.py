@@ -95,6 +95,7 @@ class TensorFlowProbe(Probe):
     """Counts TensorFlow's and Keras' objects, stacks and registries."""
 
     name = "tensorflow"
+    is_readable_anytime = True
 
     def __init__(self, census: Census) -> None:
         self._census = census
@@ -103,6 +104,7 @@ class TensorFlowProbe(Probe):
         census.watch("tf.traces", [FUNCTION])
         for name, _, _, types in _COUNTS:
             census.watch(name, types)
+        self._iterations = 0  # until the last reading
         self._of_last_call = 0
         self._reasons: dict[str, str] = {}
         self._unwatch: Callable[[], None] | None = None
@@ -152,15 +154,14 @@ class TensorFlowProbe(Probe):
         counted = tuple(_count(name, unit, allow) for name, unit, allow, _ in _COUNTS)
         return (*(signal for signal, _ in self._figures), *counted)
 
-    def settle(self) -> None:
-        """Note that another iteration has ended."""
-        self._seen_before = self._seen
-
     def read(self, buffer: array[int], start: int, deep: bool) -> None:
         """Write the counts; nothing where TensorFlow or Keras is not imported."""
         if not _is_imported("tensorflow"):
             return
         note_default_graphs()
+        if self._census.iterations != self._iterations:
+            self._iterations = self._census.iterations
+            self._seen_before = self._seen
         self._seen = self._made()
         for position, (signal, figure) in enumerate(self._figures):
             if signal.name in self._reasons:

@@ -85,6 +85,7 @@ ALLOWED = {
     "pytest_tfleak.diagnosis.tensorflow_details": NOTHING,
     "pytest_tfleak.documents": NOTHING,
     "pytest_tfleak.diagnosis.tracing": NOTHING,
+    "pytest_tfleak.diagnosis.turnover": NOTHING,
     "pytest_tfleak.ending": NOTHING,
     "pytest_tfleak.environment": NOTHING,
     "pytest_tfleak.failure": PYTEST,

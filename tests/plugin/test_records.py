@@ -148,6 +148,35 @@ def test_a_failed_subtest_ends_the_measurement(pytester: pytest.Pytester) -> Non
     result.stdout.fnmatch_lines(["*contains 1 failed subtest*", "NOT MEASURED *"])
 
 
+@pytest.mark.parametrize("repeat", ["body", "test"])
+def test_fixtures_and_finalizers_that_the_body_asks_for(
+    pytester: pytest.Pytester, repeat: str
+) -> None:
+    pytester.makepyfile(
+        f"""
+import pytest
+DONE = []
+
+@pytest.fixture
+def thing():
+    yield [1]
+
+@pytest.mark.tfleak(iterations=10, repeat={repeat!r})
+def test_it(request):
+    assert request.getfixturevalue("thing") == [1]
+    assert request.getfixturevalue("tmp_path").is_dir()
+    big = bytearray(20_000)
+    request.addfinalizer(lambda: DONE.append(len(big)))
+
+def test_after():
+    assert len(DONE) == 15
+"""
+    )
+    result = pytester.runpytest_subprocess("-v")
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines(["clean *"])
+
+
 OTHERS = {
     "pytest_cov": ["--cov=.", "--cov-report="],
     "pytest_timeout": ["--timeout=60"],

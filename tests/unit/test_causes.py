@@ -717,8 +717,11 @@ def test_a_close_that_a_caller_further_up_did_not_reach(tmp_path: Path) -> None:
 
 def test_the_thread_of_a_summary_writer_is_the_writer_s() -> None:
     held = "tensorflow.python.summary.writer.event_file_writer._EventLoggerThread"
-    evidence = {"signals": {"process.threads"}, "clues": {THREAD}, "held": held}
-    assert slug_for(evidence) == "summary-writer-not-closed"
+    told: dict[str, object] = {"clues": {THREAD}, "held": held}
+    assert (
+        slug_for({"signals": {"process.threads"}, **told})
+        == "summary-writer-not-closed"
+    )
 
 
 SKIPPED = "session-close-skipped"

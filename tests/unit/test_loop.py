@@ -274,3 +274,29 @@ def test_what_a_thread_takes_away_a_moment_later_is_clean() -> None:
         stop.set()
         thread.join()
     assert verdict.status is Status.CLEAN, verdict.findings
+
+
+def test_a_leak_beside_a_timer_is_found() -> None:
+    kept = []
+
+    def body() -> None:
+        timer = threading.Timer(0.8, len, [bytearray(12_000)])
+        timer.daemon = True
+        timer.start()
+        kept.append(bytearray(10_000))
+
+    verdict = find_leaks(body, iterations=20, diagnose="off", threads=5)
+    assert "host.heap" in [finding.signal for finding in verdict.findings]
+
+
+def test_what_survives_is_named_without_a_diagnosis() -> None:
+    kept = []
+    verdict = find_leaks(lambda: kept.append(Cyclic()), diagnose="off", objects=0)
+    found = {finding.signal: finding for finding in verdict.findings}
+    assert found["python.objects"].kind == "Cyclic"
+
+
+def test_a_cache_of_cycles_is_no_growth_of_objects_either() -> None:
+    cache = deque((Cyclic() for _ in range(60)), maxlen=60)
+    verdict = find_leaks(lambda: cache.append(Cyclic()), objects=0)
+    assert verdict.status is Status.CLEAN, verdict.findings

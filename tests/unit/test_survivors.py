@@ -19,6 +19,7 @@ import pytest
 from pytest_tfleak.census import Census
 from pytest_tfleak.diagnosis.containers import Containers
 from pytest_tfleak.diagnosis.fields import last_of
+from pytest_tfleak.diagnosis.group import CHAIN
 from pytest_tfleak.diagnosis.group import Group
 from pytest_tfleak.diagnosis.paths import Paths
 from pytest_tfleak.diagnosis.places import Members
@@ -207,6 +208,51 @@ def test_a_chain_that_hangs_in_one_place_is_held() -> None:
     (group,) = watch(body)
 
     assert group.parts["kept"].edges[0] == f"{__name__}.STORE (list of 1)"
+
+
+@pytest.mark.parametrize(
+    "add",
+    [Model, lambda old: [*(old or []), Kept()]],
+    ids=["chains", "lists made anew"],
+)
+def test_what_piles_up_below_each_of_many_keys_is_held(
+    add: Callable[[object], object],
+) -> None:
+    STORE.append(dict.fromkeys(range(12)))
+
+    def body() -> None:
+        for key, old in STORE[0].items():
+            STORE[0][key] = add(old)
+
+    groups = [group for group in watch(body) if "kept" in group.parts]
+
+    assert groups
+    assert groups[0].whole.edges[0].startswith(f"{__name__}.STORE[0] (dict of 12)")
+
+
+def test_a_tree_that_is_made_anew_each_time_is_no_chain() -> None:
+    def grow(depth: int) -> Model:
+        return Model([grow(depth - 1), grow(depth - 1)] if depth else None)
+
+    STORE.append(Wrapper(None))
+
+    def body() -> None:
+        STORE[0].held = grow(4)
+
+    assert [group for group in watch(body) if "kept" in group.parts] == []
+
+
+def test_a_function_that_refers_to_the_one_before_is_a_chain() -> None:
+    STORE.append(lambda: None)
+
+    def body() -> None:
+        previous = STORE[0]
+        STORE[0] = lambda: previous
+
+    (group,) = watch(body)
+
+    assert CHAIN in group.clues
+    assert group.whole.per_iteration >= 1
 
 
 def test_functions_that_are_registered_with_atexit() -> None:
