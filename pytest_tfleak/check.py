@@ -51,6 +51,13 @@ from pytest_tfleak.verdict import Reason
 from pytest_tfleak.verdict import Status
 from pytest_tfleak.verdict import Verdict
 
+#: Signals that count objects which account for the memory that grows beside them.
+OBJECTS = frozenset(
+    {
+        *("tf.tensors", "tf.variables", "tf.sessions", "tf.graphs", "tf.functions"),
+        *("tf.iterators", "tf.datasets", "keras.layers"),
+    }
+)
 ProbeMaker = Callable[[Census], Sequence[Probe]]
 
 
@@ -182,7 +189,8 @@ class Measurement:
                 findings = self._findings(loop.trace, census, stock, since_freeze)
                 if findings and self._plan.diagnose == "on":
                     until = perf_counter() + self._plan.diagnose_time
-                    containers = Containers(loop)
+                    signals = {finding.signal for finding in findings}
+                    containers = Containers(loop, plain=signals.isdisjoint(OBJECTS))
                     search = Search(loop, self._plan, findings)
                     explanation, again = self._explain(
                         search, containers, loop, census, stock

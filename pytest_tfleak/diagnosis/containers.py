@@ -23,11 +23,13 @@ from pytest_tfleak.loop import Loop
 class Containers:
     """Looks at all containers there are: before some iterations, between, and after.
 
-    Holds those that got longer from ``find_longer`` until ``forget``.
+    Holds those that got longer from ``find_longer`` until ``forget``. ``plain=False``
+    leaves out the dicts that the collector does not list: to find them takes a second.
     """
 
-    def __init__(self, loop: Loop) -> None:
+    def __init__(self, loop: Loop, *, plain: bool = True) -> None:
         self._loop = loop
+        self._plain = plain
         self._since = 0
         self._sizes: dict[int, int] = {}
         self._longer: list[tuple[Any, int]] = []
@@ -77,16 +79,15 @@ class Containers:
         self._sizes, self._longer, self.grown = {}, [], []
 
     def _remember(self, objects: list[Any]) -> None:
-        self._sizes = {id(o): len_(o) for o, len_ in _all_sized(objects)}
+        self._sizes = {id(o): len_(o) for o, len_ in self._sized(objects)}
 
     def _find_longer(self, objects: list[Any]) -> None:
         sizes, self._sizes = self._sizes, {}
-        for container, len_ in _all_sized(objects):
+        for container, len_ in self._sized(objects):
             size = self._sizes[id(container)] = len_(container)
             # one may have died since: then another one may have its id
             if size - sizes.get(id(container), size) > 1:
                 self._longer.append((container, size))
 
-
-def _all_sized(objects: list[Any]) -> Iterator[tuple[Any, Callable[[Any], int]]]:
-    return sized_among(with_plain_dicts(objects))
+    def _sized(self, objects: list[Any]) -> Iterator[tuple[Any, Callable[[Any], int]]]:
+        return sized_among(with_plain_dicts(objects) if self._plain else objects)
