@@ -49,7 +49,7 @@ def share_out(
     known = what_is_known(verdict.findings, left, explanation, accepted)
     shown = {finding.known for finding in known}
     notes = [
-        f"A part of it is the {entry.title} ({entry.issue})."
+        f"A part of it is known growth: {entry.title} ({entry.issue})."
         for entry in explanation.causes
         if entry.name not in shown
     ]
@@ -72,7 +72,8 @@ def _without_causes(verdict: Verdict, explanation: Explanation, plan: Plan) -> T
     has_left = any(f.per_iteration is None for f in known)
     for entry in explanation.untried:
         if growing <= set(entry.signals) and not has_left:
-            why = f"no experiment could tell this from the {entry.title} of"
-            verdict = undecided(verdict, f"{why} TensorFlow ({entry.issue})")
+            growth = f"{entry.title} ({entry.issue})"
+            why = f"no experiment could tell this from known growth: {growth}"
+            verdict = undecided(verdict, why)
             break
     return verdict, explanation.notes

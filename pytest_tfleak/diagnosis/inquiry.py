@@ -91,6 +91,18 @@ class Insights:
     notes: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """What the steps of an inquiry are given, and where they put what they find."""
+
+    findings: Sequence[Finding]
+    iterations: int  # that show each growth twice or more
+    after: Sequence[Callable[[], None]]  # runs after each iteration
+    until: float
+    is_traced: bool
+    insights: Insights
+
+
 class Inquiry:
     """Looks at what more iterations leave, after a LEAK verdict."""
 
@@ -129,64 +141,53 @@ class Inquiry:
             insights.notes.append(NO_TIME_FOR_LINES)
         with ExitStack() as stack:
             after = [away.after for away in enter_all(stack, causes)]
-            self._watch(insights, findings, iterations, after, until, is_traced)
+            task = _Task(findings, iterations, after, until, is_traced, insights)
+            self._watch(task)
             for look in (self._look_for_memory, self._look_for_lines):
                 try:
-                    look(insights, findings, iterations, after, until)
+                    look(task)
                 except Exception as error:  # what was found out until now stands
                     name = type(error).__name__
                     insights.notes.append(f"The diagnosis failed: {name}: {error}.")
         return insights
 
-    def _look_for_memory(
-        self,
-        insights: Insights,
-        findings: Sequence[Finding],
-        iterations: int,
-        after: Sequence[Callable[[], None]],
-        until: float,
-    ) -> None:
+    def _look_for_memory(self, task: _Task) -> None:
         """Look for what takes up memory that no objects account for."""
-        unexplained = self._unexplained(findings, insights)
+        insights = task.insights
+        unexplained = self._unexplained(task.findings, insights)
         if unexplained is None:
             return
         rate = unexplained.per_iteration or 0.0
         value = find_longer_value(
-            self._loop, self._handed, rate, iterations, after, until
+            self._loop, self._handed, rate, task.iterations, task.after, task.until
         )
         if value is not None:
             insights.groups.insert(0, value)
             return
         insights.native = watch_native(
-            lambda tick: self._loop.repeat(_MOST, [*after, tick]),
+            lambda tick: self._loop.repeat(_MOST, [*task.after, tick]),
             _MOST,
-            seconds=until - perf_counter(),
+            seconds=task.until - perf_counter(),
         )
         why = insights.native.why
         if why is not None:
             insights.notes.append(f"No Python object explains it; {why}.")
 
-    def _look_for_lines(
-        self,
-        insights: Insights,
-        findings: Sequence[Finding],
-        iterations: int,
-        after: Sequence[Callable[[], None]],
-        until: float,
-    ) -> None:
+    def _look_for_lines(self, task: _Task) -> None:
         """Look for the user's lines in which figures grow as fast as was found."""
-        if insights.has_line:
+        if task.insights.has_line:
             return
-        growing = {f.signal: f.per_iteration for f in findings if f.per_iteration}
+        growing = {f.signal: f.per_iteration for f in task.findings if f.per_iteration}
         for signal, read in _READERS.items():
-            left = until - perf_counter()
+            left = task.until - perf_counter()
             if signal not in growing or left < self._each:
                 continue
             self._loop.refreeze()  # the search for holders thawed all there is
-            with Lines(read, until) as lines:
-                self._loop.repeat(_MOST, [*after, lines.tick], seconds=left)
+            with Lines(read, task.until) as lines:
+                self._loop.repeat(_MOST, [*task.after, lines.tick], seconds=left)
             line = lines.line_of(growing[signal])
-            insights.lines[signal] = origin_of([line] if line is not None else [])
+            origin = origin_of([line] if line is not None else [])
+            task.insights.lines[signal] = origin
 
     def _fitting(self, until: float, each: float) -> int:
         """Return for how many iterations of so many seconds there is time."""
@@ -201,20 +202,13 @@ class Inquiry:
         ]
         return min(_MOST, 2 * max(gaps, default=_MOST) + 2)
 
-    def _watch(
-        self,
-        insights: Insights,
-        findings: Sequence[Finding],
-        iterations: int,
-        after: Sequence[Callable[[], None]],
-        until: float,
-        is_traced: bool,
-    ) -> None:
+    def _watch(self, task: _Task) -> None:
+        insights = task.insights
         survey = Survey(self._census)
         watch = Watch(
             self._loop, self._handed, self._signal_of, self._noted, self._containers
         )
-        still_there = {f.signal for f in findings if f.per_iteration is None}
+        still_there = {f.signal for f in task.findings if f.per_iteration is None}
 
         def look() -> list[object]:
             insights.observed = survey.end(watch.runs)
@@ -222,12 +216,12 @@ class Inquiry:
 
         survey.begin()
         insights.groups = watch.run(
-            iterations,
-            until,
+            task.iterations,
+            task.until,
             older=look,
             asked=survey.grown_graph,
-            after=after,
-            is_traced=is_traced,
+            after=task.after,
+            is_traced=task.is_traced,
         )
         insights.is_complete = watch.is_complete
         grown, held = insights.observed.get("tf.graphs.ops"), watch.asked

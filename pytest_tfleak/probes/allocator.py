@@ -57,7 +57,7 @@ class AllocatorProbe(Probe):
         self._started_early: bool | None = None
         self._knew_devices = False
         self._iterations = array("q", [0])
-        #: Iterations whose figures still moved when patience ran out.
+        #: Readings whose figures still moved when patience ran out.
         self._unsettled = array("q", [0])
         #: The first iteration after which the devices were there.
         self._began = array("q", [0])
@@ -137,8 +137,8 @@ class AllocatorProbe(Probe):
             )
         if self._unsettled[0]:
             notes.append(
-                f"In {self._unsettled[0]} of {self._iterations[0]} iterations the "
-                "allocators' figures still moved 50 ms after the call."
+                f"In {self._unsettled[0]} readings the allocators' figures still moved "
+                "50 ms after the call."
             )
         if self._sync_error is not None:
             notes.append(f"The devices could not be synchronised: {self._sync_error}.")

@@ -5,9 +5,11 @@ import re
 import sys
 from contextlib import suppress
 from types import ModuleType
+from typing import cast
 
 import pytest
 
+from pytest_tfleak.diagnosis import experiments
 from pytest_tfleak.diagnosis.attribution import what_is_known
 from pytest_tfleak.diagnosis.experiments import Explanation
 from pytest_tfleak.diagnosis.experiments import growth_of
@@ -18,12 +20,16 @@ from pytest_tfleak.known import KNOWN
 from pytest_tfleak.known import Known
 from pytest_tfleak.known import find_known
 from pytest_tfleak.known import known_here
+from pytest_tfleak.loop import Loop
 from pytest_tfleak.plan import PlanError
 from pytest_tfleak.plan import make_plan
 from pytest_tfleak.testing import trace_of
+from pytest_tfleak.trace import Signal
+from pytest_tfleak.trace import Trace
 from pytest_tfleak.verdict import Experiment
 from pytest_tfleak.verdict import Finding
 
+HEAP = Signal(name="host.heap", unit="B", allowance="host_per_iteration")
 REGISTRY, KERNELS = KNOWN[0], KNOWN[-1]
 each_entry = pytest.mark.parametrize("entry", KNOWN, ids=lambda entry: str(entry.name))
 
@@ -248,3 +254,53 @@ def test_diagnose_is_on_or_off(written: object, expected: str) -> None:
 def test_diagnose_is_nothing_else(written: object) -> None:
     with pytest.raises(PlanError, match='expected "on" or "off"'):
         make_plan(diagnose=written)
+
+
+class Scripted:
+    """A loop whose heap grows by the next of some rates in each experiment."""
+
+    seconds_per_iteration = 0.001
+    seconds_left = 60.0
+
+    def __init__(self, *rates: int) -> None:
+        self.rates = list(rates)
+
+    def run_again(self, _after: object, warmup: int, iterations: int) -> Trace:
+        rate = self.rates.pop(0)
+        readings = [k * rate for k in range(warmup + iterations + 1)]
+        return trace_of(readings, warmup=warmup, signal=HEAP)
+
+
+class Busy(Neutraliser):
+    """What every body does something for."""
+
+    def __enter__(self) -> Neutraliser:
+        self.seen = 1
+        return self
+
+
+@pytest.mark.parametrize(
+    ("rates", "names"),
+    [
+        # as it is, without the first, without both; the same twice; and what is left
+        ([90_000, 30_000, 0, 30_000], ["first", "second"]),
+        ([90_000, 50_000, 0, 1_000], ["first"]),
+    ],
+    ids=["both", "one-step"],
+)
+def test_a_single_step_of_the_heap_is_no_second_cause(
+    monkeypatch: pytest.MonkeyPatch, rates: list[int], names: list[str]
+) -> None:
+    first, second = (
+        dataclasses.replace(REGISTRY, name=name, experiment=name)
+        for name in ("first", "second")
+    )
+    monkeypatch.setattr(experiments, "known_here", lambda: (first, second))
+    monkeypatch.setattr(experiments, "is_keras_imported", lambda: False)
+    busy = dict.fromkeys(("first", "second"), Busy)
+    monkeypatch.setattr(experiments, "NEUTRALISERS", busy)
+    loop = Scripted(*rates)
+    growth = [finding("host.heap", 90_000)]
+    found = experiments.Search(cast(Loop, loop), make_plan(), growth).run()
+    assert [entry.name for entry in found.causes] == names
+    assert not loop.rates
