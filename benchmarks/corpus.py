@@ -169,9 +169,9 @@ def run(cases: list[tuple[str, str]], arguments: list[str]) -> Iterator[dict[str
             check=False,
             text=True,
         )
-        if done.returncode not in (0, 1):
-            sys.exit(done.stdout[-4000:] + done.stderr[-4000:])
         lines = out.read_text().splitlines() if out.exists() else []
+        if done.returncode not in (0, 1) or not lines:
+            sys.exit(done.stdout[-4000:] + done.stderr[-4000:])
         yield from map(json.loads, lines)
 
 

@@ -137,8 +137,8 @@ class AllocatorProbe(Probe):
             )
         if self._unsettled[0]:
             notes.append(
-                f"In {self._unsettled[0]} readings the allocators' figures still moved "
-                "50 ms after the call."
+                f"In {self._unsettled[0]} of the readings the allocators' figures "
+                "still moved 50 ms after the call."
             )
         if self._sync_error is not None:
             notes.append(f"The devices could not be synchronised: {self._sync_error}.")
