@@ -174,10 +174,11 @@ class Measurement:
             with loop:
                 loop.warm_up()
                 loop.measure()
-                if is_suspicious(loop.trace, self._plan):
-                    loop.confirm()
-                    if is_suspicious(loop.trace, self._plan):
-                        loop.look_again()
+                if self._is_confirmed(loop):
+                    filling = loop.fill_caches()
+                    if filling is not None:
+                        self._notes.append(_filled(filling))
+                        self._is_confirmed(loop)
                 loop.end_judging()
                 if self._plan.clear_session != "never":
                     loop.clear()
@@ -229,6 +230,17 @@ class Measurement:
             self._notes.extend(notes)
         self._notes.extend(self._insights.notes)
         return replace(verdict, notes=tuple(self._notes))
+
+    def _is_confirmed(self, loop: Loop) -> bool:
+        """Go on with what is suspicious; say whether it still is so afterwards."""
+        __tracebackhide__ = True
+        if not is_suspicious(loop.trace, self._plan):
+            return False
+        loop.confirm()
+        if not is_suspicious(loop.trace, self._plan):
+            return False
+        loop.look_again()
+        return is_suspicious(loop.trace, self._plan)
 
     def _judged(self, loop: Loop, findings: tuple[Finding, ...]) -> Verdict:
         verdict = replace(
@@ -323,3 +335,10 @@ class Measurement:
         else:
             kind, what = describe(finding, survivors, census.kind_of, iterations)
         return replace(finding, kind=kind, what=what)
+
+
+def _filled(iterations: int) -> str:
+    return (
+        "A cache with an end (functools.lru_cache, collections.deque) was filling up. "
+        f"This is judged after {iterations} more iterations, which filled it."
+    )

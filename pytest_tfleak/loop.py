@@ -15,6 +15,7 @@ from time import sleep
 from types import TracebackType
 from typing import Any
 
+from pytest_tfleak.bounded import BoundedCaches
 from pytest_tfleak.census import Census
 from pytest_tfleak.observed import clear_keras_session
 from pytest_tfleak.plan import Plan
@@ -23,6 +24,7 @@ from pytest_tfleak.trace import MISSING
 from pytest_tfleak.trace import Signal
 from pytest_tfleak.trace import Trace
 
+_FILLING = 10.0  # seconds that it may take to fill a cache, or as long as until then
 _MOMENT = 1.2  # seconds: longer than a timer or a thread that flushes mostly waits
 
 
@@ -47,9 +49,10 @@ class Loop:
         self._census = census
         self._on_iteration = on_iteration
         self._offsets: tuple[int, ...] = ()
-        self._started = perf_counter()
+        self._started = self._began = perf_counter()
         self._seconds_each = 0.0
         self._base: Sequence[int] = ()  # read before the confirmation
+        self._caches = BoundedCaches()
         #: How many iterations ``run_again`` has run.
         self.ran_again = 0
         #: Probes that failed, by name, and why: they are read no more.
@@ -59,7 +62,7 @@ class Loop:
         self.trace = self._new_trace()
 
     def __enter__(self) -> Loop:
-        self._started = perf_counter()
+        self._started = self._began = perf_counter()
         self._census.freeze()
         return self
 
@@ -107,7 +110,7 @@ class Loop:
         """Run up to as many iterations again."""
         __tracebackhide__ = True
         before = self._look()
-        self._base = self.rested()
+        self._base = self.rested(self._caches.note)
         for signal, was, now in zip(
             self.trace.signals, before, self._base, strict=True
         ):
@@ -124,11 +127,35 @@ class Loop:
         if not self._is_out_of_time():
             self.note_kept(self.trace, self._base, self.trace.confirmed)
 
-    def rested(self) -> array[int]:
+    def fill_caches(self) -> int | None:
+        """Fill the caches with an end that grew in the confirmation, and begin anew.
+
+        Returns how many iterations that took; None where there are no such caches, or
+        where there is no time.
+        """
+        __tracebackhide__ = True
+        left = self._caches.iterations_left(self.trace.confirmed)
+        if left is None:
+            return None
+        each = self.seconds / self.trace.rows
+        is_too_slow = left * each > max(_FILLING, self.seconds)
+        if is_too_slow or (left + self.trace.rows) * each > self.seconds_left:
+            return None
+        self.repeat(left, ())
+        self._census.refreeze()
+        self._began = perf_counter()
+        body_seconds = self.trace.body_seconds
+        self.trace = self._new_trace()
+        self.trace.body_seconds = body_seconds
+        self.warm_up()
+        self.measure()
+        return left
+
+    def rested(self, look: Callable[[list[Any]], None] | None = None) -> array[int]:
         """Let go of garbage, give threads a moment, and read what may be read then."""
         if threading.active_count() > 1:
             sleep(_MOMENT)
-        self._census.refreeze()
+        self._census.refreeze(look)
         return self._look()
 
     def note_kept(self, trace: Trace, base: Sequence[int], iterations: int) -> None:
@@ -145,7 +172,8 @@ class Loop:
 
     def end_judging(self) -> None:
         """Note how long an iteration took, before others run that nobody judges."""
-        self._seconds_each = self.seconds / max(1, self.trace.rows)
+        seconds = perf_counter() - self._began
+        self._seconds_each = seconds / max(1, self.trace.rows)
 
     def distrust_broken(self, trace: Trace) -> None:
         """Take what failed, and what a probe itself distrusts, out of the judging."""

@@ -27,6 +27,7 @@ ALLOWED = {
     "pytest_tfleak.amend": NOTHING,
     "pytest_tfleak.baseline": NOTHING,
     "pytest_tfleak.births": NOTHING,
+    "pytest_tfleak.bounded": NOTHING,
     "pytest_tfleak.census": NOTHING,
     "pytest_tfleak.changes": NOTHING,
     "pytest_tfleak.check": NOTHING,

@@ -10,6 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import pytest
@@ -256,6 +257,46 @@ def test_a_leak_beside_a_full_cache_of_cycles_is_found() -> None:
 
     verdict = find_leaks(body, diagnose="off")
     assert [finding.signal for finding in verdict.findings] == ["host.heap"]
+
+
+@pytest.mark.parametrize("every", [1, 2])
+def test_a_cache_that_is_not_full_after_all_iterations_is_clean(every: int) -> None:
+    cached = lru_cache(lambda number: bytearray(20_000))  # of 128 entries
+    numbers = itertools.count()
+    verdict = find_leaks(lambda: cached(next(numbers) // every))
+    assert verdict.status is Status.CLEAN, verdict.findings
+    assert "which filled it" in verdict.notes[0]
+
+
+def test_a_leak_beside_a_cache_that_fills_is_found() -> None:
+    recent = deque[bytearray](maxlen=140)
+    kept = []
+
+    def body() -> None:
+        recent.append(bytearray(30_000))
+        kept.append(bytearray(10_000))
+
+    verdict = find_leaks(body, diagnose="off")
+    (found,) = verdict.findings
+    assert found.per_iteration == pytest.approx(10_000, rel=0.1)
+
+
+def test_a_cache_that_nothing_fills_in_time_is_a_leak() -> None:
+    cached = lru_cache(10**9)(lambda number: bytearray(20_000))
+    numbers = itertools.count()
+    verdict = find_leaks(lambda: cached(next(numbers)), diagnose="off")
+    assert verdict.status is Status.LEAK
+    assert verdict.notes == ()
+
+
+def test_a_cache_is_not_filled_where_max_time_is_too_short(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Loop, "seconds_left", 0.0)
+    recent = deque[bytearray](maxlen=140)
+    verdict = find_leaks(lambda: recent.append(bytearray(30_000)), diagnose="off")
+    assert verdict.status is Status.LEAK
+    assert verdict.iterations == 100
 
 
 def test_what_a_thread_takes_away_a_moment_later_is_clean() -> None:
