@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from itertools import compress
 from itertools import islice
+from itertools import pairwise
 from itertools import repeat
 from operator import is_
 from typing import Any
@@ -162,14 +163,31 @@ def last_of(container: Any, count: int) -> list[Any]:
     """Return what was added last to a container that can grow."""
     kind = type(container)
     if issubclass(kind, dict):
-        return list(islice(reversed(dict.values(container)), count))
+        last = list(islice(reversed(dict.values(container)), count))
+        return [] if last and _is_link(type(last[0])) else last
     if issubclass(kind, list):
         return list(islice(list.__reversed__(container), count))
     if issubclass(kind, deque):
         return list(islice(deque.__reversed__(container), count))
     if issubclass(kind, set):  # which has no order
         return list(islice(set.__iter__(container), count))
-    return []  # of a cache nobody knows
+    if issubclass(kind, functools._lru_cache_wrapper):
+        return _results_of(container)[-count:]
+    return []
+
+
+def _results_of(cache: Any) -> list[Any]:
+    """Return the results in an lru_cache with an end, those used last at the end.
+
+    Without an end they are the values of its dict.
+    """
+    held = gc.get_referents(cache)  # key, result and a link's type, for each entry
+    results = [result for result, kind in pairwise(held) if _is_link(kind)]
+    return results[:-1]  # that type once more, behind something else
+
+
+def _is_link(kind: object) -> bool:
+    return type(kind) is type and type_name(kind) == "functools._lru_list_elem"
 
 
 def type_name(cls: type) -> str:

@@ -332,6 +332,16 @@ def test_the_end_of_a_list_that_lies_about_its_class() -> None:
     assert last_of(Liar([1, 2]), 1) == [2]
 
 
+@pytest.mark.parametrize(("size", "last"), [(4, {b"7", b"4"}), (None, {b"6", b"7"})])
+def test_the_end_of_an_lru_cache(size: int | None, last: set[bytes]) -> None:
+    cached = functools.lru_cache(size)(lambda number: b"%d" % number)
+    for number in (*range(8), 4):
+        cached(number)
+    (entries,) = (o for o in gc.get_referents(cached) if type(o) is dict and 7 in o)
+    found = [last_of(cached, 2), last_of(entries, 2)]
+    assert [set(results) for results in found if results] == [last]
+
+
 def test_an_error_in_the_thread_is_the_caller_s() -> None:
     def fail() -> None:
         raise ValueError(threading.get_ident())
