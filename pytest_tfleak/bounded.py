@@ -34,10 +34,10 @@ class BoundedCaches:
             if entries < most
         ]
 
-    def iterations_left(self, iterations: int) -> int | None:
+    def iterations_left(self, iterations: int, limit: float) -> int | None:
         """Return how many more iterations fill those that grew in so many of them.
 
-        None where none grew.
+        Those that take more than ``limit`` are not waited for; None where none is left.
         """
         left = []
         for reference, before in self._noted:
@@ -47,7 +47,7 @@ class BoundedCaches:
             entries, most = _filled(cache)
             if entries > before:
                 left.append(ceil((most - entries) * iterations / (entries - before)))
-        return max(left, default=None)
+        return max((number for number in left if number <= limit), default=None)
 
 
 def _filled(cache: Any) -> tuple[int, int]:

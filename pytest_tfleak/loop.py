@@ -134,12 +134,12 @@ class Loop:
         where there is no time.
         """
         __tracebackhide__ = True
-        left = self._caches.iterations_left(self.trace.confirmed)
+        so_far = self.seconds  # as long it takes to judge once more
+        limit = min(max(_FILLING, so_far), self.seconds_left - so_far)
+        left = self._caches.iterations_left(
+            self.trace.confirmed, limit * self.trace.rows / so_far
+        )
         if left is None:
-            return None
-        each = self.seconds / self.trace.rows
-        is_too_slow = left * each > max(_FILLING, self.seconds)
-        if is_too_slow or (left + self.trace.rows) * each > self.seconds_left:
             return None
         self.repeat(left, ())
         self._census.refreeze()
