@@ -12,7 +12,6 @@ import functools
 import weakref
 from collections import deque
 from collections.abc import Iterable
-from math import ceil
 from typing import Any
 
 _LRU: Any = functools._lru_cache_wrapper
@@ -23,6 +22,7 @@ class BoundedCaches:
 
     def __init__(self) -> None:
         self._noted: list[tuple[weakref.ref[Any], int]] = []
+        self._filling: list[weakref.ref[Any]] = []
 
     def note(self, objects: Iterable[Any]) -> None:
         """Remember the caches among some objects that have room left."""
@@ -34,20 +34,24 @@ class BoundedCaches:
             if entries < most
         ]
 
-    def iterations_left(self, iterations: int, limit: float) -> int | None:
-        """Return how many more iterations fill those that grew in so many of them.
-
-        Those that take more than ``limit`` are not waited for; None where none is left.
-        """
-        left = []
+    def find_filling(self, iterations: int, most: int) -> bool:
+        """Say whether any grew in so many iterations that ``most`` more can fill."""
+        self._filling = []
         for reference, before in self._noted:
             cache = reference()
             if cache is None:
                 continue
-            entries, most = _filled(cache)
-            if entries > before:
-                left.append(ceil((most - entries) * iterations / (entries - before)))
-        return max((number for number in left if number <= limit), default=None)
+            entries, end = _filled(cache)
+            if entries > before and (
+                (end - entries) * iterations <= most * (entries - before)
+            ):
+                self._filling.append(reference)
+        return bool(self._filling)
+
+    def are_full(self) -> bool:
+        """Say whether those that were found are full now."""
+        living = [cache for find in self._filling if (cache := find()) is not None]
+        return all(entries >= end for entries, end in map(_filled, living))
 
 
 def _filled(cache: Any) -> tuple[int, int]:

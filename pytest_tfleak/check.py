@@ -175,10 +175,7 @@ class Measurement:
                 loop.warm_up()
                 loop.measure()
                 if self._is_confirmed(loop):
-                    filling = loop.fill_caches()
-                    if filling is not None:
-                        self._notes.append(_filled(filling))
-                        self._is_confirmed(loop)
+                    self._fill_caches(loop)
                 loop.end_judging()
                 if self._plan.clear_session != "never":
                     loop.clear()
@@ -241,6 +238,29 @@ class Measurement:
             return False
         loop.look_again()
         return is_suspicious(loop.trace, self._plan)
+
+    def _fill_caches(self, loop: Loop) -> None:
+        """Measure anew with full caches where some that have an end were filling up."""
+        __tracebackhide__ = True
+        before = loop.trace
+        try:
+            if not loop.fill_caches():
+                return
+            loop.measure()
+            self._is_confirmed(loop)
+        except BaseException as error:
+            if is_interrupt(error):
+                raise
+            loop.trace = before
+            self._notes.append(cut_short("The filling of a cache", error))
+            return
+        if loop.seconds_left < 0:
+            loop.trace = before
+            return
+        self._notes.append(
+            "A cache with an end (functools.lru_cache, collections.deque) was filling "
+            "up. What ran until it was full counts as warm-up."
+        )
 
     def _judged(self, loop: Loop, findings: tuple[Finding, ...]) -> Verdict:
         verdict = replace(
@@ -335,10 +355,3 @@ class Measurement:
         else:
             kind, what = describe(finding, survivors, census.kind_of, iterations)
         return replace(finding, kind=kind, what=what)
-
-
-def _filled(iterations: int) -> str:
-    return (
-        "A cache with an end (functools.lru_cache, collections.deque) was filling up. "
-        f"This is judged after {iterations} more iterations, which filled it."
-    )

@@ -24,7 +24,8 @@ from pytest_tfleak.trace import MISSING
 from pytest_tfleak.trace import Signal
 from pytest_tfleak.trace import Trace
 
-_FILLING = 10.0  # seconds that it may take to fill a cache, or as long as until then
+_FILLING = 10.0  # seconds that it may take to fill a cache, or as a confirmation takes
+_MOST_TO_FILL = 10  # times as many iterations as are measured
 _MOMENT = 1.2  # seconds: longer than a timer or a thread that flushes mostly waits
 
 
@@ -49,9 +50,10 @@ class Loop:
         self._census = census
         self._on_iteration = on_iteration
         self._offsets: tuple[int, ...] = ()
-        self._started = self._began = perf_counter()
+        self._started = perf_counter()
         self._seconds_each = 0.0
         self._base: Sequence[int] = ()  # read before the confirmation
+        self._confirming = 0.0  # seconds
         self._caches = BoundedCaches()
         #: How many iterations ``run_again`` has run.
         self.ran_again = 0
@@ -62,7 +64,7 @@ class Loop:
         self.trace = self._new_trace()
 
     def __enter__(self) -> Loop:
-        self._started = self._began = perf_counter()
+        self._started = perf_counter()
         self._census.freeze()
         return self
 
@@ -116,40 +118,49 @@ class Loop:
         ):
             if signal.unit in ("B", "blocks") and MISSING not in (was, now):
                 self.trace.collected[signal.name] = max(0, was - now)
+        started = perf_counter()
         while self.trace.confirmed < self._plan.iterations:
             if self._is_out_of_time():
                 return
             self._iterate(self.trace)
             self.trace.confirmed += 1
+            self._confirming = perf_counter() - started
 
     def look_again(self) -> None:
         """Note what the confirmation has left for good."""
         if not self._is_out_of_time():
             self.note_kept(self.trace, self._base, self.trace.confirmed)
 
-    def fill_caches(self) -> int | None:
-        """Fill the caches with an end that grew in the confirmation, and begin anew.
+    def fill_caches(self) -> bool:
+        """Go on until the caches with an end are full that grew in the confirmation.
 
-        Returns how many iterations that took; None where there are no such caches, or
-        where there is no time.
+        What has run by then is warm-up from now on. Returns False, and leaves the trace
+        as it was, where no cache grew or where it takes too long.
         """
         __tracebackhide__ = True
-        so_far = self.seconds  # as long it takes to judge once more
-        limit = min(max(_FILLING, so_far), self.seconds_left - so_far)
-        left = self._caches.iterations_left(
-            self.trace.confirmed, limit * self.trace.rows / so_far
-        )
-        if left is None:
-            return None
-        self.repeat(left, ())
+        most = self._most_to_fill()
+        if not self._caches.find_filling(self.trace.confirmed, most):
+            return False
+        trace = self._new_trace(warmup=self.trace.rows + most)
+        trace.take_over(self.trace)
+        trace.warmed_up, trace.measured, trace.confirmed = self.trace.rows, 0, 0
+        while not self._caches.are_full():
+            if trace.warmed_up == trace.warmup or self._is_out_of_time():
+                return False
+            self._iterate(trace)
+            trace.warmed_up += 1
+            if trace.warmed_up % self._plan.iterations == 0:
+                self._census.freeze()  # or each one looks at all that came before
+        trace.warmup = trace.warmed_up
         self._census.refreeze()
-        self._began = perf_counter()
-        body_seconds = self.trace.body_seconds
-        self.trace = self._new_trace()
-        self.trace.body_seconds = body_seconds
-        self.warm_up()
-        self.measure()
-        return left
+        self.trace = trace
+        return True
+
+    def _most_to_fill(self) -> int:
+        each = self._confirming / max(1, self.trace.confirmed)
+        to_judge = 2 * self._plan.iterations * each + 2 * _MOMENT
+        seconds = min(max(_FILLING, self._confirming), self.seconds_left - to_judge)
+        return int(min(_MOST_TO_FILL * self._plan.iterations, max(0.0, seconds) / each))
 
     def rested(self, look: Callable[[list[Any]], None] | None = None) -> array[int]:
         """Let go of garbage, give threads a moment, and read what may be read then."""
@@ -172,8 +183,7 @@ class Loop:
 
     def end_judging(self) -> None:
         """Note how long an iteration took, before others run that nobody judges."""
-        seconds = perf_counter() - self._began
-        self._seconds_each = seconds / max(1, self.trace.rows)
+        self._seconds_each = self.seconds / max(1, self.trace.rows)
 
     def distrust_broken(self, trace: Trace) -> None:
         """Take what failed, and what a probe itself distrusts, out of the judging."""
@@ -271,13 +281,13 @@ class Loop:
         wider.take_over(self.trace)
         self.trace = wider
 
-    def _new_trace(self) -> Trace:
+    def _new_trace(self, warmup: int | None = None) -> Trace:
         signals = [self._signals(probe) for probe in self._probes]
         widths = [len(group) for group in signals]
         self._offsets = tuple(sum(widths[:k]) for k in range(len(widths)))
         return Trace(
             [signal for group in signals for signal in group],
-            warmup=self._plan.warmup,
+            warmup=self._plan.warmup if warmup is None else warmup,
             capacity=2 * self._plan.iterations,
         )
 

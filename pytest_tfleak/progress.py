@@ -103,14 +103,14 @@ class Progress:
         # the iteration is counted after this call
         if trace.confirmed or trace.measured >= self._plan.iterations:
             return _CONFIRMING
-        if trace.measured or trace.warmed_up >= self._plan.warmup:
+        if trace.measured or trace.warmed_up >= trace.warmup:
             return _MEASURING
         return _WARM_UP
 
     def _line(self, trace: Trace, now: float) -> str:
         phase = self._counts[_WHICH]
         done = 1 + (trace.warmed_up, trace.measured, trace.confirmed, 0)[phase]
-        planned = self._plan.warmup if phase == _WARM_UP else self._plan.iterations
+        planned = trace.warmup if phase == _WARM_UP else self._plan.iterations
         count = _NAMES[phase] + f"{done}/{planned}"
         growth = self._rate(trace)
         rate = "" if growth is None else f"  host {signed(growth, 'B')}/iter"
