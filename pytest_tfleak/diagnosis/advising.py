@@ -188,8 +188,15 @@ def _filled(remedy: str, finding: Finding) -> str:
     """Put names into a remedy; its code has braces of its own."""
     holder = "what keeps it"
     if finding.holder and finding.holder[0] != NOBODY:
-        holder = re.sub(r" \([^()]* of \d+\)$", "", finding.holder[0])
+        holder = _until_it_grows(finding.holder)
     return remedy.replace("{holder}", holder)
+
+
+def _until_it_grows(path: Sequence[str]) -> str:
+    """Return a path down to the container that gets longer, without its length."""
+    steps = [(edge, re.sub(r" \([^()]* of \d+\)$", "", edge)) for edge in path]
+    last = next((k for k, (edge, step) in enumerate(steps) if step != edge), 0)
+    return " → ".join(step for _, step in steps[: last + 1])
 
 
 def _base(finding: Finding) -> str:

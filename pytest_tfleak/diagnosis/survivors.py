@@ -49,6 +49,7 @@ from pytest_tfleak.diagnosis.roots import is_of_ours
 from pytest_tfleak.diagnosis.tracing import Tracing
 from pytest_tfleak.diagnosis.turnover import Turnover
 from pytest_tfleak.loop import Loop
+from pytest_tfleak.units import format_count
 from pytest_tfleak.verdict import Origin
 
 _MOST_GROUPS = 24
@@ -303,8 +304,10 @@ def _alike(places: Iterable[Members], new: set[int]) -> list[Members]:
 def _merged(groups: Iterable[Group]) -> Iterator[Group]:
     """Join groups whose paths differ in nothing but indexes."""
     by_path: dict[str, Group] = {}
+    told: dict[str, Counter[str]] = {}
     for group in sorted(groups, key=lambda group: -group.bytes):  # it is shown
         first = by_path.setdefault(group.erased, group)
+        told.setdefault(group.erased, Counter())[group.whole.what] += 1
         if first is not group:
             first.objects += group.objects
             first.bytes += group.bytes
@@ -315,4 +318,9 @@ def _merged(groups: Iterable[Group]) -> Iterator[Group]:
                 if before is not part:
                     rate = before.per_iteration + part.per_iteration
                     first.parts[signal] = replace(before, per_iteration=rate)
-    yield from by_path.values()
+    for erased, group in by_path.items():
+        ((what, places),) = told[erased].most_common(1)
+        if places > 1 and len(told[erased]) == 1:
+            what = f"{what} in each of {format_count(places)} places"
+            group.parts[WHOLE] = replace(group.whole, what=what)
+        yield group

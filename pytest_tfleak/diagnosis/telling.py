@@ -38,6 +38,7 @@ _MEMORY = ("B", "blocks", "objects")  # units
 #: A group with less of the growth than this explains it by chance.
 _LEAST, _MOST = 0.05, 0.5
 _EVERY = 0.9  # objects per iteration
+_SAME = 2  # objects for each block
 #: Groups that share the growth of one signal, each with a mistake of its own.
 _MOST_SHARES = 4
 _SHARE = 0.2
@@ -117,6 +118,9 @@ def _by_memory(finding: Finding, groups: Sequence[Group]) -> Iterator[Group]:
         yield from (g for g in ranked if g.bytes >= (growth if g.is_regular else most))
     else:  # of its blocks many are strings and numbers, which nobody counts
         least = min(growth, _EVERY)
+        # objects that are many more than the blocks are the same one again and again
+        many = _SAME * (finding.per_iteration or 0.0)
+        ranked.sort(key=lambda group: group.objects > many)
         yield from (group for group in ranked if group.objects >= least)
 
 
