@@ -45,7 +45,8 @@ class Census:
         self._types: dict[int, tuple[weakref.ref[type], tuple[int, ...]]] = {}
         self._freezes = 0
         self._frozen_before = False
-        self._carried = 0
+        self._total = 0  # objects at the last freeze
+        self._carried = 0  # made since then, and frozen since
         self.new_objects = 0
         #: How often the body has run.
         self.iterations = 0
@@ -78,6 +79,8 @@ class Census:
         del objects
         self._freezes += 1
         gc.freeze()
+        self._total = gc.get_freeze_count()
+        self._carried = 0
 
     def refreeze(self, look: Callable[[list[Any]], None] | None = None) -> None:
         """Collect what became garbage after it was frozen, and freeze again.
@@ -87,12 +90,11 @@ class Census:
         them.
         """
         gc.unfreeze()
-        collected = gc.collect()
+        gc.collect()
         objects = gc.get_objects()
         if look is not None:
             look(objects)
         known = {id(r()) for followed in self._followed for r in followed}
-        carried = max(0, self.new_objects - collected)
         for index, followed in enumerate(self._followed):
             followed.clear()  # before the counts: a burial must not count twice
             self._frozen[index] = 0
@@ -100,8 +102,9 @@ class Census:
             for member in members:
                 self._follow(index, member, is_known=id(member) in known)
         del objects
-        self._carried = carried
         gc.freeze()
+        # what was frozen, and has been replaced by something new, is no more
+        self._carried = gc.get_freeze_count() - self._total
 
     def thaw(self) -> None:
         """Undo ``freeze``; what was frozen before the first one is frozen again."""

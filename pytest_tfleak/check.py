@@ -16,6 +16,7 @@ from pytest_tfleak.amend import add_leftovers
 from pytest_tfleak.amend import demand_gpu
 from pytest_tfleak.births import Births
 from pytest_tfleak.census import Census
+from pytest_tfleak.confirming import confirm
 from pytest_tfleak.diagnosis.closing import after_close
 from pytest_tfleak.diagnosis.containers import Containers
 from pytest_tfleak.diagnosis.experiments import SHARE
@@ -31,7 +32,6 @@ from pytest_tfleak.ending import cut_short
 from pytest_tfleak.ending import is_interrupt
 from pytest_tfleak.ending import why_it_ended
 from pytest_tfleak.isolation import Surroundings
-from pytest_tfleak.judge import is_suspicious
 from pytest_tfleak.judge import judge
 from pytest_tfleak.known import Known
 from pytest_tfleak.loop import Loop
@@ -174,8 +174,7 @@ class Measurement:
             with loop:
                 loop.warm_up()
                 loop.measure()
-                if self._is_confirmed(loop):
-                    self._fill_caches(loop)
+                self._notes.extend(confirm(loop, self._plan))
                 loop.end_judging()
                 if self._plan.clear_session != "never":
                     loop.clear()
@@ -227,40 +226,6 @@ class Measurement:
             self._notes.extend(notes)
         self._notes.extend(self._insights.notes)
         return replace(verdict, notes=tuple(self._notes))
-
-    def _is_confirmed(self, loop: Loop) -> bool:
-        """Go on with what is suspicious; say whether it still is so afterwards."""
-        __tracebackhide__ = True
-        if not is_suspicious(loop.trace, self._plan):
-            return False
-        loop.confirm()
-        if not is_suspicious(loop.trace, self._plan):
-            return False
-        loop.look_again()
-        return is_suspicious(loop.trace, self._plan)
-
-    def _fill_caches(self, loop: Loop) -> None:
-        """Measure anew with full caches where some that have an end were filling up."""
-        __tracebackhide__ = True
-        before = loop.trace
-        try:
-            if not loop.fill_caches():
-                return
-            loop.measure()
-            self._is_confirmed(loop)
-        except BaseException as error:
-            if is_interrupt(error):
-                raise
-            loop.trace = before
-            self._notes.append(cut_short("The filling of a cache", error))
-            return
-        if loop.seconds_left < 0:
-            loop.trace = before
-            return
-        self._notes.append(
-            "A cache with an end (functools.lru_cache, collections.deque) was filling "
-            "up. What ran until it was full counts as warm-up."
-        )
 
     def _judged(self, loop: Loop, findings: tuple[Finding, ...]) -> Verdict:
         verdict = replace(

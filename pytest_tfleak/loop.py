@@ -24,9 +24,8 @@ from pytest_tfleak.trace import MISSING
 from pytest_tfleak.trace import Signal
 from pytest_tfleak.trace import Trace
 
-_FILLING = 10.0  # seconds that it may take to fill a cache, or as a confirmation takes
-_MOST_TO_FILL = 10  # times as many iterations as are measured
-_MOMENT = 1.2  # seconds: longer than a timer or a thread that flushes mostly waits
+_OF_MEMORY = ("B", "blocks", "objects")  # units
+MOMENT = 1.2  # seconds: longer than a timer or a thread that flushes mostly waits
 
 
 class Loop:
@@ -53,7 +52,7 @@ class Loop:
         self._started = perf_counter()
         self._seconds_each = 0.0
         self._base: Sequence[int] = ()  # read before the confirmation
-        self._confirming = 0.0  # seconds
+        self._confirming = array("d", [0.0, 0.0])  # from when to when
         self._caches = BoundedCaches()
         #: How many iterations ``run_again`` has run.
         self.ran_again = 0
@@ -113,32 +112,32 @@ class Loop:
         __tracebackhide__ = True
         before = self._look()
         self._base = self.rested(self._caches.note)
+        self._confirming[0] = self._confirming[1] = perf_counter()
+        while self.trace.confirmed < self._plan.iterations:
+            if self._is_out_of_time():
+                break
+            self._iterate(self.trace)
+            self.trace.confirmed += 1
+            self._confirming[1] = perf_counter()
+        # not before: it takes memory
         for signal, was, now in zip(
             self.trace.signals, before, self._base, strict=True
         ):
-            if signal.unit in ("B", "blocks") and MISSING not in (was, now):
-                self.trace.collected[signal.name] = max(0, was - now)
-        started = perf_counter()
-        while self.trace.confirmed < self._plan.iterations:
-            if self._is_out_of_time():
-                return
-            self._iterate(self.trace)
-            self.trace.confirmed += 1
-            self._confirming = perf_counter() - started
+            if signal.unit in _OF_MEMORY and MISSING not in (was, now):
+                self.trace.collected[signal.name] = was - now
 
     def look_again(self) -> None:
         """Note what the confirmation has left for good."""
         if not self._is_out_of_time():
             self.note_kept(self.trace, self._base, self.trace.confirmed)
 
-    def fill_caches(self) -> bool:
+    def fill_caches(self, most: int) -> bool:
         """Go on until the caches with an end are full that grew in the confirmation.
 
-        What has run by then is warm-up from now on. Returns False, and leaves the trace
-        as it was, where no cache grew or where it takes too long.
+        What has run by then is warm-up. Returns False, and leaves the trace as it was,
+        where no cache grew or where it takes more than ``most`` iterations.
         """
         __tracebackhide__ = True
-        most = self._most_to_fill()
         if not self._caches.find_filling(self.trace.confirmed, most):
             return False
         trace = self._new_trace(warmup=self.trace.rows + most)
@@ -156,16 +155,10 @@ class Loop:
         self.trace = trace
         return True
 
-    def _most_to_fill(self) -> int:
-        each = self._confirming / max(1, self.trace.confirmed)
-        to_judge = 2 * self._plan.iterations * each + 2 * _MOMENT
-        seconds = min(max(_FILLING, self._confirming), self.seconds_left - to_judge)
-        return int(min(_MOST_TO_FILL * self._plan.iterations, max(0.0, seconds) / each))
-
     def rested(self, look: Callable[[list[Any]], None] | None = None) -> array[int]:
         """Let go of garbage, give threads a moment, and read what may be read then."""
         if threading.active_count() > 1:
-            sleep(_MOMENT)
+            sleep(MOMENT)
         self._census.refreeze(look)
         return self._look()
 
@@ -263,6 +256,11 @@ class Loop:
     def seconds_per_iteration(self) -> float:
         """Return how long an iteration of the judged run took."""
         return self._seconds_each
+
+    @property
+    def confirming(self) -> float:
+        """Return how many seconds the confirmation took, without its pauses."""
+        return self._confirming[1] - self._confirming[0]
 
     @property
     def seconds_left(self) -> float:

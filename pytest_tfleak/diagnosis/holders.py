@@ -36,6 +36,8 @@ NOBODY = "C or C++ code: no Python object holds it"
 _SIZED: tuple[Any, ...] = (list, dict, set, frozenset, deque, tuple)
 _REPLACED = (tuple, list)  # types of what a longer one takes the place of
 _LONGEST = 6  # edges
+#: How the tf.function of a method finds the one of an instance.
+_METHOD = re.compile(r"\._descriptor_cache(\.data)?\[[^]]*\]")
 AT_ROOT = 3  # links: a root, its names, and the object
 _mro = type.__dict__["__mro__"].__get__
 _args_of = BaseException.__dict__["args"].__get__
@@ -181,6 +183,7 @@ def _short(holder: object) -> str:
 
 def _named(edge: str) -> str:
     """Return an edge with the plain words for a store of TensorFlow's or Keras'."""
+    edge = _METHOD.sub("", edge)
     for start, words in STORES.items():
         if edge.startswith(start):
             size = re.search(r" \(.*\)$", edge)

@@ -38,6 +38,8 @@ _VALUES = (
     *("builtins.int", "builtins.float", "builtins.complex"),
     *("builtins.str", "builtins.bytes", "builtins.bytearray"),
 )
+#: What to do about a container that has an end.
+_FURTHER = "if it has one that was not reached, raise `iterations`."
 _VIEWS = ("builtins.memoryview",)
 _ALLOCATORS = ("host.allocator", "gpu.allocator")
 #: Of a tensor, in words.
@@ -183,14 +185,14 @@ OF_TENSORS = (
         "memory stays in use.",
         remedy="Keep numbers (`float(x)`) or copies in NumPy (`x.numpy()`) of what you "
         "need; give the container an end: `collections.deque(maxlen=100)`, or "
-        "`clear()` it.",
+        f"`clear()` it; {_FURTHER}",
         rule=_is_tensor,
     ),
     Cause(
         slug="array-kept",
         explains="A NumPy array of each call is put into {holder} and never taken out.",
         remedy="Keep the figures that you need, not the arrays; give the container an "
-        "end: `collections.deque(maxlen=100)`, or `clear()` it.",
+        f"end: `collections.deque(maxlen=100)`, or `clear()` it; {_FURTHER}",
         rule=lambda e: _is_put(e) and e.held == "numpy.ndarray",
     ),
 )
@@ -217,7 +219,7 @@ GENERAL = (
         "out. Each is small, and they add up.",
         remedy="Give it an end: `collections.deque(maxlen=1000)`, "
         "`functools.lru_cache(maxsize=1000)`, or `clear()` it; write to a file what "
-        "is to be kept; or keep a count and a sum.",
+        f"is to be kept; or keep a count and a sum; {_FURTHER}",
         rule=lambda e: _is_put(e) and e.held in _VALUES,
     ),
     Cause(
@@ -226,7 +228,7 @@ GENERAL = (
         "keeps all that it refers to.",
         remedy="Take out what is done with; give the container an end: "
         "`collections.deque(maxlen=100)`; or refer to it weakly: "
-        "`weakref.WeakSet()`.",
+        f"`weakref.WeakSet()`; {_FURTHER}",
         rule=_is_put,
     ),
     Cause(

@@ -54,6 +54,11 @@ class Retrace:
     traces: int  # in the function's cache
     also: tuple[str, ...] = ()  # other arguments that change as often
 
+    def told(self) -> str:
+        """Return ``f at app.py:12 is traced anew: n: 1 → 2 → 3, a Python int``."""
+        where = _where(self.file, self.line)
+        return f"{self.function}{where} is traced anew: {self.words()}"
+
     def words(self) -> str:
         """Return ``n: 1 → 2 → 3, a Python int``."""
         if not self.argument:
@@ -78,10 +83,14 @@ class Remade:
         """Return ``tf.function is made anew in each call: f at app.py:12``."""
         if self.owner:
             return f"{self.owner} is made anew in each call"
-        where = f" at {file_name(self.file)}:{self.line}" if self.file else ""
+        where = _where(self.file, self.line)
         if self.method:
             return f"a tf.function for each new instance: {self.function}{where}"
         return f"tf.function is made anew in each call: {self.function}{where}"
+
+
+def _where(file: str | None, line: int) -> str:
+    return f" at {file_name(file)}:{line}" if file else ""
 
 
 def explain_retraces(function: Any, since: int = 0) -> Retrace | None:

@@ -120,8 +120,9 @@ CAUSES = (
         slug="retrace-python-value",
         explains="A tf.function is traced anew for each value of a Python argument. "
         "Each trace is a graph that the function keeps.",
-        remedy="Pass a tensor: `step(x, tf.constant(value))`; or declare it: "
-        "`@tf.function(input_signature=[tf.TensorSpec([], tf.float32)])`.",
+        remedy="Pass a tensor: `step(x, tf.constant(value))`; or declare all "
+        "arguments: `@tf.function(input_signature=[...])`, with `tf.TensorSpec([], "
+        "tf.float32)` for this one.",
         rule=lambda e: e.retrace == "python_scalar",
     ),
     Cause(

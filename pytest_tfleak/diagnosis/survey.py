@@ -111,7 +111,7 @@ class Survey:
             retrace = explain_retraces(function, since)
             if retrace is not None:
                 return Observed(
-                    what=f"{retrace.function} is traced anew: {retrace.words()}",
+                    what=retrace.told(),
                     erased=f"{retrace.function} {retrace.argument} {retrace.sort}",
                     retrace=retrace.sort,
                 )

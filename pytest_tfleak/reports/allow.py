@@ -64,13 +64,15 @@ def _needed(finding: Finding, verdict: Verdict) -> float:
     if growth is None:
         return finding.total
     if finding.signal in _LEFT:
-        # what the warm-up left counts too
-        return math.ceil(max(growth * (verdict.warmup + finding.last), finding.total))
+        # what the warm-up left counts too; the next run may leave one in each iteration
+        rate = math.ceil(growth) if 0.5 <= growth < 10 else growth * _MARGIN
+        return math.ceil(max(rate * (verdict.warmup + finding.last), finding.total))
     if is_total(finding):
         growth = float(finding.total)
-    if finding.unit != "B" and 0.5 <= growth < 10:
-        return math.ceil(growth)
-    return growth * _MARGIN
+    if finding.unit == "B" or not 0.5 <= growth < 10:
+        return growth * _MARGIN
+    # an exact rate is one that the judge takes at its word
+    return growth if growth == int(growth) else math.ceil(growth * _MARGIN)
 
 
 def _value(needed: float, unit: str) -> str:

@@ -37,16 +37,29 @@ def causes(findings: Sequence[Finding]) -> Iterator[tuple[str, str]]:
     lead = findings[0]
     if lead.cause is not None and lead.known is None:
         findings = [f for f in findings if f is lead or f.unit not in _MEMORY]
-    whys = (named(f.known) if f.known else safe(f.why or "") for f in findings)
-    for why in dict.fromkeys(filter(None, whys)):
-        yield "cause", why
+    whys = {_why(f): None for f in findings}
+    #: Advice stands below the last cause that it is for.
+    advice = {f.advice: _why(f) for f in findings if f.advice}
+    for place, why in enumerate(sorted(whys, key=lambda why: why == "")):
+        if why:
+            yield "cause", why
+        if place == 0:
+            yield from _experiments(findings)
+        for text, cause in advice.items():
+            if cause == why:
+                yield "what to do", safe(text)
+
+
+def _why(finding: Finding) -> str:
+    return named(finding.known) if finding.known else safe(finding.why or "")
+
+
+def _experiments(findings: Sequence[Finding]) -> Iterator[tuple[str, str]]:
     for words in dict.fromkeys(e.name for f in findings for e in f.experiments):
         changes = [
             _change(f, e) for f in findings for e in f.experiments if e.name == words
         ]
         yield "experiment", f"{', '.join(changes[:MOST_CHANGES])} {safe(words)}"
-    for advice in dict.fromkeys(f.advice for f in findings if f.advice):
-        yield "what to do", safe(advice)
 
 
 def _change(finding: Finding, experiment: Experiment) -> str:

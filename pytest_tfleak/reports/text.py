@@ -17,6 +17,8 @@ _LONGEST_PATH = 1_000
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _ASCII = "_.:-=+*#"
 _GAP = " "
+#: What our own texts have, where a terminal shows ASCII only.
+_PLAIN = str.maketrans({"→": "->", "…": "...", "×": "x", "–": "-"})
 #: A figure and its unit stay on one line.
 _SPACE = re.compile(r"\s+(?!(?:B|[KMG]iB|ms|s|min|%)(?!\w))")
 _PATH = re.compile(r".*(/|::|^\W*[A-Za-z]:\\)")
@@ -24,6 +26,8 @@ _PATH = re.compile(r".*(/|::|^\W*[A-Za-z]:\\)")
 
 def safe(text: str, unicode: bool = True) -> str:
     """Return text without anything that a terminal would act on, as escapes instead."""
+    if not unicode:
+        text = text.translate(_PLAIN)
     if text.isascii() and text.isprintable():
         return text
     return "".join(

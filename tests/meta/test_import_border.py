@@ -32,6 +32,7 @@ ALLOWED = {
     "pytest_tfleak.changes": NOTHING,
     "pytest_tfleak.check": NOTHING,
     "pytest_tfleak.compare": NOTHING,
+    "pytest_tfleak.confirming": NOTHING,
     "pytest_tfleak.diagnosis": NOTHING,
     "pytest_tfleak.diagnosis.advising": NOTHING,
     "pytest_tfleak.diagnosis.attribution": NOTHING,

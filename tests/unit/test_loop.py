@@ -365,3 +365,9 @@ def test_a_cache_of_cycles_is_no_growth_of_objects_either() -> None:
     cache = deque((Cyclic() for _ in range(60)), maxlen=60)
     verdict = find_leaks(lambda: cache.append(Cyclic()), objects=0)
     assert verdict.status is Status.CLEAN, verdict.findings
+
+
+def test_a_full_cache_of_plain_objects_is_no_growth_of_objects_either() -> None:
+    cache = deque(([number] for number in range(300)), maxlen=300)
+    verdict = find_leaks(lambda: cache.append([1]), objects=0)
+    assert verdict.status is Status.CLEAN, verdict.findings

@@ -191,6 +191,35 @@ class TestMessage:
         fixture = dataclasses.replace(verdict, door="fixture")
         assert "to allow it  tfleak.check(..., tensors=1)\n" in failure_text(fixture)
 
+    @pytest.mark.parametrize(
+        ("signal", "rate", "total", "allow"),
+        [
+            ("tf.tensors", 1.0, 99, 1),
+            ("tf.tensors", 0.96, 95, 2),  # not exact: 1 would be reached, too
+            ("tf.tensors", 0.2, 20, 0.25),
+            ("tf.sessions", 1.0, 99, 105),  # those of the warm-up are left, too
+            ("tf.sessions", 0.84, 88, 105),
+            ("tf.sessions", 0.2, 20, 27),
+        ],
+    )
+    def test_offers_what_will_do_in_the_next_run(
+        self, signal: str, rate: float, total: int, allow: float
+    ) -> None:
+        found = dataclasses.replace(
+            FINDING, signal=signal, per_iteration=rate, total=total
+        )
+        text = failure_text(leak(found))
+        assert f"to allow it  @pytest.mark.tfleak(tensors={allow})\n" in text
+
+    def test_puts_what_to_do_below_its_cause(self) -> None:
+        trace = dataclasses.replace(
+            FINDING, signal="tf.traces", cause="a", why="Why a.", advice="Do a."
+        )
+        kept = dataclasses.replace(FINDING, cause="b", why="Why b.", advice="Do b.")
+        again = dataclasses.replace(trace, signal="tf.functions")
+        text = " ".join(failure_text(leak(trace, kept, again)).split())
+        assert "cause Why a. what to do Do a. cause Why b. what to do Do b." in text
+
     def test_offers_no_keyword_where_there_is_none(self) -> None:
         alone = dataclasses.replace(FINDING, allow="")
         assert "to allow" not in failure_text(leak(alone))

@@ -86,6 +86,9 @@ class TestText:
         assert out.isprintable()
         out.encode("utf-8" if unicode else "ascii")
 
+    def test_our_own_signs_have_plain_forms(self) -> None:
+        assert safe("n: 1 → 2 → …, é", unicode=False) == "n: 1 -> 2 -> ..., \\xe9"
+
     @given(st.text(st.characters(categories=["L", "M", "N"])), st.integers(0, 50))
     def test_shortens_in_the_middle(self, text: str, width: int) -> None:
         assert columns(shorten(text, width)) <= width
