@@ -159,7 +159,7 @@ class Search:
         with ExitStack() as stack:
             neutralisers = enter_all(stack, [*self._active, entry])
             rates = self._measure(neutralisers)
-        if self._active and self._lowered(entry, rates, share) and self._has_time():
+        if self._active and self._lowered(entry, rates, share) and self._fits():
             # a single step of the heap, in the run before this, does not come again
             with ExitStack() as stack:
                 again = self._measure(enter_all(stack, self._active))
@@ -225,8 +225,11 @@ class Search:
             return set()
         return {s for s, limit in self._limits.items() if self._rates[s] > limit}
 
+    def _fits(self) -> bool:
+        return perf_counter() + self._needed <= self._until
+
     def _has_time(self) -> bool:
-        if perf_counter() + self._needed <= self._until:
+        if self._fits():
             return True
         note = "Not all known causes were tried: diagnose_time was up."
         if note not in self.result.notes:
