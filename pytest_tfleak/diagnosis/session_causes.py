@@ -87,8 +87,8 @@ CAUSES = (
         slug="closed-session-kept",
         explains="The session is closed, and something still refers to it. Only when "
         "the Python object goes does TensorFlow free what it has.",
-        remedy="Keep the results, not the session: take it out of {holder}, or write "
-        "`self.session = None` after `close()`.",
+        remedy="Keep the results, not the session: take it out of {holder}; an "
+        "attribute lets go of it by `self.session = None` after `close()`.",
         rule=lambda e: e.has("tf.sessions.closed"),
     ),
     Cause(
