@@ -194,8 +194,8 @@ progress.clear()
 for signal in loop.trace:
     series = loop.trace.judged_series(signal.name)[1:]  # the freeze frees a block
     known = [reading for reading in series if reading is not None]
-    # the system moves pages in and out as it likes; and Python's cache of attributes
-    # may let go of a name when another takes its place
+    # The system moves pages in and out as it likes. On some days one block is gone from
+    # the first line on, nobody knows which: less is no memory that the line takes.
     steps = range(-1, 1) if signal.name == "python.blocks" else range(1)
     moves = signal.name in ("host.rss", "host.uss")
     if known and not moves and any(r - known[0] not in steps for r in known):
