@@ -27,6 +27,8 @@ _module = type.__dict__["__module__"].__get__
 _qualname = type.__dict__["__qualname__"].__get__
 
 TypeName = tuple[str, str]  # module, qualified name
+#: Python 3.12 starts with a few hundred objects frozen: nobody asked for that.
+_FROZEN_AT_START = gc.get_freeze_count()
 
 
 class Census:
@@ -69,13 +71,15 @@ class Census:
 
         The first freeze draws the line between what was there and what the run makes.
         """
-        if self._freezes == 0:
-            self._frozen_before = gc.get_freeze_count() > 0
+        is_first = self._freezes == 0
+        if is_first:
+            self._frozen_before = gc.get_freeze_count() > _FROZEN_AT_START
+            gc.unfreeze()  # what is hidden now would come to light in the run
         gc.collect()
         objects = gc.get_objects()
         for index, members in self._members(objects):
             for member in members:
-                self._follow(index, member, is_known=self._freezes == 0)
+                self._follow(index, member, is_known=is_first)
         del objects
         self._freezes += 1
         gc.freeze()
@@ -107,7 +111,7 @@ class Census:
         self._carried = gc.get_freeze_count() - self._total
 
     def thaw(self) -> None:
-        """Undo ``freeze``; what was frozen before the first one is frozen again."""
+        """Undo ``freeze``; where the user had frozen objects, freeze all there are."""
         if self._freezes == 0:
             return
         self._freezes = 0

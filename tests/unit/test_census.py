@@ -191,6 +191,21 @@ def test_thaw_is_harmless_without_a_freeze() -> None:
     assert gc.get_freeze_count() == frozen
 
 
+def test_what_was_frozen_before_is_no_news_when_it_thaws(census: Census) -> None:
+    things = [Thing() for _ in range(3)]
+    gc.freeze()
+    try:
+        census.freeze()
+        assert alive(census) == len(things)
+        census.refreeze()
+        assert alive(census) == len(things)
+        census.take()
+        assert census.made_since_start("things") == []
+        census.release()
+    finally:
+        gc.unfreeze()
+
+
 def test_what_the_user_froze_is_frozen_afterwards() -> None:
     gc.freeze()
     try:
