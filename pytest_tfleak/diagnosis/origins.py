@@ -9,10 +9,12 @@ import ast
 import ctypes
 import linecache
 import site
+import sys
 import sysconfig
 import tracemalloc
 from collections.abc import Iterable
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 from functools import lru_cache
 from pathlib import Path
@@ -42,7 +44,32 @@ def is_users(file: str) -> bool:
     path = Path(file)
     if _GENERATED in path.name or {"site-packages", "dist-packages"} & set(path.parts):
         return False
-    return not any(path.is_relative_to(folder) for folder in _folders())
+    if any(path.is_relative_to(folder) for folder in _folders()):
+        return False
+    return not _is_installed_elsewhere(path)
+
+
+def _is_installed_elsewhere(path: Path) -> bool:
+    """Say whether ``pip install --target`` or a PEX brought a file."""
+    folders = [f for f in sys.path if type(f) is str and f and path.is_relative_to(f)]
+    folder = max(folders, key=len, default=None)
+    if folder is None:
+        return False
+    return path.relative_to(folder).parts[:1] in _installed_in(folder)
+
+
+@cache
+def _installed_in(folder: str) -> frozenset[tuple[str, ...]]:
+    """Return what lies in a folder that wheels were unpacked in, by their records.
+
+    A project that is installed as editable has its record elsewhere.
+    """
+    names = set()
+    for record in Path(folder).glob("*.dist-info/RECORD"):
+        with suppress(OSError, UnicodeDecodeError):
+            lines = record.read_text("utf-8").splitlines()
+            names |= {(line.partition(",")[0].partition("/")[0],) for line in lines}
+    return frozenset(names)
 
 
 def origin_of(frames: Sequence[Frame]) -> tuple[Origin | None, tuple[Origin, ...]]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 import sysconfig
 import tracemalloc
 from collections.abc import Iterator
@@ -57,6 +58,28 @@ def tracing() -> Iterator[None]:
 )
 def test_libraries_and_this_package_are_not_the_users(file: str, users: bool) -> None:
     assert is_users(file) is users
+
+
+def test_what_pip_put_beside_the_users_code_is_not_the_users(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "vendor"
+    record = target / "keras-3.dist-info" / "RECORD"
+    record.parent.mkdir(parents=True)
+    record.write_text(
+        "keras/src/layer.py,sha256=x,1\nkeras_tools.py,,\nkeras-3.dist-info/RECORD,,\n"
+    )
+    # a project in development leaves this beside its source
+    (target / "mine.egg-info").mkdir()
+    (target / "mine.egg-info" / "top_level.txt").write_text("mine\n")
+    monkeypatch.setattr(sys, "path", [str(tmp_path), str(target), *sys.path])
+    told = {
+        name: is_users(str(tmp_path / name))
+        for name in ("vendor/keras/src/layer.py", "vendor/keras_tools.py")
+    }
+    assert set(told.values()) == {False}, told
+    assert is_users(str(target / "mine" / "train.py"))
+    assert is_users(str(tmp_path / "keras" / "src" / "layer.py"))
 
 
 @pytest.mark.usefixtures("tracing")
