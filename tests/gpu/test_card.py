@@ -16,6 +16,7 @@ LEAKS = (
     "test_kept_tensor_leaks",
     "test_kept_variable_leaks",
     "test_unclosed_session_leaks",
+    "test_fit_with_a_kept_tensor_leaks",
 )
 
 

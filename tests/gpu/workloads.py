@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
+import keras
+import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -23,6 +25,15 @@ MARK = pytest.mark.tfleak(iterations=20, diagnose="off")
 def variable() -> Any:
     with tf.device("GPU:0"):
         return tf.Variable(tf.zeros([SIDE, SIDE]))
+
+
+@pytest.fixture
+def fit() -> Any:
+    layers = [keras.Input((64,)), keras.layers.Dense(16, "relu"), keras.layers.Dense(1)]
+    model = keras.Sequential(layers)
+    model.compile("adam", "mse", jit_compile=False)  # XLA needs more of CUDA
+    x, y = np.ones((64, 64), "float32"), np.ones((64, 1), "float32")
+    return lambda: model.fit(x, y, batch_size=32, verbose=0)
 
 
 def square() -> Any:
@@ -73,3 +84,14 @@ def test_closed_session_is_clean() -> None:
         variable = tf.compat.v1.get_variable("v", initializer=tf.ones([SIDE, SIDE]))
         with tf.compat.v1.Session() as session:
             session.run(variable.initializer)
+
+
+@MARK
+def test_fit_is_clean(fit: Any) -> None:
+    fit()
+
+
+@MARK
+def test_fit_with_a_kept_tensor_leaks(fit: Any) -> None:
+    fit()
+    KEPT.append(square())
