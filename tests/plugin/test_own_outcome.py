@@ -20,7 +20,7 @@ measured = pytest.mark.tfleak(iterations=20, warmup=2)
 calls = itertools.count(1)
 """
 AFTER = """
-def test_collector(): assert gc.get_freeze_count() == frozen and gc.isenabled()
+def test_collector(): assert gc.get_freeze_count() <= frozen and gc.isenabled()
 
 @measured
 def test_clean(): pass
@@ -131,7 +131,7 @@ def test_an_interrupted_run_says_what_it_was_measuring(
         def collector():
             before = gc.get_freeze_count()
             yield
-            print("THAWED", gc.get_freeze_count() == before)
+            print("THAWED", gc.get_freeze_count() <= before)
 
         @pytest.mark.tfleak(iterations=9, warmup=0)
         def test_it():
