@@ -23,6 +23,8 @@ from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
+from dataclasses import field
+from functools import cache
 from importlib.util import module_from_spec
 from importlib.util import spec_from_file_location
 from pathlib import Path
@@ -51,7 +53,8 @@ Series = Sequence[int | None]
 class Recording:
     """One trace, and whether it leaks: ``truth`` is ``"leak"`` or ``"clean"``.
 
-    There are ``warmup`` readings of a signal, then twice ``iterations``.
+    There are ``warmup`` readings of a signal, then twice ``iterations``. What was seen
+    besides, between the iterations, is as in ``Trace``.
     """
 
     name: str
@@ -62,6 +65,8 @@ class Recording:
     left: Mapping[str, int]
     units: Mapping[str, str]
     series: Mapping[str, Series]
+    collected: Mapping[str, int] = field(default_factory=dict)
+    kept: Mapping[str, float] = field(default_factory=dict)
 
     def to_line(self) -> str:
         """Return the recording as a line of JSON; a constant series is one number."""
@@ -77,6 +82,8 @@ class Recording:
             "warmup": self.warmup,
             "iterations": self.iterations,
             "left": dict(self.left),
+            "collected": dict(self.collected),
+            "kept": dict(self.kept),
             "signals": signals,
         }
         return json.dumps(fields, separators=(",", ":"))
@@ -134,21 +141,16 @@ def record(
     body: Callable[[], object],
     plan: Plan,
     more_probes: Sequence[Probe] = (),
-    *,
-    confirm: bool = True,
 ) -> Recording:
-    """Run a body through our own loop and keep what was read.
-
-    Without ``confirm`` there is no confirmation: all rows are of the first look.
-    """
+    """Run a body through our own loop, confirmation and all, and keep what was read."""
     census = Census(plan.ignore)
     probes = [*make_probes(census), *more_probes]
     loop = Loop(body, plan, probes, census)
     with loop:
         loop.warm_up()
         loop.measure()
-        if confirm:
-            loop.confirm()
+        loop.confirm()
+        loop.look_again()
         left = _left(loop, census, probes)
     trace = loop.trace
     series = {signal.name: trace.series(signal.name) for signal in trace}
@@ -162,6 +164,8 @@ def record(
         left=left,
         units={signal.name: signal.unit for signal in trace if signal.name in series},
         series=series,
+        collected={n: v for n, v in trace.collected.items() if n in series},
+        kept={n: v for n, v in trace.kept.items() if n in series},
     )
 
 
@@ -205,10 +209,13 @@ def judge_recording(recording: Recording, plan: Plan) -> Verdict:
     trace.warmed_up, trace.measured = recording.warmup, recording.iterations
     if is_suspicious(trace, plan):
         trace.confirmed = recording.iterations
+        trace.collected.update(recording.collected)
+        trace.kept.update(recording.kept)
     trace.left.update(recording.left)
     return judge(trace, plan, recording.name)
 
 
+@cache
 def built_in_signals() -> dict[str, Signal]:
     """Return the signals of the built-in probes, by name, as they are judged today."""
     probes = make_probes(Census())

@@ -3,13 +3,13 @@
     python -m benchmarks.sensitivity [--quick] [--traces FILE] [--date DATE]
 
 Needs TensorFlow and, to draw the curves, matplotlib (``pip install matplotlib``). Fresh
-processes record long traces of ``model.fit`` on one small model, alone and with leaks
-planted beside it. A size's probability to be found is the share of the windows of the
-traces *without* a leak that the judge calls a LEAK once that size is added to them; the
-traces with planted leaks show that adding is what a leak does, and how often leaks of
-their sizes are really found. Each window holds 5 iterations of warm-up, N, and N more
-for the confirmation. With --traces, FILE is analysed again or, if there is none yet,
-written. Results go to ``benchmarks/results/sensitivity.json`` and ``sensitivity.png``.
+processes run our loop over ``model.fit`` on one small model again and again, alone and
+with leaks planted beside it: 5 iterations of warm-up, N, and N more to confirm. A
+size's probability to be found is the share of the runs *without* a leak that the judge
+calls a LEAK once that size is added to what was read; the runs with planted leaks show
+that adding is what a leak does, and how often leaks of their sizes are really found.
+With --traces, FILE is analysed again or, if there is none yet, written. Results go to
+``benchmarks/results/sensitivity.json`` and ``sensitivity.png``.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from dataclasses import replace
 from datetime import date
-from itertools import product
 from itertools import repeat
 from itertools import takewhile
 from pathlib import Path
@@ -36,11 +35,14 @@ from typing import Any
 
 from benchmarks.overhead import describe_machine
 from benchmarks.record import Recording
+from benchmarks.record import judge_recording
 from benchmarks.record import read_recordings
 from benchmarks.sensitivity_bodies import CLEAN
 from benchmarks.sensitivity_bodies import WARMUP
 from benchmarks.sensitivity_bodies import Leak
 from benchmarks.sensitivity_bodies import additivity
+from benchmarks.sensitivity_bodies import is_first
+from benchmarks.sensitivity_bodies import leak_in
 from benchmarks.sensitivity_bodies import record_alone
 from benchmarks.sensitivity_plot import draw
 from benchmarks.sensitivity_plot import tables
@@ -51,11 +53,13 @@ from pytest_tfleak.verdict import Status
 from tests.quality.simulate import BLOCKS
 from tests.quality.simulate import HEAP
 from tests.quality.simulate import RSS
-from tests.quality.simulate import look_twice
 
 ITERATIONS = (20, 50, 200)
 FOUND = 0.99
-WINDOWS = 240
+#: Runs of each number of iterations in a process, and processes: every run of the
+#: loop starts in what earlier ones left, as tests in a file do.
+CLEAN_RUNS, CLEAN_PROCESSES = {20: 20, 50: 20, 200: 10}, 12
+PLANTED_RUNS = {20: 12, 50: 6, 200: 2}
 #: The smallest tensor that oneDNN builds take from the pool.
 TENSOR = 256 * 1024
 KIB = 1024
@@ -63,7 +67,6 @@ PAGE = 4096
 RESULTS = Path(__file__).parent / "results" / "sensitivity.json"
 PICTURE = Path(__file__).with_name("sensitivity.png")
 
-Column = Sequence[int]
 Shares = tuple[float, float]
 
 
@@ -89,6 +92,7 @@ class Question:
 #: Bytes for heap and RSS, blocks, and for the pool how rarely a tensor is leaked.
 BYTES = (0, 256, 512, KIB, 1536, 2048, 3072, 4096, 4608, 5120, 5632, 6144, 7168, 8192)
 MORE = (12 * KIB, 16 * KIB, 32 * KIB, 64 * KIB, 128 * KIB, 256 * KIB)
+MUCH = (512 * KIB, 1024 * KIB, 2048 * KIB)
 NUMBERS = (0, 4, 8, 12, 16, 24, 32, 40, 48, 52, 56, 60, 64, 68, 72, 80, 96, 128)
 EVERY = (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30, 35, 40, 42, 50)
 QUESTIONS = (
@@ -98,54 +102,85 @@ QUESTIONS = (
     Question(signal=BLOCKS, allowance=64, sizes=NUMBERS, step=1),
     Question(signal=BLOCKS, allowance=16, sizes=NUMBERS, step=1),
     Question(signal=BLOCKS, allowance=0, sizes=NUMBERS, step=1),
-    Question(signal=RSS, allowance=6 * KIB, sizes=BYTES + MORE, step=64),
+    Question(signal=RSS, allowance=6 * KIB, sizes=BYTES + MORE + MUCH, step=64),
     Question(signal=ALLOCATOR, allowance=6 * KIB, sizes=EVERY, step=0),
 )
 
 
-def leaks_to_plant(quick: bool) -> list[tuple[Leak, int]]:
-    """Return what is recorded: leaks, and for how many iterations after the warm-up."""
+def runs_to_record(quick: bool) -> list[tuple[Leak, list[int]]]:
+    """Return what each process records: a leak, and the iterations of its runs."""
     mallocs = [Leak(malloc=k * KIB) for k in (4, 6, 8, 16, 32, 64, 128, 256)]
     beside = [
         Leak(blocks=blocks, tensor=TENSOR, every=every)
         for blocks, every in ((32, 1), (48, 5), (64, 20), (96, 40))
     ]
     if quick:
-        few = (mallocs[1], mallocs[5], beside[2])
-        return [(CLEAN, 400)] * 2 + [(leak, 100) for leak in few]
-    todo = [(leak, 600) for leak in mallocs] + [(leak, 400) for leak in beside]
-    return [(CLEAN, 700)] * 6 + todo
+        few = {20: 4, 50: 2, 200: 1}
+        clean = [(CLEAN, in_turn(few, turn)) for turn in range(len(ITERATIONS))]
+        leaks = [mallocs[1], mallocs[5], beside[2]]
+        return clean + [(leak, in_turn(few, 0)) for leak in leaks]
+    clean = [(CLEAN, in_turn(CLEAN_RUNS, turn)) for turn in range(CLEAN_PROCESSES)]
+    leaks = [*mallocs, *beside]
+    return clean + [
+        (leak, in_turn(PLANTED_RUNS, turn)) for turn, leak in enumerate(leaks)
+    ]
 
 
-def record_all(todo: Sequence[tuple[Leak, int]], jobs: int) -> Iterator[Recording]:
+def in_turn(runs: dict[int, int], turn: int) -> list[int]:
+    """Return runs in an order that differs by turn: one of each, then the others."""
+    first = turn % len(ITERATIONS)
+    order = [*ITERATIONS[first:], *ITERATIONS[:first]]
+    todo = dict(runs)
+    mixed = []
+    while any(todo.values()):
+        for iterations in order:
+            if todo[iterations]:
+                todo[iterations] -= 1
+                mixed.append(iterations)
+    return mixed
+
+
+def record_all(
+    todo: Sequence[tuple[Leak, list[int]]], jobs: int
+) -> Iterator[Recording]:
     """Record each in a process of its own, some at a time."""
     with ThreadPoolExecutor(jobs) as pool:
-        yield from pool.map(record_alone, *zip(*todo, strict=True))
+        for recordings in pool.map(record_alone, *zip(*todo, strict=True)):
+            yield from recordings
 
 
-def windows_of(trace: Recording, signal: Signal, n: int, count: int) -> list[Column]:
-    """Return windows of a trace: that from its start, and others evenly spread."""
-    column: Column = [value or 0 for value in trace.series[signal.name]]
-    length = WARMUP + 2 * n
-    last = len(column) - length
-    if last < 0:
-        return []
-    stride = max(1, last // max(1, count - 1))
-    return [column[at : at + length] for at in range(0, last + 1, stride)][:count]
+def plant(run: Recording, signal: Signal, size: int, phase: int) -> Recording:
+    """Add a leak to what one signal read, and leave the others out.
+
+    ``size`` is what each iteration leaks, for the pool a tensor each ``size``-th time.
+    """
+    leaked = [_leaked(signal, size, row, phase) for row in range(_rows(run))]
+    series = [
+        (value or 0) + more
+        for value, more in zip(run.series[signal.name], leaked, strict=True)
+    ]
+    kept = dict(run.kept)
+    if signal.name in kept:
+        confirmed = leaked[-1] - leaked[-1 - run.iterations]
+        kept[signal.name] += confirmed / run.iterations
+    return replace(run, series={signal.name: series}, kept=kept)
 
 
-def superpose(column: Column, signal: Signal, size: int, phase: int) -> Column:
-    """Add a leak to readings: a size, for the pool a tensor each ``size``-th time."""
+def _rows(run: Recording) -> int:
+    return run.warmup + 2 * run.iterations
+
+
+def _leaked(signal: Signal, size: int, row: int, phase: int) -> int:
     if signal == ALLOCATOR:
-        return [v + TENSOR * ((row + phase) // size) for row, v in enumerate(column)]
+        return TENSOR * ((row + phase) // size) if size else 0
     if signal == RSS:
-        return [v + size * row // PAGE * PAGE for row, v in enumerate(column)]
-    return [v + size * row for row, v in enumerate(column)]
+        return size * row // PAGE * PAGE
+    return size * row
 
 
-def shares(windows: Iterable[Column], signal: Signal, plan: Plan) -> Shares:
-    """Return the shares of windows that are judged LEAK and INCONCLUSIVE."""
-    statuses = [look_twice({signal: window}, plan).status for window in windows]
+def shares(runs: Iterable[Recording], plan: Plan) -> Shares:
+    """Return the shares of runs that are judged LEAK and INCONCLUSIVE."""
+    statuses = [judge_recording(run, plan).status for run in runs]
     found, undecided = (
         round(fmean(status is wanted for status in statuses), 4)
         for wanted in (Status.LEAK, Status.INCONCLUSIVE)
@@ -154,25 +189,27 @@ def shares(windows: Iterable[Column], signal: Signal, plan: Plan) -> Shares:
 
 
 def answer(
-    question: Question, n: int, windows: Sequence[Column], starts: Sequence[Column]
+    question: Question,
+    n: int,
+    runs: Sequence[Recording],
+    starts: Sequence[Recording],
 ) -> dict[str, Any]:
     """Return a question's curve at a number of iterations, and the smallest size.
 
-    A point of the curve is the growth per iteration, the shares of windows that are
-    judged LEAK and INCONCLUSIVE, and the share of the starts that are judged LEAK.
+    A point of the curve is the growth per iteration, the shares of runs that are judged
+    LEAK and INCONCLUSIVE, and the share of the ``starts``, the first runs of their
+    processes, that are judged LEAK.
     """
     signal, plan = question.signal, question.plan(n)
 
-    def share(size: int, among: Sequence[Column] = windows) -> Shares:
-        planted = (
-            superpose(column, signal, size, phase) for phase, column in enumerate(among)
-        )
-        return shares(planted, signal, plan)
+    def share(size: int, among: Sequence[Recording] = runs) -> Shares:
+        planted = (plant(run, signal, size, phase) for phase, run in enumerate(among))
+        return shares(planted, plan)
 
     curve = {size: share(size) for size in question.sizes}
     return {
         "iterations": n,
-        "windows": len(windows),
+        "runs": len(runs),
         "starts": len(starts),
         "curve": [
             [_rate(signal, size), *found, share(size, starts)[0]]
@@ -210,28 +247,31 @@ def _smallest(
 
 
 def check(
-    question: Question, n: int, planted: Recording, windows: Sequence[Column]
+    question: Question,
+    n: int,
+    really: Sequence[Recording],
+    runs: Sequence[Recording],
 ) -> dict[str, Any] | None:
     """Compare how often a leak that was really planted is found to superposition."""
-    signal, size = question.signal, _planted_size(question.signal, planted)
-    really = windows_of(planted, signal, n, WINDOWS)
-    if not size or not really:
+    signal = question.signal
+    size = _planted_size(signal, really[0])
+    if not size:
         return None
     plan = question.plan(n)
-    added = (superpose(w, signal, size, phase) for phase, w in enumerate(windows))
+    added = (plant(run, signal, size, phase) for phase, run in enumerate(runs))
+    as_read = (replace(r, series={signal.name: r.series[signal.name]}) for r in really)
     return {
         "signal": signal.name,
         "iterations": n,
         "planted": _rate(signal, size),
-        "windows": len(really),
-        "found": shares(really, signal, plan)[0],
-        "found_from_the_start": shares(really[:1], signal, plan)[0] == 1,
-        "superposed": shares(added, signal, plan)[0],
+        "runs": len(really),
+        "found": shares(as_read, plan)[0],
+        "superposed": shares(added, plan)[0],
     }
 
 
 def _planted_size(signal: Signal, planted: Recording) -> int:
-    leak = Leak.named(planted.name)
+    leak = leak_in(planted)
     if signal == ALLOCATOR:
         return leak.every if leak.tensor else 0
     if signal == RSS:
@@ -241,27 +281,20 @@ def _planted_size(signal: Signal, planted: Recording) -> int:
     return round(((moved[-1] or 0) - (moved[0] or 0)) / (len(moved) - 1))
 
 
-def analyse(recordings: Sequence[Recording], jobs: int) -> dict[str, Any]:
+def analyse(recorded: Sequence[Recording], jobs: int) -> dict[str, Any]:
     """Answer all questions and check the answers on what was really planted."""
-    clean = [recording for recording in recordings if recording.name == CLEAN.name]
-    leaking = [recording for recording in recordings if recording.name != CLEAN.name]
-    each = -(-WINDOWS // len(clean))
+    runs: dict[tuple[Leak, int], list[Recording]] = {}
+    for run in recorded:
+        runs.setdefault((leak_in(run), run.iterations), []).append(run)
+    clean = [runs[CLEAN, n] for n in ITERATIONS]
+    starts = [[run for run in group if is_first(run)] for group in clean]
+    leaking = [(n, really) for (leak, n), really in runs.items() if leak != CLEAN]
     results: list[dict[str, Any]] = []
     checks = []
     with ProcessPoolExecutor(jobs) as pool:
         asked_before: set[Signal] = set()
         for question in QUESTIONS:
-            windows = {
-                n: [w for r in clean for w in windows_of(r, question.signal, n, each)]
-                for n in ITERATIONS
-            }
-            starts = [
-                [windows_of(r, question.signal, n, 1)[0] for r in clean]
-                for n in ITERATIONS
-            ]
-            answers = pool.map(
-                answer, repeat(question), ITERATIONS, windows.values(), starts
-            )
+            answers = pool.map(answer, repeat(question), ITERATIONS, clean, starts)
             results.append(
                 {
                     "signal": question.signal.name,
@@ -273,19 +306,18 @@ def analyse(recordings: Sequence[Recording], jobs: int) -> dict[str, Any]:
             if question.signal in asked_before:
                 continue  # checks are made at the default allowance, which comes first
             asked_before.add(question.signal)
-            pairs = list(product(ITERATIONS, leaking))
             checked = pool.map(
                 check,
                 repeat(question),
-                [n for n, _ in pairs],
-                [planted for _, planted in pairs],
-                [windows[n] for n, _ in pairs],
+                [n for n, _ in leaking],
+                [really for _, really in leaking],
+                [runs[CLEAN, n] for n, _ in leaking],
             )
             checks += [row for row in checked if row is not None]
     return {
         "results": results,
         "checks": checks,
-        "additivity": additivity(recordings),
+        "additivity": additivity(recorded),
     }
 
 
@@ -303,12 +335,14 @@ def main() -> None:
     if options.traces and options.traces.exists():
         recordings = read_recordings(options.traces)
     else:
-        recordings = list(record_all(leaks_to_plant(options.quick), options.jobs))
+        recordings = list(record_all(runs_to_record(options.quick), options.jobs))
         if options.traces:
             lines = (recording.to_line() + "\n" for recording in recordings)
             options.traces.write_text("".join(lines), encoding="utf-8")
     results = {"machine": machine, **analyse(recordings, options.jobs)}
-    results["recorded"] = dict(Counter(r.name or "no leak" for r in recordings))
+    results["recorded"] = dict(
+        Counter(leak_in(run).name or "no leak" for run in recordings)
+    )
     options.output.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(results, indent=1) + "\n"
     options.output.write_text(text, encoding="utf-8")

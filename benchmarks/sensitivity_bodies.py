@@ -10,6 +10,7 @@ import subprocess
 import sys
 from array import array
 from collections.abc import Callable
+from collections.abc import Iterator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -22,7 +23,6 @@ import psutil
 
 from benchmarks.record import ROOT
 from benchmarks.record import Recording
-from benchmarks.record import Series
 from benchmarks.record import record
 from pytest_tfleak.plan import Plan
 from pytest_tfleak.probes.base import Probe
@@ -61,6 +61,16 @@ class Leak:
 
 
 CLEAN = Leak()
+
+
+def leak_in(run: Recording) -> Leak:
+    """Return what was planted in a run."""
+    return Leak.named(run.name.partition(";")[0])
+
+
+def is_first(run: Recording) -> bool:
+    """Say whether a run was the first of its process."""
+    return run.name.endswith("; run 1")
 
 
 class Planter(Probe):
@@ -119,27 +129,32 @@ def _heap() -> int:
     return int(figures.heap_used + figures.mmap_used)
 
 
-def record_fit(leak: Leak, rows: int) -> Recording:
-    """Record ``model.fit`` on one small model, with a leak beside it."""
+def record_fits(leak: Leak, runs: Sequence[int]) -> Iterator[Recording]:
+    """Record ``model.fit`` on one small model, with a leak beside it.
+
+    One run after the other, as tests in a file; ``runs`` are their iterations.
+    """
     fit = _make_fit()
-    planter = Planter(leak, rows + WARMUP)
+    planter = Planter(leak, sum(WARMUP + 2 * iterations for iterations in runs))
 
     def body() -> None:
         fit()
         planter()
 
-    plan = Plan(iterations=rows, warmup=WARMUP, max_time=None)
     truth = "clean" if leak == CLEAN else "leak"
-    # no confirmation: the collection before it moves RSS by megabytes for some rows,
-    # and windows are cut anywhere
-    return record(leak.name, truth, body, plan, [planter], confirm=False)
+    for number, iterations in enumerate(runs, 1):
+        plan = Plan(iterations=iterations, warmup=WARMUP, max_time=None)
+        name = f"{leak.name}; run {number}"
+        recording = record(name, truth, body, plan, [planter])
+        series = {name: recording.series[name] for name in (*READ, *MOVED)}
+        yield dataclasses.replace(recording, series=series)
 
 
-def record_alone(leak: Leak, rows: int) -> Recording:
-    """Record in a fresh process."""
+def record_alone(leak: Leak, runs: Sequence[int]) -> list[Recording]:
+    """Record runs in a fresh process."""
     command = [sys.executable, "-m", "benchmarks.sensitivity_bodies"]
     environment = {"TF_CPP_MIN_LOG_LEVEL": "3"} | os.environ
-    asked = json.dumps([dataclasses.asdict(leak), rows])
+    asked = json.dumps([dataclasses.asdict(leak), list(runs)])
     run = subprocess.run(
         [*command, asked],
         cwd=ROOT,
@@ -150,7 +165,8 @@ def record_alone(leak: Leak, rows: int) -> Recording:
     )
     if run.returncode:
         raise SystemExit(run.stderr)
-    return Recording.from_line(run.stdout.splitlines()[-1])
+    lines = run.stdout.splitlines()
+    return [Recording.from_line(line) for line in lines if line.startswith("{")]
 
 
 def _make_fit() -> Callable[[], object]:
@@ -168,23 +184,25 @@ def _make_fit() -> Callable[[], object]:
 def additivity(recordings: Sequence[Recording]) -> list[dict[str, Any]]:
     """Show what is left of each planted trace once the planted growth is taken off.
 
-    Growth per iteration over the second half of the rows, which has no warm-up; for the
-    traces without a leak, the least and the greatest.
+    Growth per iteration in the confirmations of the longest runs; for the traces
+    without a leak, the least and the greatest.
     """
-    clean = [recording for recording in recordings if recording.name == CLEAN.name]
+    longest = max(recording.iterations for recording in recordings)
+    recordings = [r for r in recordings if r.iterations == longest]
+    clean = [run for run in recordings if leak_in(run) == CLEAN]
     rows = []
     for signal, moved in zip(("host.heap", "python.blocks"), MOVED, strict=True):
-        alone = [_late_growth(r.series[signal], 400) for r in clean]
+        alone = [_late_growth(r, signal) for r in clean]
         for recording in recordings:
             steps = {b - a for a, b in pairwise(map(_int, recording.series[moved]))}
-            leak = Leak.named(recording.name)
+            leak = leak_in(recording)
             if not (leak.malloc if signal == "host.heap" else leak.blocks):
                 continue
-            growth = _late_growth(recording.series[signal], 400)
+            growth = _late_growth(recording, signal)
             rows.append(
                 {
                     "signal": signal,
-                    "planted": recording.name,
+                    "planted": leak.name,
                     "moved": sorted(steps),
                     "growth": round(growth, 1),
                     "rest": round(growth - fmean(steps), 1),
@@ -198,16 +216,14 @@ def _int(value: int | None) -> int:
     return value or 0
 
 
-def _late_growth(series: Series, rows: int) -> float:
+def _late_growth(recording: Recording, signal: str) -> float:
     """Return the median growth per iteration, over a tenth of the rows at a time."""
-    late = [_int(value) for value in series[WARMUP : WARMUP + rows]]
-    late = late[len(late) // 2 :]
+    late = [_int(v) for v in recording.series[signal][-recording.iterations :]]
     span = len(late) // 10
     return median((late[at + span] - late[at]) / span for at in range(len(late) - span))
 
 
 if __name__ == "__main__":
-    asked_leak, asked_rows = json.loads(sys.argv[1])
-    recorded = record_fit(Leak(**asked_leak), asked_rows)
-    series = {name: recorded.series[name] for name in (*READ, *MOVED)}
-    print("\n" + dataclasses.replace(recorded, series=series).to_line())
+    asked_leak, asked_runs = json.loads(sys.argv[1])
+    for recorded in record_fits(Leak(**asked_leak), asked_runs):
+        print("\n" + recorded.to_line(), flush=True)

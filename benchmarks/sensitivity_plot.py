@@ -44,11 +44,11 @@ def draw(results: dict[str, Any], path: Path) -> None:
         axis.set_ylim(-0.02, 1.05)
         _scale(axis, unit, name)
         axis.grid(alpha=0.3)
-        place = "lower right" if name == "host.rss" else "center right"
+        place = "upper left" if name == "host.rss" else "center right"
         axis.legend(loc=place, fontsize=8)
     figure.suptitle(
         "How probably a leak beside a real model.fit is found.\n"
-        "Lines: its size added to windows of traces without a leak. Grey: 0.99."
+        "Lines: its size added to runs without a leak. Grey: 0.99."
     )
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
@@ -94,8 +94,8 @@ def _scale(axis: Any, unit: str, name: str) -> None:
         axis.set_xlim(0, 10_240)
     else:
         axis.set_xscale("log", base=2)
-        ticks = [1024 * 4**k for k in range(5)]
-        axis.set_xlim(1024, 400_000)
+        ticks = [1024 * 4**k for k in range(6)]
+        axis.set_xlim(1024, 2_400_000)
     axis.set_xticks(ticks, [format_quantity(tick, unit) for tick in ticks])
     axis.minorticks_off()
 
@@ -167,15 +167,16 @@ def _check_rows(checks: Sequence[dict[str, Any]]) -> Iterator[str]:
     heads = " | ".join(f"{n} iterations" for n in numbers)
     yield f"| signal | really planted | {heads} |"
     yield "|---|--:|" + "--:|" * len(numbers)
-    by_leak: dict[tuple[str, float], dict[int, str]] = {}
+    by_leak: dict[tuple[str, str], dict[int, str]] = {}
     for row in checks:
-        cell = f"{row['found']:.1%} of {row['windows']}, {row['superposed']:.1%}"
-        cells = by_leak.setdefault((row["signal"], row["planted"]), {})
+        cell = f"{row['found']:.1%} of {row['runs']}, {row['superposed']:.1%}"
+        unit = "blocks" if row["signal"] == "python.blocks" else "B"
+        size = format_quantity(row["planted"], unit)
+        cells = by_leak.setdefault((row["signal"], size), {})
         cells[row["iterations"]] = cell
     for (signal, size), cells in by_leak.items():
-        unit = "blocks" if signal == "python.blocks" else "B"
         row_cells = " | ".join(cells.get(n, "-") for n in numbers)
-        yield f"| {signal} | {format_quantity(size, unit)} | {row_cells} |"
+        yield f"| {signal} | {size} | {row_cells} |"
 
 
 def _added_rows(rows: Sequence[dict[str, Any]]) -> Iterator[str]:

@@ -120,10 +120,10 @@ class Loop:
             self.trace.confirmed += 1
             self._confirming[1] = perf_counter()
         # not before: it takes memory
-        for signal, was, now in zip(
-            self.trace.signals, before, self._base, strict=True
-        ):
-            if signal.unit in _OF_MEMORY and MISSING not in (was, now):
+        signals = self.trace.signals
+        for signal, was, now in zip(signals, before, self._base, strict=True):
+            is_exact = signal.unit in _OF_MEMORY and signal.nature == "exact"
+            if is_exact and MISSING not in (was, now):
                 self.trace.collected[signal.name] = was - now
 
     def look_again(self) -> None:

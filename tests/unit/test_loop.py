@@ -22,7 +22,9 @@ from pytest_tfleak.loop import Loop
 from pytest_tfleak.plan import Plan
 from pytest_tfleak.plan import make_plan
 from pytest_tfleak.probes import make_probes
+from pytest_tfleak.probes.base import Probe
 from pytest_tfleak.testing import FakeProbe
+from pytest_tfleak.trace import Signal
 from pytest_tfleak.verdict import Reason
 from pytest_tfleak.verdict import Status
 
@@ -35,6 +37,46 @@ def measure(body: Callable[[], object], readings: Any, **options: object) -> Any
         probes=lambda census: [FakeProbe({"fake": readings})],
     )
     return measurement.run()
+
+
+class Stepping(Probe):
+    """Reads one more each time, and takes 100 when the collector is asked to look."""
+
+    name = "stepping"
+    is_readable_anytime = True
+
+    def __init__(self, census: Census) -> None:
+        self._census, self._taken, self._read = census, 0, 0
+        refreeze = census.refreeze
+
+        def counted(look: Any = None) -> None:
+            refreeze(look)
+            self._taken += 100
+
+        census.refreeze = counted  # type: ignore[method-assign]
+
+    def signals(self) -> tuple[Signal, ...]:
+        return (
+            Signal(name="exact", unit="B", allowance=0),
+            Signal(name="noisy", unit="B", nature="noisy"),
+            Signal(name="counted", unit="tensors"),
+        )
+
+    def read(self, buffer: Any, start: int, deep: bool) -> None:
+        self._read += 1
+        for position in range(3):
+            buffer[start + position] = self._read + self._taken
+
+
+def test_what_the_pause_before_the_confirmation_took_is_no_growth() -> None:
+    census = Census()
+    plan = Plan(iterations=10)
+    with Loop(lambda: None, plan, [Stepping(census)], census) as loop:
+        loop.warm_up()
+        loop.measure()
+        loop.confirm()
+    # of exact memory; each look reads one more as well
+    assert loop.trace.collected == {"exact": -101}
 
 
 @pytest.mark.parametrize("plan", [Plan(iterations=7, warmup=3), Plan(warmup=0)])
