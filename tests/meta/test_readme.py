@@ -107,7 +107,8 @@ def test_an_example_prints_what_is_shown(
     monkeypatch.setenv("COLUMNS", "80")
     pytester.makepyfile(**{test: block("example", name)})
     # a busy machine must not cut the diagnosis short
-    options = ("--color=no", "-p", "no:randomly", "--tfleak-diagnose-time=180")
+    options = ["--color=no", "-p", "no:randomly", "--tfleak-diagnose-time=180"]
+    options += ["-W", "ignore::DeprecationWarning"]  # of TensorFlow's own
     result = pytester.runpytest_subprocess(*options)
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     lines = result.stdout.str().splitlines()
