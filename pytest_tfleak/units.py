@@ -44,7 +44,8 @@ def _parse_quantity(
     names = ", ".join(_unit_name(unit) for unit in units)
     expected = f"expected {example} (units: {names})"
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        if not 0 <= value < 2**62:  # also false for NaN
+        # also false for NaN; the nearest float of an integer may be larger
+        if not (0 <= value < 2**62 and float(value) < 2**62):
             raise ValueError(expected)
         return value
     match = _QUANTITY.fullmatch(value) if isinstance(value, str) else None

@@ -8,6 +8,7 @@ from typing import Any
 from typing import get_args
 
 import pytest
+from hypothesis import example
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -314,6 +315,7 @@ def test_what_is_not_a_pattern_is_refused(value: object) -> None:
         make_plan(ignore=value)
 
 
+@example(value=2**62 - 1)
 @given(value=st.none() | st.booleans() | st.floats() | st.integers() | st.text())
 def test_any_value_is_parsed_or_refused_by_name(value: object) -> None:
     for row in TABLE:
