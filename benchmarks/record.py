@@ -28,6 +28,7 @@ from functools import cache
 from importlib.util import module_from_spec
 from importlib.util import spec_from_file_location
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from pytest_tfleak.census import Census
@@ -216,10 +217,11 @@ def judge_recording(recording: Recording, plan: Plan) -> Verdict:
 
 
 @cache
-def built_in_signals() -> dict[str, Signal]:
+def built_in_signals() -> Mapping[str, Signal]:
     """Return the signals of the built-in probes, by name, as they are judged today."""
     probes = make_probes(Census())
-    return {signal.name: signal for probe in probes for signal in probe.signals()}
+    signals = {signal.name: signal for probe in probes for signal in probe.signals()}
+    return MappingProxyType(signals)
 
 
 def _signal(name: str, unit: str) -> Signal:

@@ -172,7 +172,7 @@ def _rows(run: Recording) -> int:
 
 def _leaked(signal: Signal, size: int, row: int, phase: int) -> int:
     if signal == ALLOCATOR:
-        return TENSOR * ((row + phase) // size) if size else 0
+        return TENSOR * ((row + phase) // size)
     if signal == RSS:
         return size * row // PAGE * PAGE
     return size * row

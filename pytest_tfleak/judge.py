@@ -117,6 +117,8 @@ def _case(signal: Signal, trace: Trace, plan: Plan) -> _Case:
     series = trace.series(signal.name)
     judged = series[trace.warmed_up :]
     collected = trace.collected.get(signal.name, 0)
+    if signal.nature == "noisy":
+        collected = 0  # RSS keeps the pages that the pause took, and fills them first
     for row in range(trace.measured, len(judged) if collected else 0):
         reading = judged[row]
         judged[row] = None if reading is None else reading + collected

@@ -122,8 +122,7 @@ class Loop:
         # not before: it takes memory
         signals = self.trace.signals
         for signal, was, now in zip(signals, before, self._base, strict=True):
-            is_exact = signal.unit in _OF_MEMORY and signal.nature == "exact"
-            if is_exact and MISSING not in (was, now):
+            if signal.unit in _OF_MEMORY and MISSING not in (was, now):
                 self.trace.collected[signal.name] = was - now
 
     def look_again(self) -> None:

@@ -58,8 +58,7 @@ class Trace:
         #: Types that grew, by full name: objects at the end less objects at the start.
         self.kinds: dict[str, int] = {}
         #: What the collection before the confirmation let go of, by signal: a step that
-        #: the body has no part in. Negative where our own looking took more. Of exact
-        #: signals only: what RSS took is taken by the next allocations.
+        #: the body has no part in. Negative where our own looking took more.
         self.collected: dict[str, int] = {}
         #: Growth per iteration between two readings before each of which garbage was
         #: let go of, by signal. Empty where nobody looked.

@@ -50,26 +50,31 @@ def is_users(file: str) -> bool:
 
 
 def _is_installed_elsewhere(path: Path) -> bool:
-    """Say whether ``pip install --target`` or a PEX brought a file."""
-    folders = [f for f in sys.path if type(f) is str and f and path.is_relative_to(f)]
-    folder = max(folders, key=len, default=None)
-    if folder is None:
-        return False
-    return path.relative_to(folder).parts[:1] in _installed_in(folder)
+    """Say whether ``pip install --target`` brought a file."""
+    folders = (f for f in sys.path if type(f) is str and f and path.is_relative_to(f))
+    return any(
+        path.relative_to(folder).as_posix() in _installed_in(folder)
+        for folder in folders
+    )
 
 
 @cache
-def _installed_in(folder: str) -> frozenset[tuple[str, ...]]:
-    """Return what lies in a folder that wheels were unpacked in, by their records.
+def _installed_in(folder: str) -> frozenset[str]:
+    """Return the files that wheels brought into a folder, by their records.
 
     A project that is installed as editable has its record elsewhere.
     """
-    names = set()
+    files = set()
     for record in Path(folder).glob("*.dist-info/RECORD"):
         with suppress(OSError, UnicodeDecodeError):
             lines = record.read_text("utf-8").splitlines()
-            names |= {(line.partition(",")[0].partition("/")[0],) for line in lines}
-    return frozenset(names)
+            files |= {name for line in lines if (name := _named(line)).endswith(".py")}
+    return frozenset(files)
+
+
+def _named(line: str) -> str:
+    """Return the file that a line of a record is about; hash and size follow it."""
+    return line.rsplit(",", 2)[0].strip('"')
 
 
 def origin_of(frames: Sequence[Frame]) -> tuple[Origin | None, tuple[Origin, ...]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,14 @@ def test_a_recording_holds_signals_that_are_read_today(recording: Recording) -> 
     assert recording.series.keys() <= built_in_signals().keys()
     rows = recording.warmup + 2 * recording.iterations
     assert {len(series) for series in recording.series.values()} == {rows}
+
+
+def test_what_was_seen_between_the_iterations_is_written_and_judged() -> None:
+    (leak,) = (r for r in RECORDINGS if r.name == "leaky_malloc")
+    seen = replace(leak, collected={"host.heap": -64}, kept={"host.heap": 0.0})
+    assert Recording.from_line(seen.to_line()) == seen
+    # it was given back after the confirmation
+    assert judge_recording(seen, PLAN).status is Status.CLEAN
 
 
 @each_recording

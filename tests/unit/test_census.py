@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
+import textwrap
 from collections.abc import Iterator
 
 import pytest
@@ -189,6 +192,37 @@ def test_thaw_is_harmless_without_a_freeze() -> None:
     frozen = gc.get_freeze_count()
     Census().thaw()
     assert gc.get_freeze_count() == frozen
+
+
+def test_what_python_froze_at_its_start_stays_thawed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("pytest_tfleak.census._FROZEN_AT_START", 10**9)
+    gc.freeze()
+    try:
+        census = Census()
+        census.freeze()
+        census.thaw()
+        assert gc.get_freeze_count() == 0
+    finally:
+        gc.unfreeze()
+
+
+def test_a_freeze_before_the_first_import_is_the_users() -> None:
+    program = """
+        import gc
+        gc.freeze()
+        from pytest_tfleak import find_leaks
+        find_leaks(lambda: None, iterations=6)
+        print(gc.get_freeze_count() > 1_000)
+    """
+    run = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert run.stdout == "True\n"
 
 
 def test_what_was_frozen_before_is_no_news_when_it_thaws(census: Census) -> None:

@@ -342,3 +342,12 @@ def test_what_is_collected_before_the_confirmation_hides_no_leak() -> None:
 
     (finding,) = judge(trace, PLAN).findings
     assert finding.per_iteration == pytest.approx(10_000)
+
+
+def test_what_the_pause_took_is_not_taken_off_resident_memory() -> None:
+    readings = [10_000_000 + 1_000_000 * row for row in range(40)]
+    trace = trace_of({RSS: readings})
+    trace.collected[RSS.name] = -12_000_000
+
+    (finding,) = judge(trace, PLAN).findings
+    assert finding.per_iteration == pytest.approx(1_000_000)

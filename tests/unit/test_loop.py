@@ -57,14 +57,13 @@ class Stepping(Probe):
 
     def signals(self) -> tuple[Signal, ...]:
         return (
-            Signal(name="exact", unit="B", allowance=0),
-            Signal(name="noisy", unit="B", nature="noisy"),
+            Signal(name="memory", unit="B", allowance=0),
             Signal(name="counted", unit="tensors"),
         )
 
     def read(self, buffer: Any, start: int, deep: bool) -> None:
         self._read += 1
-        for position in range(3):
+        for position in range(2):
             buffer[start + position] = self._read + self._taken
 
 
@@ -75,8 +74,8 @@ def test_what_the_pause_before_the_confirmation_took_is_no_growth() -> None:
         loop.warm_up()
         loop.measure()
         loop.confirm()
-    # of exact memory; each look reads one more as well
-    assert loop.trace.collected == {"exact": -101}
+    # of memory; each look reads one more as well
+    assert loop.trace.collected == {"memory": -101}
 
 
 @pytest.mark.parametrize("plan", [Plan(iterations=7, warmup=3), Plan(warmup=0)])

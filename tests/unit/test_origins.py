@@ -67,18 +67,18 @@ def test_what_pip_put_beside_the_users_code_is_not_the_users(
     record = target / "keras-3.dist-info" / "RECORD"
     record.parent.mkdir(parents=True)
     record.write_text(
-        "keras/src/layer.py,sha256=x,1\nkeras_tools.py,,\nkeras-3.dist-info/RECORD,,\n"
+        "keras/src/layer.py,sha256=x,1\nkeras_tools.py,,\ntests/__init__.py,,\n"
+        '"keras/a,b.py",,\nkeras-3.dist-info/RECORD,,\n'
     )
-    # a project in development leaves this beside its source
-    (target / "mine.egg-info").mkdir()
-    (target / "mine.egg-info" / "top_level.txt").write_text("mine\n")
-    monkeypatch.setattr(sys, "path", [str(tmp_path), str(target), *sys.path])
-    told = {
-        name: is_users(str(tmp_path / name))
-        for name in ("vendor/keras/src/layer.py", "vendor/keras_tools.py")
-    }
-    assert set(told.values()) == {False}, told
-    assert is_users(str(target / "mine" / "train.py"))
+    nested = target / "keras" / "src"
+    monkeypatch.setattr(
+        sys, "path", [str(tmp_path), str(target), str(nested), *sys.path]
+    )
+    installed = ("keras/src/layer.py", "keras_tools.py", "keras/a,b.py")
+    assert [name for name in installed if is_users(str(target / name))] == []
+    # others share the folders of a wheel
+    mine = ("mine/train.py", "tests/test_mine.py", "keras/src/mine.py")
+    assert [name for name in mine if not is_users(str(target / name))] == []
     assert is_users(str(tmp_path / "keras" / "src" / "layer.py"))
 
 
