@@ -90,6 +90,7 @@ def test_option_table_is_complete() -> None:
     assert_table("options", rows)
 
 
+@pytest.mark.layout
 @needs_tensorflow
 @pytest.mark.parametrize(
     ("name", "test"),

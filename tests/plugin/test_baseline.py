@@ -133,6 +133,7 @@ def test_tests_that_do_not_run_keep_their_entries(
     assert (pytester.path / FILE).read_text() == text
 
 
+@pytest.mark.layout
 def test_the_json_report_holds_what_became_of_the_baseline(
     pytester: pytest.Pytester, run: Run, leaking: Callable[..., None]
 ) -> None:

@@ -135,6 +135,7 @@ def test_holds_nothing_after_release(census: Census) -> None:
     assert alive(census) == 0
 
 
+@pytest.mark.layout
 def test_counts_new_objects_across_a_second_freeze(census: Census) -> None:
     census.freeze()
     kept = [Thing() for _ in range(10)]

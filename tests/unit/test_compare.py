@@ -12,11 +12,13 @@ import pytest
 
 from pytest_tfleak.__main__ import main
 
-Test = dict[str, Any]
+Entry = dict[str, Any]
 KIB = 1024
 
 
-def found(signal: str = "tf.tensors", rate: float | None = 1.0, **more: object) -> Test:
+def found(
+    signal: str = "tf.tensors", rate: float | None = 1.0, **more: object
+) -> Entry:
     unit = "B" if signal.startswith("host") else "tensors"
     allowance = 6 * KIB if unit == "B" else 0
     return {
@@ -28,7 +30,7 @@ def found(signal: str = "tf.tensors", rate: float | None = 1.0, **more: object) 
     } | more
 
 
-def test(name: str, *findings: Test, **more: object) -> Test:
+def test(name: str, *findings: Entry, **more: object) -> Entry:
     return {
         "nodeid": f"t.py::{name}",
         "status": "leak" if findings else "clean",
@@ -43,7 +45,7 @@ def test(name: str, *findings: Test, **more: object) -> Test:
 test.__test__ = False  # type: ignore[attr-defined]
 
 
-def unmeasured(name: str, detail: str = "the test failed", **more: object) -> Test:
+def unmeasured(name: str, detail: str = "the test failed", **more: object) -> Entry:
     fields = {"status": "not_measured", "reason": "body_failed", "detail": detail}
     return test(name, **(fields | more))
 
@@ -55,13 +57,13 @@ class Compare:
         self.folder = folder
         self.capsys = capsys
 
-    def write(self, name: str, tests: list[Test], **more: object) -> Path:
+    def write(self, name: str, tests: list[Entry], **more: object) -> Path:
         path = self.folder / name
         path.write_text(json.dumps({"schema": 1, "tests": tests} | more))
         return path
 
     def __call__(
-        self, before: list[Test], now: list[Test], *flags: str
+        self, before: list[Entry], now: list[Entry], *flags: str
     ) -> tuple[int, list[str]]:
         files = self.write("a.json", before), self.write("b.json", now)
         return self.run(*map(str, files), *flags)
@@ -165,7 +167,7 @@ GONE
     ],
 )
 def test_the_exit_status_tells_worse_and_new_from_the_rest(
-    compare: Compare, before: Test, now: Test, status: int, group: str | None
+    compare: Compare, before: Entry, now: Entry, status: int, group: str | None
 ) -> None:
     done, lines = compare([before], [now])
     assert done == status
@@ -256,7 +258,9 @@ def test_long_lists_of_what_is_better_are_cut(compare: Compare) -> None:
         {"nodeid": "", "status": "inconclusive", "extra": [1]},
     ],
 )
-def test_a_report_that_was_cut_by_hand_can_be_read(compare: Compare, cut: Test) -> None:
+def test_a_report_that_was_cut_by_hand_can_be_read(
+    compare: Compare, cut: Entry
+) -> None:
     assert compare([cut], [cut]) == (
         0,
         ["0 worse, 0 new, 0 better, 0 gone; 1 test the same"],

@@ -264,6 +264,7 @@ def test_a_named_tuple_a_deque_and_a_set(app: Any) -> None:
     assert hold(next(iter(app.SEEN))).edges[0] == "app.cache.SEEN (set of 1)"
 
 
+@pytest.mark.layout
 def test_an_exception_that_is_kept(app: Any) -> None:
     def load() -> None:
         batch = Kept()

@@ -129,6 +129,7 @@ for signal in verdict.signals:
 """
 
 
+@pytest.mark.layout
 def test_a_body_without_effect_reads_zero_on_every_signal() -> None:
     # a process of its own: pytest and its plugins move the needle
     done = subprocess.run(

@@ -203,6 +203,7 @@ for signal in loop.trace:
 """
 
 
+@pytest.mark.layout
 def test_a_body_without_effect_reads_zero_while_the_line_is_drawn() -> None:
     ours, theirs = pty.openpty()
     drawn = bytearray()

@@ -230,6 +230,7 @@ def test_what_piles_up_below_each_of_many_keys_is_held(
     assert groups[0].whole.edges[0].startswith(f"{__name__}.STORE[0] (dict of 12)")
 
 
+@pytest.mark.layout
 def test_a_tree_that_is_made_anew_each_time_is_no_chain() -> None:
     def grow(depth: int) -> Model:
         return Model([grow(depth - 1), grow(depth - 1)] if depth else None)
@@ -302,6 +303,7 @@ def test_what_threads_of_each_call_hold_is_one_group() -> None:
     assert "local variable batch of work() in thread " in kept.whole.edges[0]
 
 
+@pytest.mark.layout
 def test_what_hangs_below_lost_objects_belongs_to_them() -> None:
     ours, other = Kept(), Kept()
     first, second = Wrapper([ours]), [other]
@@ -314,6 +316,7 @@ def test_what_hangs_below_lost_objects_belongs_to_them() -> None:
     }
 
 
+@pytest.mark.layout
 def test_a_lost_cycle_beside_something_else_is_not_forgotten() -> None:
     inner = [Kept()]
     one, two = Wrapper(None), Wrapper(inner)
