@@ -154,20 +154,14 @@ def plant(run: Recording, signal: Signal, size: int, phase: int) -> Recording:
 
     ``size`` is what each iteration leaks, for the pool a tensor each ``size``-th time.
     """
-    leaked = [_leaked(signal, size, row, phase) for row in range(_rows(run))]
-    series = [
-        (value or 0) + more
-        for value, more in zip(run.series[signal.name], leaked, strict=True)
-    ]
+    read = run.series[signal.name]
+    leaked = [_leaked(signal, size, row, phase) for row in range(len(read))]
+    series = [(value or 0) + more for value, more in zip(read, leaked, strict=True)]
     kept = dict(run.kept)
     if signal.name in kept:
         confirmed = leaked[-1] - leaked[-1 - run.iterations]
         kept[signal.name] += confirmed / run.iterations
     return replace(run, series={signal.name: series}, kept=kept)
-
-
-def _rows(run: Recording) -> int:
-    return run.warmup + 2 * run.iterations
 
 
 def _leaked(signal: Signal, size: int, row: int, phase: int) -> int:

@@ -120,8 +120,9 @@ class Loop:
             self.trace.confirmed += 1
             self._confirming[1] = perf_counter()
         # not before: it takes memory
-        signals = self.trace.signals
-        for signal, was, now in zip(signals, before, self._base, strict=True):
+        for signal, was, now in zip(
+            self.trace.signals, before, self._base, strict=True
+        ):
             if signal.unit in _OF_MEMORY and MISSING not in (was, now):
                 self.trace.collected[signal.name] = was - now
 

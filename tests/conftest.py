@@ -27,7 +27,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if "TFLEAK_SLOW" not in os.environ:
         reasons["slow"] = "slow: set TFLEAK_SLOW=1"
     if sys.version_info < (3, 11):
-        reasons["layout"] = "before Python 3.11 each instance has a dict of its own"
+        reasons["layout"] = "Python 3.10 makes instances and frames of other objects"
     for item in items:
         for name, reason in reasons.items():
             if item.get_closest_marker(name) is not None:

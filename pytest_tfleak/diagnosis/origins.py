@@ -6,6 +6,7 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 import ast
+import csv
 import ctypes
 import linecache
 import site
@@ -66,15 +67,10 @@ def _installed_in(folder: str) -> frozenset[str]:
     """
     files = set()
     for record in Path(folder).glob("*.dist-info/RECORD"):
-        with suppress(OSError, UnicodeDecodeError):
-            lines = record.read_text("utf-8").splitlines()
-            files |= {name for line in lines if (name := _named(line)).endswith(".py")}
+        with suppress(OSError, UnicodeDecodeError, csv.Error):
+            rows = csv.reader(record.read_text("utf-8").splitlines())
+            files |= {row[0] for row in rows if row and row[0].endswith(".py")}
     return frozenset(files)
-
-
-def _named(line: str) -> str:
-    """Return the file that a line of a record is about; hash and size follow it."""
-    return line.rsplit(",", 2)[0].strip('"')
 
 
 def origin_of(frames: Sequence[Frame]) -> tuple[Origin | None, tuple[Origin, ...]]:
