@@ -18,6 +18,7 @@ RunPlanted = Callable[..., dict[str, Verdict]]
 
 NO_OP = """
 from contextlib import ExitStack
+from time import sleep
 
 import tensorflow as tf
 
@@ -29,6 +30,7 @@ from pytest_tfleak.plan import Plan
 from pytest_tfleak.probes import make_probes
 
 tf.constant(1.0) + 1.0
+sleep(1)  # on a busy machine its threads are still starting, and allocate
 census = Census()
 loop = Loop(lambda: None, Plan(), make_probes(census), census)
 with loop, ExitStack() as stack:
