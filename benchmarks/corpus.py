@@ -5,9 +5,9 @@
 
 A case is a module with a docstring, ``META``, and ``leaky(state)`` or ``clean(state)``,
 each one iteration; ``setup()`` makes the state, ``teardown(state)`` ends it. A body may
-raise on purpose. ``META["status"]`` says what is true of the case: ``leaks today…``,
+raise on purpose. ``META["status"]`` says whether the case leaks: ``leaks today…``,
 ``fixed…``, ``plateau…`` or ``control``; cases of any other status are run, not scored.
-Prints a table of what was found by which signal, and what was wrong.
+Prints a table of what was found, by which signal, and what was wrong.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def main() -> None:
 
 
 def find_cases(folder: Path) -> list[tuple[str, str]]:
-    """Return (path, variant) of each variant of each case."""
+    """Return (path, variant) for each variant of each case."""
     cases: list[tuple[str, str]] = []
     for path in sorted(folder.rglob("*.py")):
         tree = ast.parse(path.read_text())
@@ -176,7 +176,7 @@ def run(cases: list[tuple[str, str]], arguments: list[str]) -> Iterator[dict[str
 
 
 def report(cases: list[tuple[str, str]], verdicts: list[dict[str, Any]]) -> None:
-    """Print a line for each case and the sums."""
+    """Print a line for each case, and the totals."""
     by_id = {v["nodeid"].rpartition("[")[2].rstrip("]"): v for v in verdicts}
     signals: Counter[str] = Counter()
     sums: Counter[tuple[str, str]] = Counter()
@@ -187,7 +187,7 @@ def report(cases: list[tuple[str, str]], verdicts: list[dict[str, Any]]) -> None
         wanted = expected(path, variant)
         status = verdict["status"]
         if status == "clean" and any(f.get("known") for f in verdict["findings"]):
-            status = "known"  # growth that is TensorFlow's own
+            status = "known"  # TensorFlow's own growth
         right = {"leak": {"leak", "known"}, "clean": {"clean"}, None: {status}}
         wrong = status not in right[wanted]
         signals.update(found)

@@ -1,15 +1,15 @@
-"""Say how often the diagnosis names the holder, the line and the cause.
+"""Measure how often the diagnosis names the right holder, line and cause.
 
     python benchmarks/corpus.py DIR --only=-leaky --pytest "--tfleak-json=FILE"
     python benchmarks/diagnosis.py DIR FILE... [--without FILE...]
 
 Reads JSON reports of a run over a folder of leaks (``corpus.py`` says what a case is)
-and prints, for each leaking case, what leads its message: kind, holder, line, cause. A
-line is right where it lies in the case's own file; kind and cause are right where
-``diagnosis.json`` has the signal, which the case says it shows (three were added after
-a run), and the slug, written by reading the case.
-``--without``: reports of the same cases with ``--tfleak-diagnose=off``; the difference
-is what it costs.
+and prints, for each leaking case, what its message names first: kind, holder, line,
+cause. A line is right if it is in the case's own file. Kind and cause are right if they
+agree with ``diagnosis.json``: its signals are those that the cases themselves state
+(three were added after a run), its causes were written by reading the cases.
+``--without`` takes reports of the same cases with ``--tfleak-diagnose=off``; the
+difference is the cost of the diagnosis.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from collections.abc import Iterable
 from pathlib import Path
 from statistics import median
 
-from pytest_tfleak.diagnosis.holders import NOBODY
 from pytest_tfleak.known import find_known
-from pytest_tfleak.reports.order import ordered
+from pytest_tfleak.reports.held_by import edges_of
+from pytest_tfleak.reports.words import ordered
 from pytest_tfleak.verdict import Finding
 from pytest_tfleak.verdict import Verdict
 
 RIGHT: dict[str, dict[str, list[str]]] = json.loads(
     Path(__file__).with_suffix(".json").read_text("utf-8")
 )
-#: Growth that lives in C++ and that no Python object holds, as the cause says.
+#: Causes of growth in C++ that no Python object holds.
 _NATIVE = ("native-memory", "session-keeps-data", "tape-never-left")
 
 
 def main() -> None:
-    """Print the table and the shares."""
+    """Print the table and the shares that are right."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("reports", type=Path, nargs="+")
@@ -68,7 +68,7 @@ def read(reports: Iterable[Path]) -> dict[str, Verdict]:
 
 
 def print_cost(verdicts: dict[str, Verdict], without: dict[str, Verdict]) -> None:
-    """Print how many seconds the diagnosis took, by what it had to do."""
+    """Print how many seconds the diagnosis took, by the time of an iteration."""
     costs: dict[str, list[float]] = {}
     for name in verdicts.keys() & without.keys():
         verdict = verdicts[name]
@@ -86,7 +86,7 @@ def print_cost(verdicts: dict[str, Verdict], without: dict[str, Verdict]) -> Non
 def print_case(
     name: str, verdict: Verdict, file: Path, sums: dict[str, tuple[int, int]]
 ) -> None:
-    """Print one case, and count what is right of it."""
+    """Print one case, and count what is right in it."""
     findings = ordered(verdict.failing) or ordered(verdict.findings)
     if not findings:
         print(f"{name:40} {verdict.status.value}")
@@ -98,7 +98,7 @@ def print_case(
             right, all_ = sums[what]
             sums[what] = right + mark, all_ + 1
     flags = "".join({True: "+", False: "-", None: "."}[mark] for mark in marks.values())
-    holder = " > ".join(lead.holder or ["nobody"])
+    holder = " > ".join(edges_of(lead.path) if lead.path else ["no holder"])
     line = f"{Path(lead.origin.file).name}:{lead.origin.line}" if lead.origin else "-"
     kind = (lead.kind or lead.signal).rpartition(".")[2]
     print(f"{flags} {name:38} {kind:18} {line:45} {lead.cause}")
@@ -108,12 +108,12 @@ def print_case(
 def judge(
     name: str, lead: Finding, findings: list[Finding], file: Path
 ) -> dict[str, bool | None]:
-    """Say what is right; None where there is nothing to be right about."""
+    """Return what is right; None for what the case does not have."""
     right = RIGHT[name]
     causes = {finding.cause for finding in findings}
     is_known = lead.known is not None and find_known(lead.known) is not None
     is_native = is_known or bool(causes & set(_NATIVE))
-    held = lead.holder is not None and lead.holder[0] != NOBODY
+    held = lead.path is not None and not lead.path.is_native
     return {
         "kind": (is_known and lead.known in right["causes"])
         or lead.signal in right["signals"],

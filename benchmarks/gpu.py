@@ -1,6 +1,6 @@
-"""What settling costs an iteration, and on a card what the driver answers, and when.
+"""Measure what settling costs per iteration, and what the driver answers how fast.
 
-Prints one line for each figure. Without a GPU only CPU:0 is measured, which has the
+Prints one line for each figure. Without a GPU, only CPU:0 is measured, which has the
 same allocator. Each way to manage memory needs a process of its own:
 
     python benchmarks/gpu.py                                   # CPU:0, or GPU, as it is
@@ -19,15 +19,15 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from pytest_tfleak.probes import driver
 from pytest_tfleak.probes.allocator import AllocatorProbe
-from pytest_tfleak.probes.nvml import NvmlProbe
+from pytest_tfleak.probes.gpu import driver
+from pytest_tfleak.probes.gpu.nvml import NvmlProbe
 
 SIDE = 512
 
 
 def cost(call: Callable[[], object], times: int = 500) -> str:
-    """Return median and 99th percentile of a call, in microseconds."""
+    """Return median and 99th percentile of a call's time, in microseconds."""
     seconds = []
     for _ in range(times):
         started = time.perf_counter()
@@ -39,7 +39,7 @@ def cost(call: Callable[[], object], times: int = 500) -> str:
 
 
 def print_machine() -> None:
-    """Print what the figures belong to."""
+    """Print the machine and the versions that the figures are for."""
     print(f"TensorFlow {tf.__version__}, Python {platform.python_version()}")
     for card in tf.config.list_physical_devices("GPU"):
         details = tf.config.experimental.get_device_details(card)
@@ -49,20 +49,20 @@ def print_machine() -> None:
 
 
 def measure_settling() -> None:
-    """Print what the allocator probe costs an iteration."""
+    """Print what the allocator probe costs per iteration."""
     probe = AllocatorProbe()
     buffer = array("q", [0]) * len(probe.signals())
     print("settle, nothing pending:", cost(probe.settle))
     print("read:", cost(lambda: probe.read(buffer, 0, False)))
     print("sync_devices alone:", cost(tf.test.experimental.sync_devices))
     tf.config.experimental.set_synchronous_execution(False)
-    # now CPU:0 is waited for as a GPU always is
+    # now the probe waits for CPU:0, too, as it always does for a GPU
     print("settle, asynchronous, nothing pending:", cost(probe.settle))
     tf.config.experimental.set_synchronous_execution(True)
 
 
 def measure_rounding() -> None:
-    """Print what the allocator charges for sizes about its steps."""
+    """Print what the allocator counts for sizes around its steps."""
     gpu = "GPU:0" if tf.config.list_logical_devices("GPU") else "CPU:0"
     info = tf.config.experimental.get_memory_info
     with tf.device(gpu):
@@ -76,7 +76,7 @@ def measure_rounding() -> None:
 
 
 def measure_driver() -> None:
-    """Print what NVML costs and gives for each card that TensorFlow uses."""
+    """Print what NVML costs and returns for each card that TensorFlow uses."""
     probe = NvmlProbe()
     started = time.perf_counter()
     signals = probe.signals()
@@ -98,7 +98,7 @@ def measure_driver() -> None:
 
 
 def main() -> None:
-    """Measure what this machine has."""
+    """Measure the devices of this machine."""
     tf.ones([SIDE, SIDE])  # the first operation starts the devices
     print_machine()
     measure_settling()

@@ -1,10 +1,10 @@
-"""How large the HTML report of a large suite is, and how long it takes to open.
+"""Measure the size of the HTML report of a large suite, and the time to open it.
 
     python -m benchmarks.html [--runs N] [--keep DIRECTORY]
 
-The documents are made of the traces in ``tests/quality/recorded``, each test's a little
-different, and of what a diagnosis says. The pages are opened in headless Chromium,
-driven by selenium; a time is from the start of the navigation, or of the sorting, until
+The documents are made from the traces in ``tests/quality/recorded``, varied for each
+test, with findings like those of a diagnosis. The pages are opened in headless Chromium
+through selenium; times are from the start of the navigation, or of the sorting, until
 the next frame after it is drawn.
 """
 
@@ -25,6 +25,9 @@ from benchmarks.record import judge_recording
 from benchmarks.record import read_recordings
 from pytest_tfleak.plan import Plan
 from pytest_tfleak.reports.html import render
+from pytest_tfleak.retaining_path import RetainingPath
+from pytest_tfleak.retaining_path import Root
+from pytest_tfleak.retaining_path import Step
 from pytest_tfleak.verdict import Experiment
 from pytest_tfleak.verdict import Finding
 from pytest_tfleak.verdict import Origin
@@ -54,7 +57,21 @@ STACK = (
         text="    service.predict(BATCH)",
     ),
 )
-HOLDER = ("acme.serving.cache.SHARED", "Cache", "._history", "list", "EagerTensor")
+HOLDER = RetainingPath(
+    root=Root(kind="module", name="acme.serving.cache"),
+    steps=(
+        Step(kind="attribute", name="SHARED", types=("acme.serving.cache.Cache",)),
+        Step(
+            kind="attribute",
+            name="_history",
+            types=("builtins.list",),
+            container="list",
+            size=64,
+        ),
+        Step(kind="entry", types=("tensorflow.EagerTensor",), is_new=True),
+    ),
+    target="EagerTensor float32[64,64] (16 KiB)",
+)
 NATIVE = (
     "tensorflow::KernelAndDeviceFunc::Init",
     "tensorflow::EagerContext::AddKernelToCache",
@@ -73,7 +90,7 @@ ENVIRONMENT = {
 
 
 def make_document(tests: int, leaks: int = 4) -> dict[str, Any]:
-    """Return the document of a large suite; of 100 tests so many leak."""
+    """Return the document of a large suite with this share of leaking tests."""
     entries = []
     for verdict in make_verdicts(tests, leaks):
         entry = verdict.to_dict()
@@ -90,7 +107,7 @@ def make_document(tests: int, leaks: int = 4) -> dict[str, Any]:
 
 
 def make_verdicts(tests: int, leaks: int) -> Iterator[Verdict]:
-    """Give verdicts of every kind: of 100 tests so many leak, and 6 do not tell."""
+    """Yield verdicts of every kind; of 100 tests, 6 have no clear verdict."""
     recordings = read_recordings(OURS.with_name("bodies.jsonl"))
     judged = [(r.name, judge_recording(r, Plan())) for r in recordings]
     leaky = [v for name, v in judged if name.startswith("leaky")]
@@ -140,7 +157,7 @@ def _nodeid(number: int, random: Random) -> str:
 
 
 def _moved(signal: SignalReport, random: Random) -> SignalReport:
-    """Return a signal with readings of its own, so that no two curves are the same."""
+    """Return a signal with varied readings, so that no two curves are the same."""
     if len({value for value in signal.series if value is not None}) < 10:
         return signal
     offset, noise = random.randrange(1_000_000), 48 if signal.unit == "B" else 1
@@ -156,7 +173,7 @@ def _diagnosed(verdict: Verdict, number: int) -> Verdict:
         "kind": "tensorflow.python.framework.ops.EagerTensor",
         "what": "1 EagerTensor of 16 KiB per iteration, float32[64, 64]",
         "fingerprint": f"{number:08x}a41c",
-        "holder": HOLDER,
+        "path": HOLDER,
         "origin": ORIGIN,
         "stack": STACK,
     }
@@ -194,11 +211,11 @@ def _known(verdict: Verdict) -> Verdict:
 
 
 def open_times(page: Path, runs: int = RUNS) -> dict[str, list[float]]:
-    """Return in seconds how long a browser takes to open a page, and to sort it."""
+    """Return how many seconds a browser takes to open a page and to sort it."""
     from tests.browser.chromium import open_chromium
 
     with open_chromium() as driver:
-        driver.get(page.as_uri())  # the first page of a browser pays for its start
+        driver.get(page.as_uri())  # not timed: the first page includes the start
         opened, sorted_ = [], []
         for _ in range(runs):
             driver.get("about:blank")

@@ -1,10 +1,10 @@
-"""What measuring costs: ours, a naive loop, pytest-memray, psleak; pytest's start.
+"""Measure costs: our loop, a naive loop, pytest-memray, psleak, and pytest's start.
 
     python -m benchmarks.overhead [--quick] [--start-python PYTHON] [--output FILE]
 
-Run in the root of a checkout, in an environment with TensorFlow, pytest-memray and
-psleak. Every ratio is to bare calls of the same body in the same run. What the figures
-mean, and those of one machine, is in ``benchmarks/README.md``.
+Run it in the root of a checkout, in an environment with TensorFlow, pytest-memray and
+psleak. Every ratio is to bare calls of the same body in the same run.
+``benchmarks/README.md`` explains the figures and has those of one machine.
 """
 
 from __future__ import annotations
@@ -39,19 +39,19 @@ from benchmarks.overhead_rivals import measure_psleak
 from benchmarks.overhead_rivals import time_psleak
 from benchmarks.overhead_start import measure_start
 from benchmarks.overhead_table import table
-from pytest_tfleak.census import Census
-from pytest_tfleak.isolation import Surroundings
 from pytest_tfleak.judge import judge
-from pytest_tfleak.loop import Loop
 from pytest_tfleak.plan import Plan
 from pytest_tfleak.probes import make_probes
+from pytest_tfleak.probes.census import Census
+from pytest_tfleak.run.isolation import Surroundings
+from pytest_tfleak.run.loop import Loop
 
 PLAN = Plan()
-#: A full collection and scan takes a quarter of a second: fewer calls will do.
+#: A full collection and scan takes a quarter of a second, so fewer calls are enough.
 NAIVE_CALLS = 2
 LOOPS = ("bare", "ours", "naive")
 ITERATION = "an iteration"
-#: Clearing the Keras session and the second freeze: the iterations are taken off.
+#: Clearing the Keras session and the second freeze, without the iterations in between.
 WARM_UP = "clear, second freeze"
 PACKAGES = (
     "tensorflow",
@@ -68,7 +68,7 @@ Step = Callable[[], object]
 
 
 def measure_loops(repetitions: int) -> dict[str, Any]:
-    """Time bare, our and naive loops of each body, in turns."""
+    """Time the bare loop, ours and the naive loop of each body, in turns."""
     bodies = make_bodies()
     times: dict[str, dict[str, list[float]]] = {name: {} for name in bodies}
     steps: dict[str, dict[str, list[float]]] = {name: {} for name in bodies}
@@ -108,9 +108,9 @@ def _per_call(times: dict[str, list[float]], kind: str) -> dict[str, Any]:
 
 
 def _time_ours(body: Body) -> tuple[float, dict[str, float]]:
-    """Go through one measurement; return an iteration's time, and CPU time by step.
+    """Run one measurement; return the time per iteration, and CPU time by step.
 
-    This thread's CPU time tells what we do also where other processes want the cores.
+    The thread's CPU time is meaningful even if other processes use the cores.
     """
     clock = _Stopwatch()
     surroundings = clock.time("remember what is open", Surroundings)
@@ -127,7 +127,7 @@ def _time_ours(body: Body) -> tuple[float, dict[str, float]]:
         clock.time("stock", lambda: _take_stock(loop, census, probes))
     finally:
         clock.time("thaw", lambda: loop.__exit__(None, None, None))
-    clock.time("judge", lambda: judge(loop.trace, PLAN, "body"))
+    clock.time("judge", lambda: judge(loop.trace, PLAN))
     clock.time("restore", surroundings.restore)
     clock.spent[ITERATION] /= loop.trace.measured
     clock.spent[WARM_UP] -= clock.spent[ITERATION] * loop.trace.warmed_up
@@ -144,7 +144,7 @@ def _take_stock(loop: Loop, census: Census, probes: Iterable[Any]) -> None:
 
 
 class _Stopwatch:
-    """Takes the CPU time of steps, without that of the bodies they call."""
+    """Measures the CPU time of steps, without that of the bodies they call."""
 
     def __init__(self) -> None:
         self.spent: dict[str, float] = {}
@@ -172,7 +172,7 @@ def _time_naive(body: Body, read: Step) -> float:
 
 
 class _NaiveReader:
-    """The readings as one writes them first: all of them, everywhere, each time."""
+    """Reads in the obvious way: every figure, over all objects, each time."""
 
     def __init__(self) -> None:
         tf: Any = import_module("tensorflow")
@@ -193,7 +193,7 @@ class _NaiveReader:
         readings += [sys.getallocatedblocks()]
         counts = [0] * len(self._kinds)
         for found in gc.get_objects():
-            with suppress(Exception):  # isinstance runs the code of some objects
+            with suppress(Exception):  # isinstance runs code of some objects
                 if isinstance(found, self._kinds):
                     for index, kind in enumerate(self._kinds):
                         counts[index] += isinstance(found, kind)
@@ -201,7 +201,7 @@ class _NaiveReader:
 
 
 def describe_machine(day: str) -> dict[str, Any]:
-    """Return what one needs to judge the figures: date, processor, load, versions."""
+    """Return what is needed to interpret the figures: date, CPU, load, versions."""
     versions = {"python": platform.python_version()}
     for package in PACKAGES:
         with suppress(metadata.PackageNotFoundError):

@@ -1,4 +1,4 @@
-"""The bodies that ``overhead.py`` measures with, and how repetitions are summed up."""
+"""The bodies that ``overhead.py`` measures, and the summary of repetitions."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ Body = Callable[[], object]
 Figures = dict[str, float]
 
 SPINS = {"0 ms": 0.0, "1 ms": 0.001, "20 ms": 0.020}
-#: What a body calls before anything is timed: first calls trace and fill caches.
+#: Calls of a body before anything is timed: the first ones trace and fill caches.
 FIRST_CALLS = 3
-#: A test's iterations by default, warm-up included.
+#: The default iterations of a test, including the warm-up.
 CALLS = 55
 
 
@@ -43,7 +43,7 @@ def time_calls(body: Body, count: int) -> float:
 
 
 def summed_up(values: Sequence[float], scale: float = 1.0, digits: int = 4) -> Figures:
-    """Return median, least, quartiles and greatest of some repetitions."""
+    """Return median, minimum, quartiles and maximum of some repetitions."""
     scaled = sorted(value * scale for value in values)
     quartiles = statistics.quantiles(scaled, n=4, method="inclusive")
     figures = {

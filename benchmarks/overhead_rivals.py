@@ -1,6 +1,6 @@
 """The parts of ``overhead.py`` that need processes of their own.
 
-Each figure comes with that of bare calls in a process of the same kind.
+Each figure comes with that of bare calls in the same kind of process.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ROOT = Path(__file__).parent.parent
 _RESULT = "OVERHEAD_RESULT"
 _MODE = "OVERHEAD_MODE"
 
-#: How one test is run by pytest: what is asked for -> the arguments that ask for it.
+#: Ways to run one test in pytest, with the arguments for each.
 MODES = {
     "bare": [],
     "pytest-tfleak": ["-p", "pytest_tfleak.plugin"],
@@ -90,7 +90,7 @@ def test_body(name):
 
 
 def environment(**more: str) -> dict[str, str]:
-    """Return this process's environment, for a child that finds the checkout."""
+    """Return an environment in which a child process finds the checkout."""
     paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
     path = os.pathsep.join(filter(None, paths))
     quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
@@ -138,7 +138,7 @@ def _run_pytest(folder: Path, mode: str) -> dict[str, dict[str, Any]]:
         ),
         capture_output=True,
         text=True,
-        check=False,  # a test that is found leaking fails, and was timed all the same
+        check=False,  # a leaking test fails, but its time counts
     )
     if not result.exists():
         sys.exit(f"pytest failed ({mode}):\n{run.stdout}{run.stderr}")
@@ -147,7 +147,7 @@ def _run_pytest(folder: Path, mode: str) -> dict[str, dict[str, Any]]:
 
 
 def measure_psleak(limit: float) -> dict[str, Any]:
-    """Start ``time_psleak`` in a process with the allocator that psleak asks for."""
+    """Start ``time_psleak`` in a process with the allocator that psleak requires."""
     run = subprocess.run(
         [sys.executable, "-m", "benchmarks.overhead", "--psleak-alone", str(limit)],
         env=environment(PYTHONMALLOC="malloc", PYTHONUNBUFFERED="1"),
@@ -160,12 +160,12 @@ def measure_psleak(limit: float) -> dict[str, Any]:
 
 
 def time_psleak(limit: float) -> dict[str, Any]:
-    """Put each body to psleak, and cut it off after ``limit`` seconds."""
+    """Run psleak on each body, for ``limit`` seconds at most."""
     return {name: _ask_psleak(body, limit) for name, body in make_bodies().items()}
 
 
 class _CutOffError(Exception):
-    """The time that this benchmark gives psleak for one body is over."""
+    """The time for one body is over."""
 
 
 def _ask_psleak(body: Body, limit: float) -> dict[str, Any]:
@@ -182,7 +182,7 @@ def _ask_psleak(body: Body, limit: float) -> dict[str, Any]:
         return body()
 
     case = psleak.MemoryLeakTestCase()
-    # its garbage checker compares what it finds by ==, which raises on a Tensor
+    # its garbage checker compares objects by ==, which raises on a Tensor
     case.checkers = psleak.Checkers.exclude("gcgarbage")
     started = perf_counter()
     try:
@@ -190,7 +190,7 @@ def _ask_psleak(body: Body, limit: float) -> dict[str, Any]:
         outcome = "no leak"
     except _CutOffError:
         outcome = f"undecided after {limit:g} s"
-    except AssertionError as error:  # its verdicts, and what it asserts of garbage
+    except AssertionError as error:  # its verdict, or a failed assertion on garbage
         outcome = f"{type(error).__name__}: {error}".partition("\n")[0][:80]
     seconds = perf_counter() - started
     bare.append(time_calls(body, CALLS))

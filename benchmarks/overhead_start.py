@@ -1,7 +1,7 @@
-"""What the plugin adds to pytest's start; a part of ``overhead.py``.
+"""Measure what the plugin adds to pytest's start; a part of ``overhead.py``.
 
-Runs pytest on one empty test with the plugin and without it, in turns, with an
-interpreter that has the package installed, so that the entry point is a real one.
+Runs pytest on one empty test with and without the plugin, in turns, in an environment
+where the package is installed, so that its entry point is used.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from typing import Any
 
 from benchmarks.overhead_bodies import summed_up
 
-#: None of these may come in with the plugin.
+#: Modules that the plugin must not import.
 HEAVY = ("tensorflow", "keras", "numpy", "pynvml", "cuda")
 WITHOUT = ["-p", "no:tfleak"]
-#: What pytest is asked to do; quiet, it prints no header, for which probes are made.
-RUNS = {"with the header": [], "quiet": ["-q"]}
+#: Ways to run pytest: the header needs probes, and -q prints none.
+RUNS = {"with the header": ["-v"], "quiet": ["-q"]}
 
-#: The installed package is measured, with bytecode that earlier runs have written.
+#: Use the installed package, and the bytecode that earlier runs have written.
 UNSET = ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "PYTEST_ADDOPTS")
 
 _IMPORT_LINE = re.compile(r"import time:\s+(\d+) \|\s+(\d+) \|\s*(\S+)")
@@ -83,7 +83,7 @@ def _time_pytest(
 
 
 def _list_imports(python: str, folder: Path, repetitions: int) -> dict[str, float]:
-    """Return the modules that the plugin brings in, and the own time of each in ms."""
+    """Return the modules that the plugin imports, with the own time of each in ms."""
     command = [python, "-X", "importtime", "-m", "pytest"]
     without = _imported(_run_pytest([*command, *WITHOUT], folder))
     own: dict[str, list[int]] = {}

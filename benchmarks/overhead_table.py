@@ -1,4 +1,4 @@
-"""Shows the results of ``overhead.py`` as Markdown.
+"""Print the results of ``overhead.py`` as Markdown.
 
 python -m benchmarks.overhead_table benchmarks/results/overhead.json
 """
@@ -15,7 +15,7 @@ from benchmarks.overhead_start import RUNS
 
 
 def table(results: dict[str, Any]) -> str:
-    """Return the results as Markdown, a table for each part that was measured."""
+    """Return the results as Markdown, with a table for each part."""
     parts = {
         "loops": (_loop_rows, _fixed_rows),
         "pytest": (_pytest_rows,),

@@ -1,13 +1,13 @@
-"""Record what our own loop reads, as traces that the judge can be run over again.
+"""Record what our own loop reads, as traces on which the judge can be run again.
 
     python -m benchmarks.record [BODY.py] [--out FILE] [--only WORD] [--iterations N]
 
-BODY.py is a module with functions named ``leaky_...`` and ``clean_...``: each is one
-iteration, and its name says what is true of it. Each is recorded in a fresh process
-that imports the module: 5 iterations of warm-up, then N, then N more, as where growth
-is confirmed. Without BODY.py the bodies in ``tests/quality/recorded`` are recorded.
-Traces of the same name in FILE are replaced, others stay. The format is in
-``benchmarks/README.md``.
+BODY.py is a module with functions named ``leaky_...`` and ``clean_...``; each is one
+iteration, and its name says whether it leaks. Each is recorded in a new process that
+imports the module: 5 iterations of warm-up, N measured, and N more as a confirmation.
+Without BODY.py, the bodies in ``tests/quality/recorded`` are recorded. Traces of the
+same name in FILE are replaced, others are kept. ``benchmarks/README.md`` describes the
+format.
 """
 
 from __future__ import annotations
@@ -31,13 +31,17 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from pytest_tfleak.census import Census
+from pytest_tfleak.decide import Grounds
+from pytest_tfleak.decide import decide
 from pytest_tfleak.judge import is_suspicious
 from pytest_tfleak.judge import judge
-from pytest_tfleak.loop import Loop
 from pytest_tfleak.plan import Plan
 from pytest_tfleak.probes import make_probes
 from pytest_tfleak.probes.base import Probe
+from pytest_tfleak.probes.census import Census
+from pytest_tfleak.run.confirm import go_on
+from pytest_tfleak.run.confirm import note_kept
+from pytest_tfleak.run.loop import Loop
 from pytest_tfleak.trace import Signal
 from pytest_tfleak.trace import Trace
 from pytest_tfleak.verdict import Verdict
@@ -54,8 +58,8 @@ Series = Sequence[int | None]
 class Recording:
     """One trace, and whether it leaks: ``truth`` is ``"leak"`` or ``"clean"``.
 
-    There are ``warmup`` readings of a signal, then twice ``iterations``. What was seen
-    besides, between the iterations, is as in ``Trace``.
+    Each signal has ``warmup`` readings, then twice ``iterations``. The other fields are
+    as in ``Trace``.
     """
 
     name: str
@@ -127,7 +131,7 @@ def read_recordings(path: Path) -> list[Recording]:
 
 
 def write_recordings(path: Path, recordings: Iterable[Recording]) -> None:
-    """Write recordings to a file; those of other names that it holds stay."""
+    """Write recordings to a file, and keep those of other names in it."""
     known = read_recordings(path) if path.exists() else []
     kept = {recording.name: recording for recording in known}
     kept |= {recording.name: recording for recording in recordings}
@@ -143,17 +147,18 @@ def record(
     plan: Plan,
     more_probes: Sequence[Probe] = (),
 ) -> Recording:
-    """Run a body through our own loop, confirmation and all, and keep what was read."""
+    """Run a body in our own loop, with confirmation, and return what was read."""
     census = Census(plan.ignore)
     probes = [*make_probes(census), *more_probes]
     loop = Loop(body, plan, probes, census)
     with loop:
         loop.warm_up()
         loop.measure()
-        loop.confirm()
-        loop.look_again()
+        base, _ = go_on(loop, plan)
+        note_kept(loop, loop.trace, base, loop.trace.confirmed)
         left = _left(loop, census, probes)
     trace = loop.trace
+    freed = trace.collected[trace.measured]
     series = {signal.name: trace.series(signal.name) for signal in trace}
     series = {name: read for name, read in series.items() if any_read(read)}
     return Recording(
@@ -165,13 +170,13 @@ def record(
         left=left,
         units={signal.name: signal.unit for signal in trace if signal.name in series},
         series=series,
-        collected={n: v for n, v in trace.collected.items() if n in series},
+        collected={n: v for n, v in freed.items() if n in series},
         kept={n: v for n, v in trace.kept.items() if n in series},
     )
 
 
 def any_read(series: Series) -> bool:
-    """Say whether a series holds a reading."""
+    """Return whether a series contains any reading."""
     return any(value is not None for value in series)
 
 
@@ -196,7 +201,7 @@ def _versions() -> dict[str, str]:
 
 
 def judge_recording(recording: Recording, plan: Plan) -> Verdict:
-    """Judge a recording as a run would: confirm only what the first look suspects."""
+    """Judge a recording as a run would: confirm only growth that looks suspicious."""
     known = built_in_signals()
     signals = [
         known.get(name) or _signal(name, recording.units[name])
@@ -210,15 +215,19 @@ def judge_recording(recording: Recording, plan: Plan) -> Verdict:
     trace.warmed_up, trace.measured = recording.warmup, recording.iterations
     if is_suspicious(trace, plan):
         trace.confirmed = recording.iterations
-        trace.collected.update(recording.collected)
+        trace.collected[trace.measured] = dict(recording.collected)
         trace.kept.update(recording.kept)
     trace.left.update(recording.left)
-    return judge(trace, plan, recording.name)
+    judged = judge(trace, plan)
+    grounds = Grounds(
+        nodeid=recording.name, plan=plan, judged=judged, findings=judged.findings
+    )
+    return decide(grounds)
 
 
 @cache
 def built_in_signals() -> Mapping[str, Signal]:
-    """Return the signals of the built-in probes, by name, as they are judged today."""
+    """Return the signals of the built-in probes by name, with today's allowances."""
     probes = make_probes(Census())
     signals = {signal.name: signal for probe in probes for signal in probe.signals()}
     return MappingProxyType(signals)
@@ -245,7 +254,7 @@ def load_bodies(path: Path) -> dict[str, Callable[[], object]]:
 
 
 def record_alone(path: Path, name: str, iterations: int) -> Recording:
-    """Record one body in a fresh process."""
+    """Record one body in a new process."""
     command = [sys.executable, "-m", "benchmarks.record", str(path.absolute())]
     command += ["--alone", name, "--iterations", str(iterations)]
     environment = {"TF_CPP_MIN_LOG_LEVEL": "3"} | os.environ
@@ -258,7 +267,7 @@ def record_alone(path: Path, name: str, iterations: int) -> Recording:
 
 
 def main() -> None:
-    """Record the bodies that the command line asks for and print their verdicts."""
+    """Record the bodies that the command line names, and print their verdicts."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("body", nargs="?", type=Path, default=OURS, metavar="BODY.py")
     parser.add_argument("--out", type=Path, help="default: beside BODY.py, as .jsonl")

@@ -3,12 +3,12 @@
     python -m benchmarks.replay [DIR] [--truth CORPUS] [--iterations N] [--warmup N]
     python -m benchmarks.replay --simulated [--trials N] [--iterations N]
 
-DIR holds ``*.jsonl`` files, a trace a line: a list of readings for each signal, one for
-each iteration from the first, and ``test``, or ``case`` and ``variant``. A test is
-clean; what is true of a case says the ``META["status"]`` of its file in CORPUS. A trace
-is judged as a run would be: the first look, and the confirmation only if it is needed
-and was recorded. A rival sees the same readings, both looks. Prints tables in Markdown,
-free of clocks.
+DIR contains ``*.jsonl`` files with one trace per line: a list of readings for each
+signal, one per iteration, and ``test``, or ``case`` and ``variant``. A test is clean;
+whether a case leaks is in the ``META["status"]`` of its file in CORPUS. A trace is
+judged as a run would be: the first look, and the confirmation only if it is needed and
+was recorded. The other tools' rules see the readings of both looks. Prints tables in
+Markdown, which do not depend on the machine.
 """
 
 from __future__ import annotations
@@ -28,11 +28,14 @@ from typing import Any
 from benchmarks.rivals import RIVALS
 from pytest_tfleak.judge import allowance_of
 from pytest_tfleak.plan import Plan
+from pytest_tfleak.signals import make_signal
 from pytest_tfleak.trace import Signal
 from pytest_tfleak.trace import Trace
 from pytest_tfleak.verdict import Status
 from tests.quality.simulate import BLOCKS
 from tests.quality.simulate import CLEAN
+from tests.quality.simulate import EMPTIED
+from tests.quality.simulate import FALLING
 from tests.quality.simulate import HEAP
 from tests.quality.simulate import LEAKS
 from tests.quality.simulate import RSS
@@ -40,21 +43,21 @@ from tests.quality.simulate import TENSORS
 from tests.quality.simulate import look_twice
 from tests.quality.simulate import readings_of
 
-#: What the columns of recorded traces are.
+#: The signals in the columns of recorded traces.
 SIGNALS = {
     "heap": HEAP,
     "rss": RSS,
     "blocks": BLOCKS,
-    "objects": Signal(name="python.objects", unit="objects", allowance="objects"),
-    "threads": Signal(name="process.threads", unit="threads", allowance="threads"),
-    "fds": Signal(name="process.fds", unit="descriptors", allowance="fds"),
+    "objects": make_signal("python.objects"),
+    "threads": make_signal("process.threads"),
+    "fds": make_signal("process.fds"),
 }
 OURS = "pytest-tfleak"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recording:
-    """The columns of one trace, and whether it leaks: None where nobody knows."""
+    """The columns of one trace, and whether it leaks, None if unknown."""
 
     name: str
     leaks: bool | None
@@ -63,7 +66,7 @@ class Recording:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What each rule makes of one recording: by rule, the signals that it accuses."""
+    """The verdicts on one recording: by rule, the signals that it accuses."""
 
     recording: Recording
     status: Status
@@ -119,7 +122,7 @@ def _leaks(status: str | None, variant: str) -> bool | None:
 
 
 def decide(recording: Recording, plan: Plan) -> Outcome:
-    """Return what the judge and its rivals make of a recording."""
+    """Return the verdicts of the judge and the other rules on a recording."""
     verdict = look_twice(recording.columns, plan)
     accused = {OURS: frozenset(finding.signal for finding in verdict.findings)}
     trace = Trace(tuple(recording.columns), 0, 0)
@@ -129,7 +132,7 @@ def decide(recording: Recording, plan: Plan) -> Outcome:
             judged = readings[plan.warmup :][: 2 * plan.iterations]
             allowance = allowance_of(signal, trace, plan)
             if signal is RSS and HEAP in recording.columns:
-                allowance = None  # as for the judge: the trace here has no readings
+                allowance = None  # without readings, no rule has an allowance
             if allowance is not None and finds(judged, allowance, signal.unit):
                 found.add(signal.name)
         accused[rule] = frozenset(found)
@@ -137,7 +140,7 @@ def decide(recording: Recording, plan: Plan) -> Outcome:
 
 
 def print_rules(outcomes: Sequence[Outcome]) -> None:
-    """Print a line for each rule: leaks found and false alarms."""
+    """Print a line for each rule, with leaks found and false alarms."""
     leaks = [outcome for outcome in outcomes if outcome.recording.leaks]
     clean = [outcome for outcome in outcomes if outcome.recording.leaks is False]
     print(f"| rule | leaks found, of {len(leaks)} | false alarms, of {len(clean)} |")
@@ -150,7 +153,7 @@ def print_rules(outcomes: Sequence[Outcome]) -> None:
 
 
 def print_signals(outcomes: Sequence[Outcome]) -> None:
-    """Print which signals found the leaks, what was missed and what was wrong."""
+    """Print which signals found the leaks, what was missed, and false alarms."""
     hits: Counter[str] = Counter()
     alarms: Counter[str] = Counter()
     for outcome in outcomes:
@@ -176,8 +179,9 @@ def _share(count: int, outcomes: Sequence[Outcome]) -> str:
 
 
 def simulate(plan: Plan, trials: int) -> Iterable[tuple[str, list[Outcome]]]:
-    """Yield the outcomes of each family of simulated traces, its signals together."""
-    for leaks, families in ((False, CLEAN), (True, LEAKS)):
+    """Yield the outcomes of each family of simulated traces, over all its signals."""
+    groups = ((False, CLEAN), (True, LEAKS), (True, FALLING), (None, EMPTIED))
+    for leaks, families in groups:
         for family in families:
             outcomes = []
             for signal in (HEAP, BLOCKS, TENSORS):
@@ -192,12 +196,12 @@ def simulate(plan: Plan, trials: int) -> Iterable[tuple[str, list[Outcome]]]:
             yield family.__name__, outcomes
 
 
-#: A count of which any growth is a leak has no clean drift.
+#: Any growth of a count is a leak, so there is no clean drift.
 NOT_OF_COUNTS = frozenset({"clean_drift", "drift_and_steps"})
 
 
 def print_families(families: Sequence[tuple[str, Sequence[Outcome]]]) -> None:
-    """Print a line for each family: how often each rule finds a leak in it."""
+    """Print a line for each family, with how often each rule finds a leak in it."""
     print("| family | traces | " + " | ".join((OURS, *RIVALS)) + " |")
     print("|---|" + "---|" * (len(RIVALS) + 2))
     for name, outcomes in families:
@@ -211,7 +215,7 @@ def print_families(families: Sequence[tuple[str, Sequence[Outcome]]]) -> None:
 
 
 def main() -> None:
-    """Print the tables that the command line asks for."""
+    """Print the tables that the command line requests."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", nargs="?", type=Path, metavar="DIR")
     parser.add_argument("--truth", type=Path, metavar="CORPUS")

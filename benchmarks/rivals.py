@@ -1,6 +1,6 @@
-"""How other tools decide, each as a function of one signal's judged readings.
+"""The rules of other tools, each as a function of one signal's judged readings.
 
-Only the rule is theirs: how they read, trim and collect is not. Sources: CPython's
+Only the rules are theirs, not how they read, trim and collect. Sources: CPython's
 ``test/libregrtest/refleak.py``, TensorFlow's ``python_memory_checker.py``, psleak's
 ``_check_mem``, PyTorch's ``CudaMemoryLeakCheck``.
 """
@@ -15,23 +15,23 @@ Rule = Callable[[Sequence[int], float, str], bool]
 
 
 def refleak(readings: Sequence[int], allowance: float, unit: str) -> bool:
-    """Find a leak where every iteration grows by 1 or more."""
+    """Find a leak if every iteration grows by 1 or more."""
     changes = [b - a for a, b in pairwise(readings)]
     return bool(changes) and all(change >= 1 for change in changes)
 
 
 def memory_checker(readings: Sequence[int], allowance: float, unit: str) -> bool:
-    """Find a leak where every iteration grows, possibly except one."""
+    """Find a leak if every iteration grows, except at most one."""
     changes = [b - a for a, b in pairwise(readings)]
     grown = sum(change > 0 for change in changes)
     return len(changes) > 1 and grown >= len(changes) - 1
 
 
 def psleak(readings: Sequence[int], allowance: float, unit: str) -> bool:
-    """Find a leak unless a run keeps nothing, or growth per call fades twice running.
+    """Find a leak unless a run keeps nothing, or growth per call fades twice in a row.
 
-    Each of four runs is half as long again as the one before. An average fades at 16
-    bytes or less per call, and at 0.8 or less of the average before it.
+    Each of four runs is 1.5 times as long as the previous one. The average fades if it
+    is 16 bytes or less per call, or 0.8 or less of the previous average.
     """
     noise = 16 if unit == "B" else 0
     times, at, average, faded = max(1.0, (len(readings) - 1) / 8.125), 0.0, 0.0, 0
@@ -52,12 +52,12 @@ def psleak(readings: Sequence[int], allowance: float, unit: str) -> bool:
 
 
 def before_and_after(readings: Sequence[int], allowance: float, unit: str) -> bool:
-    """Find a leak where more is in use after one iteration than before it."""
+    """Find a leak if more is in use after one iteration than before it."""
     return len(readings) > 1 and readings[1] > readings[0]
 
 
 def last_minus_first(readings: Sequence[int], allowance: float, unit: str) -> bool:
-    """Find a leak where the mean growth exceeds the allowance."""
+    """Find a leak if the mean growth exceeds the allowance."""
     steps = len(readings) - 1
     return steps > 0 and (readings[-1] - readings[0]) / steps > allowance
 

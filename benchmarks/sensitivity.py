@@ -1,14 +1,14 @@
-"""The smallest leak that is found beside a real ``model.fit``, by signal.
+"""Measure the smallest leak that is found in a real ``model.fit``, by signal.
 
     python -m benchmarks.sensitivity [--quick] [--traces FILE] [--date DATE]
 
-Needs TensorFlow and, to draw the curves, matplotlib (``pip install matplotlib``). Fresh
-processes run our loop over ``model.fit`` on one small model again and again, alone and
-with leaks planted beside it: 5 iterations of warm-up, N, and N more to confirm. A
-size's probability to be found is the share of the runs *without* a leak that the judge
-calls a LEAK once that size is added to what was read; the runs with planted leaks show
-that adding is what a leak does, and how often leaks of their sizes are really found.
-With --traces, FILE is analysed again or, if there is none yet, written. Results go to
+Needs TensorFlow and, to draw the curves, matplotlib (``pip install matplotlib``). New
+processes run our loop over ``model.fit`` of a small model again and again, without and
+with planted leaks: 5 iterations of warm-up, N, and N more to confirm. The probability
+to find a leak of some size is the share of runs *without* a leak that the judge calls a
+LEAK after that size was added to the readings. The runs with planted leaks show that
+adding is equivalent, and how often leaks of their sizes are really found. With
+--traces, FILE is analysed again or, if it does not exist yet, written. Results go to
 ``benchmarks/results/sensitivity.json`` and ``sensitivity.png``.
 """
 
@@ -56,11 +56,11 @@ from tests.quality.simulate import RSS
 
 ITERATIONS = (20, 50, 200)
 FOUND = 0.99
-#: Runs of each number of iterations in a process, and processes: every run of the
-#: loop starts in what earlier ones left, as tests in a file do.
+#: The number of runs per process for each number of iterations, and of processes. A run
+#: inherits what earlier runs of its process left, as tests in a file do.
 CLEAN_RUNS, CLEAN_PROCESSES = {20: 20, 50: 20, 200: 10}, 12
 PLANTED_RUNS = {20: 12, 50: 6, 200: 2}
-#: The smallest tensor that oneDNN builds take from the pool.
+#: The size of the smallest tensor in TensorFlow's pool, if oneDNN is on.
 TENSOR = 256 * 1024
 KIB = 1024
 PAGE = 4096
@@ -74,7 +74,7 @@ Shares = tuple[float, float]
 class Question:
     """How small a leak does a signal find at an allowance?
 
-    ``sizes`` are those of the curve; the smallest is found to the nearest ``step``.
+    ``sizes`` are the points of the curve; the smallest is found to within ``step``.
     """
 
     signal: Signal
@@ -89,7 +89,7 @@ class Question:
         return replace(Plan(warmup=WARMUP, max_time=None), **asked)
 
 
-#: Bytes for heap and RSS, blocks, and for the pool how rarely a tensor is leaked.
+#: Sizes in bytes for heap and RSS, in blocks, and for the pool in iterations per leak.
 BYTES = (0, 256, 512, KIB, 1536, 2048, 3072, 4096, 4608, 5120, 5632, 6144, 7168, 8192)
 MORE = (12 * KIB, 16 * KIB, 32 * KIB, 64 * KIB, 128 * KIB, 256 * KIB)
 MUCH = (512 * KIB, 1024 * KIB, 2048 * KIB)
@@ -108,7 +108,7 @@ QUESTIONS = (
 
 
 def runs_to_record(quick: bool) -> list[tuple[Leak, list[int]]]:
-    """Return what each process records: a leak, and the iterations of its runs."""
+    """Return what each process records: a leak, and the iterations of each run."""
     mallocs = [Leak(malloc=k * KIB) for k in (4, 6, 8, 16, 32, 64, 128, 256)]
     beside = [
         Leak(blocks=blocks, tensor=TENSOR, every=every)
@@ -127,7 +127,7 @@ def runs_to_record(quick: bool) -> list[tuple[Leak, list[int]]]:
 
 
 def in_turn(runs: dict[int, int], turn: int) -> list[int]:
-    """Return runs in an order that differs by turn: one of each, then the others."""
+    """Return runs in an order that differs by turn: first one of each length."""
     first = turn % len(ITERATIONS)
     order = [*ITERATIONS[first:], *ITERATIONS[:first]]
     todo = dict(runs)
@@ -143,16 +143,16 @@ def in_turn(runs: dict[int, int], turn: int) -> list[int]:
 def record_all(
     todo: Sequence[tuple[Leak, list[int]]], jobs: int
 ) -> Iterator[Recording]:
-    """Record each in a process of its own, some at a time."""
+    """Record each leak in a process of its own, some in parallel."""
     with ThreadPoolExecutor(jobs) as pool:
         for recordings in pool.map(record_alone, *zip(*todo, strict=True)):
             yield from recordings
 
 
 def plant(run: Recording, signal: Signal, size: int, phase: int) -> Recording:
-    """Add a leak to what one signal read, and leave the others out.
+    """Add a leak to the readings of one signal, and leave the others out.
 
-    ``size`` is what each iteration leaks, for the pool a tensor each ``size``-th time.
+    ``size`` is the leak per iteration; for the pool, every ``size``-th iteration leaks.
     """
     read = run.series[signal.name]
     leaked = [_leaked(signal, size, row, phase) for row in range(len(read))]
@@ -190,9 +190,9 @@ def answer(
 ) -> dict[str, Any]:
     """Return a question's curve at a number of iterations, and the smallest size.
 
-    A point of the curve is the growth per iteration, the shares of runs that are judged
-    LEAK and INCONCLUSIVE, and the share of the ``starts``, the first runs of their
-    processes, that are judged LEAK.
+    A point of the curve has the growth per iteration, the shares of runs judged LEAK
+    and INCONCLUSIVE, and the share of ``starts``, the first runs of their processes,
+    judged LEAK.
     """
     signal, plan = question.signal, question.plan(n)
 
@@ -220,7 +220,7 @@ def _rate(signal: Signal, size: int) -> float:
 def _smallest(
     question: Question, curve: dict[int, Shares], share: Callable[[int], Shares]
 ) -> float | None:
-    """Return the growth per iteration from which on all sizes are found."""
+    """Return the growth per iteration above which all sizes are found."""
     order = list(curve)
     if question.signal != ALLOCATOR:
         order.reverse()
@@ -246,7 +246,7 @@ def check(
     really: Sequence[Recording],
     runs: Sequence[Recording],
 ) -> dict[str, Any] | None:
-    """Compare how often a leak that was really planted is found to superposition."""
+    """Compare how often a planted leak is found with the result of adding its size."""
     signal = question.signal
     size = _planted_size(signal, really[0])
     if not size:
@@ -270,13 +270,13 @@ def _planted_size(signal: Signal, planted: Recording) -> int:
         return leak.every if leak.tensor else 0
     if signal == RSS:
         return leak.malloc
-    # what the C library took for it, header and all
+    # the memory that the C library used for it, including the header
     moved = planted.series["planted.heap" if signal == HEAP else "planted.blocks"]
     return round(((moved[-1] or 0) - (moved[0] or 0)) / (len(moved) - 1))
 
 
 def analyse(recorded: Sequence[Recording], jobs: int) -> dict[str, Any]:
-    """Answer all questions and check the answers on what was really planted."""
+    """Answer all questions, and check the answers with the planted leaks."""
     runs: dict[tuple[Leak, int], list[Recording]] = {}
     for run in recorded:
         runs.setdefault((leak_in(run), run.iterations), []).append(run)
@@ -298,7 +298,7 @@ def analyse(recorded: Sequence[Recording], jobs: int) -> dict[str, Any]:
                 }
             )
             if question.signal in asked_before:
-                continue  # checks are made at the default allowance, which comes first
+                continue  # only check the default allowance, which comes first
             asked_before.add(question.signal)
             checked = pool.map(
                 check,

@@ -1,4 +1,4 @@
-"""The body of ``sensitivity.py``: a real ``model.fit``, and leaks planted beside it."""
+"""The body of ``sensitivity.py``: a real ``model.fit`` with planted leaks."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from pytest_tfleak.probes.base import Probe
 from pytest_tfleak.trace import Signal
 
 WARMUP = 5
-#: What is read: the four signals, and what planting a leak moved two of them by.
+#: The signals that are read, and by how much planting a leak moved two of them.
 READ = ("host.heap", "host.allocator", "host.rss", "python.blocks")
 MOVED = ("planted.heap", "planted.blocks")
 
@@ -38,14 +38,14 @@ MOVED = ("planted.heap", "planted.blocks")
 class Leak:
     """What one iteration leaks; nothing by default."""
 
-    malloc: int = 0  # bytes, in one piece, written to and not freed
+    malloc: int = 0  # bytes in one piece, written to and not freed
     blocks: int = 0  # Python objects of one block each
     tensor: int = 0  # bytes of a tensor
-    every: int = 1  # iterations in which one tensor is leaked
+    every: int = 1  # one tensor is leaked in this many iterations
 
     @property
     def name(self) -> str:
-        """Return a name that tells the leak: ``blocks=32 tensor=262144 every=5``."""
+        """Return a name for the leak: ``blocks=32 tensor=262144 every=5``."""
         told = {
             field.name: getattr(self, field.name)
             for field in dataclasses.fields(self)
@@ -55,7 +55,7 @@ class Leak:
 
     @classmethod
     def named(cls, name: str) -> Leak:
-        """Return the leak of a name."""
+        """Return the leak with this name."""
         fields = (field.split("=") for field in name.split())
         return cls(**{field: int(value) for field, value in fields})
 
@@ -64,17 +64,17 @@ CLEAN = Leak()
 
 
 def leak_in(run: Recording) -> Leak:
-    """Return what was planted in a run."""
+    """Return the leak that was planted in a run."""
     return Leak.named(run.name.partition(";")[0])
 
 
 def is_first(run: Recording) -> bool:
-    """Say whether a run was the first of its process."""
+    """Return whether a run was the first of its process."""
     return run.name.endswith("; run 1")
 
 
 class Planter(Probe):
-    """Leaks, and reads how far the heap and the blocks moved while it did."""
+    """Leaks memory, and reads how much heap and blocks changed by that."""
 
     name = "planter"
 
@@ -82,7 +82,7 @@ class Planter(Probe):
         tf: Any = import_module("tensorflow")
         self._leak = leak
         self._calls = 0
-        # all places at once: a list that grows is a leak of its own
+        # allocated in advance, since a list that grows would be a leak itself
         self._kept: list[object] = [None] * (rows * leak.blocks)
         self._queue = tf.queue.FIFOQueue(rows, [tf.uint8])
         self._fill: Callable[..., Any] = tf.zeros
@@ -95,7 +95,7 @@ class Planter(Probe):
         self._moved = array("q", [0, 0])
 
     def signals(self) -> Sequence[Signal]:
-        """Return what planting moved, summed up."""
+        """Return the signals for the sums of what planting changed."""
         return tuple(Signal(name=name, unit="B") for name in MOVED)
 
     def read(self, buffer: array[int], start: int, deep: bool) -> None:
@@ -105,7 +105,7 @@ class Planter(Probe):
     def __call__(self) -> None:
         """Leak what one iteration leaks."""
         leak = self._leak
-        # readings go where they are no Python objects: those would be blocks
+        # into an array, since Python objects for the readings would take blocks
         self._before[0] = _heap()
         if leak.malloc:
             self._libc.memset(self._libc.malloc(leak.malloc), 1, leak.malloc)
@@ -130,9 +130,9 @@ def _heap() -> int:
 
 
 def record_fits(leak: Leak, runs: Sequence[int]) -> Iterator[Recording]:
-    """Record ``model.fit`` on one small model, with a leak beside it.
+    """Record ``model.fit`` of a small model with a leak.
 
-    One run after the other, as tests in a file; ``runs`` are their iterations.
+    The runs follow each other like tests in a file; ``runs`` are their iterations.
     """
     fit = _make_fit()
     planter = Planter(leak, sum(WARMUP + 2 * iterations for iterations in runs))
@@ -151,7 +151,7 @@ def record_fits(leak: Leak, runs: Sequence[int]) -> Iterator[Recording]:
 
 
 def record_alone(leak: Leak, runs: Sequence[int]) -> list[Recording]:
-    """Record runs in a fresh process."""
+    """Record runs in a new process."""
     command = [sys.executable, "-m", "benchmarks.sensitivity_bodies"]
     environment = {"TF_CPP_MIN_LOG_LEVEL": "3"} | os.environ
     asked = json.dumps([dataclasses.asdict(leak), list(runs)])
@@ -176,16 +176,16 @@ def _make_fit() -> Callable[[], object]:
     dense: Any = keras.layers.Dense
     model = keras.Sequential([keras.Input((1024,)), dense(16, "relu"), dense(1)])
     model.compile("adam", "mse")
-    # a batch of 256 KiB, so that the fit takes its memory from the pool
+    # a batch of 256 KiB, so that fit() takes its memory from the pool
     x, y = numpy.ones((64, 1024), "float32"), numpy.ones((64, 1), "float32")
     return lambda: model.fit(x, y, batch_size=64, verbose=0)
 
 
 def additivity(recordings: Sequence[Recording]) -> list[dict[str, Any]]:
-    """Show what is left of each planted trace once the planted growth is taken off.
+    """Return the growth of planted traces after subtracting the planted growth.
 
-    Growth per iteration in the confirmations of the longest runs; for the traces
-    without a leak, the least and the greatest.
+    It is per iteration, in the confirmations of the longest runs; for traces without a
+    leak, minimum and maximum.
     """
     longest = max(recording.iterations for recording in recordings)
     recordings = [r for r in recordings if r.iterations == longest]

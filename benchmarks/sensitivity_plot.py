@@ -1,4 +1,4 @@
-"""The picture and the tables of ``sensitivity.py``."""
+"""Draw the picture and print the tables of ``sensitivity.py``."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from pytest_tfleak.units import format_count
-from pytest_tfleak.units import format_quantity
+from pytest_tfleak.quantities import format_count
+from pytest_tfleak.quantities import format_quantity
 
 PANELS = {
     "host.heap": "heap: malloc without free",
@@ -23,7 +23,7 @@ DASHES = ("-", "--", ":")
 
 
 def draw(results: dict[str, Any], path: Path) -> None:
-    """Draw a panel for each signal: how probable it is that a size is found."""
+    """Draw a panel for each signal, with the probability to find a leak by its size."""
     matplotlib: Any = import_module("matplotlib")
     matplotlib.use("Agg")
     pyplot: Any = import_module("matplotlib.pyplot")

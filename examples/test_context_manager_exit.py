@@ -1,12 +1,12 @@
 """I open my sessions in a ``with`` block. Why are some of them never closed?
 
-``Scorer`` closes its session in ``__exit__``, and takes itself off the list of scorers
-in use. But before that it writes a report, and the report needs a score. Where the
-block failed there is none: ``write_report()`` raises, ``__exit__`` ends there, and the
-session stays open, on the list, for good. No test notices as long as no block fails.
+``Scorer`` closes its session in ``__exit__`` and removes itself from the list of
+scorers in use. But before that it writes a report, which needs a score. If the block
+failed, there is none: ``write_report()`` raises, ``__exit__`` ends there, and the
+session stays open and on the list for ever. No test notices as long as no block fails.
 
-Fix: release in ``finally``, whatever else ``__exit__`` does. ``contextlib.ExitStack``
-does the same for several resources.
+Fix: close the session in a ``finally``, whatever else ``__exit__`` does.
+``contextlib.ExitStack`` does the same for several resources.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Scorer:
 
 
 class CarefulScorer(Scorer):
-    """Release the session also when the report cannot be written."""
+    """Close the session even if the report cannot be written."""
 
     def __exit__(self, *error: object) -> None:
         try:

@@ -1,15 +1,15 @@
 """Why does my training loop get slower, and bigger, with every step?
 
-Because it builds something in each step that is meant to be built once:
+Because each step builds something that should be built once:
 
 - an operation: a graph only ever grows, and ``tf.add`` in graph mode adds to it;
 - a graph: kept in a cache, it keeps all of its operations;
-- a variable with a name of its own: TensorFlow caches a kernel for each name, some 36
-  KB, and keeps it when the variable is long gone;
-- a trace: ``tf.function`` traces anew for each Python number that it is called with.
+- a variable with a name of its own: TensorFlow caches a kernel of some 36 KB for each
+  name, and keeps it even when the variable is gone;
+- a trace: ``tf.function`` retraces for each Python number that it is called with.
 
-Fix: build before the loop, run inside it. Give variables the same name each time (or
-none), and hand a ``tf.function`` tensors instead of Python numbers.
+Fix: build before the loop, and only run inside it. Give variables the same name each
+time (or none), and pass tensors to a ``tf.function`` instead of Python numbers.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Does my code keep something from every call?
 
-``losses`` looks like a list of numbers. It is a list of eager tensors, one more with
-every step, and they stay in memory (on a GPU: in GPU memory) as long as the list does.
+``losses`` looks like a list of numbers. But it is a list of eager tensors, one more for
+each step, and they stay in memory (on a GPU, in GPU memory) as long as the list does.
 
-Fix: keep a number, such as the mean, and let the tensors go.
+Fix: keep a number, such as the mean, and drop the tensors.
 """
 
 from __future__ import annotations

@@ -1,16 +1,16 @@
 """Two modules share a session. Who closes it?
 
-Here ``open_model`` stands for one module and ``Monitor`` for another. Each believes
-that the other one closes the session, and three things pile up:
+Here ``open_model`` stands for one module and ``Monitor`` for another. Each assumes that
+the other one closes the session, and three things pile up:
 
-- sessions that were handed over and kept "in case somebody needs them again";
-- sessions that were made the default, so that the other module finds them without being
-  told, and are to be taken off TensorFlow's default stack "at the end";
-- ``InteractiveSession``, which makes itself (and its graph) the default when it is
-  made. It leaks even when nobody holds it, and all code after it runs in graph mode.
+- sessions that were passed on and kept "in case we need them again";
+- sessions that were made the default, so that the other module finds them, and that
+  should be removed from TensorFlow's stack of default sessions "at the end";
+- ``InteractiveSession``, which makes itself and its graph the default when it is
+  created. It leaks even if nothing holds it, and all later code runs in graph mode.
 
-Fix: one owner. Who opens the session closes it, with ``with``; the other module is
-handed the session for the length of a call and keeps nothing of it.
+Fix: one owner. The code that opens the session closes it, with ``with``; the other
+module receives the session for the time of a call and does not keep it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def open_model() -> tuple[tf.compat.v1.Session, tf.Tensor]:
 
 
 class Monitor:
-    """Read a model's output; one of it lives as long as the program."""
+    """Read a model's output; a single instance lives as long as the program."""
 
     def __init__(self) -> None:
         self.seen: list[tf.compat.v1.Session] = []
@@ -80,5 +80,5 @@ def test_fixed_has_one_owner() -> None:
 @pytest.mark.tfleak
 def test_fixed_is_the_default_for_the_length_of_a_block() -> None:
     session, _ = open_model()
-    with session:  # unlike as_default(), this closes it, too
+    with session:  # unlike as_default(), this also closes it
         assert monitor.read_default() == 256

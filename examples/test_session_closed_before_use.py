@@ -1,17 +1,17 @@
 """Why "RuntimeError: Attempted to use a closed Session", and what does my fix cost?
 
-A tensor of a graph has no value of its own: ``total.eval()`` asks its session, and
-after the ``with`` block that session is closed. A measured test that fails with the
-error says below its traceback, under "tfleak", which line closed the session: the end
-of a block as here, or a ``close()`` in another module.
+A tensor of a graph has no value of its own: ``total.eval()`` needs its session, which
+is closed after the ``with`` block. If a measured test fails with this error, its report
+says below the traceback, under "tfleak", which line closed the session: the end of a
+block as here, or a ``close()`` in another module.
 
-Two usual ways round the error leak:
+Two common workarounds leak:
 
-- The handler opens another session, and nobody closes that one.
-- The closed session is kept beside the tensor. ``close()`` gives back what the session
-  ran with; the session object and its graph live as long as something holds them.
+- The handler opens another session, which is never closed.
+- The closed session is kept with the tensor. ``close()`` frees the resources of the
+  session, but the session object and its graph live as long as something holds them.
 
-Fix: fetch the values inside the block, and let only values leave it.
+Fix: fetch the values inside the block, and use only values outside of it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ results: list[Result] = []
 
 @dataclass
 class Result:
-    """The answer to one request, for somebody to look at later."""
+    """The answer to one request, kept for later."""
 
     session: tf.compat.v1.Session
     total: tf.Tensor

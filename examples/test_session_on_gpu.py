@@ -1,16 +1,16 @@
 """Why does every job of my service take more GPU memory?
 
 ``run_job`` opens a session and keeps it for the next job of that name. The names never
-repeat, so no session is used twice, and none is closed: its weights stay in memory.
-With a GPU that is GPU memory; without one it is the host's, and this file shows it just
-so.
+repeat, so no session is used twice, and none is closed: their weights stay in memory.
+With a GPU, that is GPU memory; without one, it is host memory, where this file shows
+the leak just as well.
 
-By default TensorFlow reserves nearly all GPU memory at the start, so ``nvidia-smi``
-shows the same figure with the leak and without it. What piles up inside that
-reservation is what this plugin reads.
+By default, TensorFlow reserves nearly all GPU memory at the start, so ``nvidia-smi``
+shows the same figure with and without the leak. This plugin reads what piles up inside
+of that reservation.
 
-Fix: close what you open. To reuse a session, key it by what does repeat, and have an
-owner close it: here a fixture, which opens it before the test and closes it after.
+Fix: close what you open. To reuse a session, use a key that does repeat, and let an
+owner close it: here a fixture, which opens it before the test and closes it afterwards.
 """
 
 from __future__ import annotations

@@ -10,12 +10,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pytest_tfleak.check import LeakError
-    from pytest_tfleak.check import assert_no_leaks
-    from pytest_tfleak.check import find_leaks
-    from pytest_tfleak.failure import LeakFailed
+    from pytest_tfleak.measurement import LeakError
+    from pytest_tfleak.measurement import assert_no_leaks
+    from pytest_tfleak.measurement import find_leaks
     from pytest_tfleak.plan import PlanError
-    from pytest_tfleak.snapshot import MemorySnapshot
+    from pytest_tfleak.plugin.failure import LeakFailed
+    from pytest_tfleak.run.snapshot import MemorySnapshot
     from pytest_tfleak.verdict import Finding
     from pytest_tfleak.verdict import Reason
     from pytest_tfleak.verdict import SignalReport
@@ -38,16 +38,16 @@ __all__ = [
 
 _HOMES = {
     "Finding": "verdict",
-    "LeakError": "check",
-    "LeakFailed": "failure",
-    "MemorySnapshot": "snapshot",
+    "LeakError": "measurement",
+    "LeakFailed": "plugin.failure",
+    "MemorySnapshot": "run.snapshot",
     "PlanError": "plan",
     "Reason": "verdict",
     "SignalReport": "verdict",
     "Status": "verdict",
     "Verdict": "verdict",
-    "assert_no_leaks": "check",
-    "find_leaks": "check",
+    "assert_no_leaks": "measurement",
+    "find_leaks": "measurement",
 }
 
 

@@ -8,10 +8,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pytest_tfleak.compare import compare_reports
-from pytest_tfleak.compare import comparison_lines
-from pytest_tfleak.compare import read_report
-from pytest_tfleak.documents import DocumentError
+from pytest_tfleak.compare.documents import DocumentError
+from pytest_tfleak.compare.reports import compare_reports
+from pytest_tfleak.compare.reports import comparison_lines
+from pytest_tfleak.compare.reports import read_report
 
 _WORSE = 1
 _USAGE = 2  # as argparse exits

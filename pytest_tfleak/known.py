@@ -1,8 +1,12 @@
-"""Growth that belongs to TensorFlow, as data: what, since when, and what helps.
+"""Known growth of TensorFlow as data: what grows, since when, and what helps.
 
-Growth counts as known only where an experiment shows it: the cause is taken away and
-the growth goes. Known growth without a remedy in the user's hands is reported and does
-not fail a test.
+Growth counts as known only if an experiment shows it: an intervention takes the cause
+away, and the growth stops. Known growth that has no remedy for users is reported and
+does not fail a test.
+
+To add an entry, write it here and its intervention in ``diagnosis/experiments/``. If
+there is a remedy, a cause of the same name explains it. In a remedy,
+``{clear_session}`` stands for the call of the Keras that the body uses.
 
 PYTEST_DONT_REWRITE
 """
@@ -12,33 +16,35 @@ from __future__ import annotations
 import re
 import sys
 from dataclasses import dataclass
+from dataclasses import replace
+
+from pytest_tfleak.signals import SIGNALS
+from pytest_tfleak.signals import names_of
 
 Version = tuple[int, ...]
 
-_MEMORY = ("host.heap", "host.rss", "python.blocks", "python.objects")
-_PINNED = (
-    "tf.functions",
-    "tf.graphs",
-    "tf.graphs.ops",
-    "tf.registered_functions",
-    "tf.tensors",
-    "tf.variables",
-)
+_CLEAR_SESSION = "{clear_session}"
+#: Growth that falls by less than this share has another cause.
+PART = 0.2
+
+_MEMORY = names_of("object", "memory")
+_CAPTURED = tuple(row.name for row in SIGNALS if row.is_captured)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
-    """One way in which a library grows, whatever its user does."""
+    """One way in which the memory of a library grows."""
 
     name: str
     title: str  # what grows, in plain words
-    issues: tuple[str, ...]
-    signals: tuple[str, ...]  # where it shows; only these can be explained by it
-    experiment: str  # the one that takes the cause away
-    library: str = "tensorflow"
+    issues: tuple[str, ...]  # or the source file, if there is no issue
+    signals: tuple[str, ...]  # that it makes grow; it explains no others
+    experiment: str  # that takes the cause away
+    libraries: tuple[str, ...] = ("tensorflow",)  # any of them
     since: Version = (2, 0)
     fixed: Version | None = None  # the first version without it
-    remedy: str | None = None  # what the user can do; without one no test fails
+    is_small: bool = False  # whether it adds little in each call
+    remedy: str | None = None  # what users can do; growth without one fails no test
 
     @property
     def issue(self) -> str:
@@ -46,20 +52,20 @@ class Known:
         return self.issues[0]
 
     def is_in(self, version: str | None) -> bool:
-        """Say whether a version of the library has it; None: it is not imported."""
+        """Return whether a version of the library has it; None: it is not imported."""
         if version is None:
             return False
         number = tuple(int(part) for part in re.findall(r"\d+", version)[:3])
         return self.since <= number and (self.fixed is None or number < self.fixed)
 
 
-#: Those without a remedy come first: only what they leave can fail a test.
+#: Those without a remedy come first: only the growth that is left can fail a test.
 KNOWN = (
     Known(
         name="custom-gradient-registry",
         title="custom-gradient registry",
         issues=("tensorflow#97697", "tensorflow#27492"),
-        signals=(*_MEMORY, *_PINNED, "tf.custom_gradients"),
+        signals=(*_MEMORY, *_CAPTURED, "tf.custom_gradients"),
         experiment="weak-gradients",
     ),
     Known(
@@ -78,13 +84,28 @@ KNOWN = (
     ),
     Known(
         name="keras-automatic-names",
-        title="eager kernels of Keras' automatic names, which "
-        "keras.utils.clear_session() frees",
+        title="eager kernels of Keras' automatic names, which its clear_session() "
+        "frees",
         issues=("tensorflow#19671", "tensorflow#37252"),
         signals=_MEMORY,
         experiment="repeated-names",
-        library="keras",
-        since=(3, 0),
+        libraries=("keras", "tf_keras"),
+    ),
+    Known(
+        name="tf-data-functions",
+        title="functions that reduce(), scan(), save() and other methods of a dataset "
+        "leave in the default graph, which Keras' clear_session() frees",
+        issues=("tensorflow#56177",),
+        signals=(*_MEMORY, *_CAPTURED, "tf.registered_functions"),
+        experiment="loose-dataset-functions",
+    ),
+    Known(
+        name="py-function-wrappers",
+        title="wrappers of a Python function, one for each py_function or "
+        "numpy_function that is made of it",
+        issues=("tensorflow#35084",),
+        signals=(*_MEMORY, *_CAPTURED, "tf.py_functions"),
+        experiment="loose-wrappers",
     ),
     Known(
         name="tf-data-iterators",
@@ -93,6 +114,14 @@ KNOWN = (
         issues=("tensorflow#41395",),
         signals=_MEMORY,
         experiment="quiet-iterators",
+        is_small=True,
+    ),
+    Known(
+        name="nest-types",
+        title="types that tf.nest has looked at, of which it keeps 1,024",
+        issues=("tensorflow/python/util/util.cc",),
+        signals=_MEMORY,
+        experiment="full-type-caches",
     ),
     Known(
         name="scalar-cache",
@@ -100,16 +129,23 @@ KNOWN = (
         issues=("tensorflow#68196",),
         signals=_MEMORY,
         experiment="no-scalar-cache",
+        is_small=True,
     ),
     Known(
         name="py-function-closures",
         title="Python functions kept by the default graph",
         issues=("tensorflow#37653", "tensorflow#35084"),
-        signals=(*_MEMORY, *_PINNED, "tf.py_functions", "host.allocator"),
+        signals=(
+            *_MEMORY,
+            *_CAPTURED,
+            "tf.py_functions",
+            "tf.datasets",
+            "host.allocator",
+        ),
         experiment="loose-py-functions",
-        remedy="py_function, numpy_function and from_generator leave their function in "
-        "the default graph, and fit(generator) does so: make the function or the "
-        "dataset once, or call keras.utils.clear_session()",
+        remedy="py_function, numpy_function, from_generator and fit(generator) put "
+        "functions that are new in each call into the default graph: make the "
+        "function once, with a generator the dataset, or call {clear_session}",
     ),
     Known(
         name="lookup-tables",
@@ -127,10 +163,56 @@ KNOWN = (
         signals=_MEMORY,
         experiment="no-kernel-cache",
         remedy="each new name, seed or attribute of an operation is a new kernel that "
-        "TensorFlow keeps: call keras.utils.clear_session(), or use fixed names and "
+        "TensorFlow keeps: call {clear_session}, or use fixed names and "
         "tf.random.stateless_* with the seed as a tensor",
     ),
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """An experiment that clearly lowered the growth of a signal."""
+
+    signal: str
+    words: str  # what was changed
+    before: float  # growth per iteration
+    after: float
+    entry: Known | None = None  # None: the change is not a known cause
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownGrowth:
+    """What experiments showed about the growth of libraries.
+
+    ``causes`` and ``untried`` are entries without a remedy: growth that they explain
+    does not fail a test. The body is judged again without the causes.
+    """
+
+    causes: tuple[Known, ...] = ()
+    untried: tuple[Known, ...] = ()
+    failure: str | None = None  # what ended the experiments early, except for time
+    trials: tuple[Trial, ...] = ()
+    released: frozenset[str] = frozenset()  # signals, by clearing the Keras session
+    notes: tuple[str, ...] = ()
+    limit: str = "diagnose_time"  # the option that allows more time
+    clear_session: str = ""  # the call of the Keras that the body uses, if known
+
+    def joined(self, later: KnownGrowth) -> KnownGrowth:
+        """Return this and what experiments have shown after it."""
+        return replace(
+            later,
+            causes=(*self.causes, *later.causes),
+            trials=(*self.trials, *later.trials),
+            clear_session=self.clear_session or later.clear_session,
+        )
+
+
+def is_lowered(before: float, after: float, limit: float, share: float) -> bool:
+    """Return whether growth above a limit fell by this share and by more than noise."""
+    drop = before - after
+    if before <= limit or drop < share * before:
+        return False
+    return after <= limit or drop > limit
 
 
 def find_known(name: str) -> Known | None:
@@ -140,7 +222,21 @@ def find_known(name: str) -> Known | None:
 
 def known_here() -> tuple[Known, ...]:
     """Return the entries for the libraries that this process has imported."""
-    return tuple(entry for entry in KNOWN if entry.is_in(_version(entry.library)))
+    return tuple(
+        entry
+        for entry in KNOWN
+        if any(map(entry.is_in, map(_version, entry.libraries)))
+    )
+
+
+def names_clear_session(text: str) -> bool:
+    """Return whether a text has a place for the call that clears the Keras session."""
+    return _CLEAR_SESSION in text
+
+
+def name_clear_session(text: str, call: str) -> str:
+    """Put the call that clears the Keras session into a text that has its place."""
+    return text.replace(_CLEAR_SESSION, call)
 
 
 def _version(library: str) -> str | None:

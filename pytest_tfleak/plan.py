@@ -1,44 +1,52 @@
-"""What one test is measured with: ``Plan``, whose fields are the only option table.
+"""The options of one measurement, ``Plan``, and those of a whole run, ``RunOptions``.
 
-Marker keywords, command-line flags, ini keys, ``--help`` and ``--markers`` all come
-from the metadata of the fields.
-
-PYTEST_DONT_REWRITE
+Their fields are the option table. Marker keywords, command-line flags, ini keys,
+``--help`` and ``--markers`` all come from the metadata of the fields: to add an option,
+add a field. The one exception is the flag for a report's file: it comes from the row of
+that report in ``plugin/outputs.py``.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import field
+from dataclasses import replace
 from difflib import get_close_matches
 from typing import Any
 from typing import Literal
 
-from pytest_tfleak.units import format_bytes
-from pytest_tfleak.units import format_seconds
-from pytest_tfleak.units import parse_bytes
-from pytest_tfleak.units import parse_seconds
-from pytest_tfleak.values import choice
-from pytest_tfleak.values import none_or
-from pytest_tfleak.values import number
-from pytest_tfleak.values import on_or_off
-from pytest_tfleak.values import patterns
-from pytest_tfleak.values import switch
-from pytest_tfleak.values import text
-from pytest_tfleak.values import whole
+from pytest_tfleak.quantities import choice
+from pytest_tfleak.quantities import format_bytes
+from pytest_tfleak.quantities import format_seconds
+from pytest_tfleak.quantities import none_or
+from pytest_tfleak.quantities import number
+from pytest_tfleak.quantities import on_or_off
+from pytest_tfleak.quantities import parse_bytes
+from pytest_tfleak.quantities import parse_seconds
+from pytest_tfleak.quantities import patterns
+from pytest_tfleak.quantities import switch
+from pytest_tfleak.quantities import text
+from pytest_tfleak.quantities import whole
 
-Door = Literal["marker", "command line", "ini", "library"]
+#: Where a user may set an option.
+Source = Literal["marker", "command line", "ini", "library"]
 Group = Literal["run", "allowance", "scope", "report"]
 IniType = Literal["string", "int", "float", "bool", "linelist"]
-EVERYWHERE: frozenset[Door] = frozenset({"marker", "command line", "ini", "library"})
-#: Doors of the options that steer a whole run, not one measurement.
-RUN: frozenset[Door] = frozenset({"command line"})
+EVERYWHERE: frozenset[Source] = frozenset({"marker", "command line", "ini", "library"})
+#: A body of one second would take more than a day; a larger number is a typing error.
+MOST_ITERATIONS = 100_000
+_IN_PYTEST: frozenset[Source] = EVERYWHERE - {"library"}
+_ONE_TEST: frozenset[Source] = frozenset({"marker"})
+_RUN: frozenset[Source] = frozenset({"command line", "ini"})
+#: Not in an ini file, which would apply them to every run, even of a single test.
+_ONE_RUN: frozenset[Source] = frozenset({"command line"})
 
 
 class PlanError(ValueError):
-    """A value or a keyword that no plan takes; the text says what is allowed."""
+    """An option has an unknown name or a bad value; the message says what is valid."""
 
 
 def _shown(value: Any) -> str:
@@ -59,7 +67,7 @@ class Option:
     unit: str
     parse: Callable[[object], Any]
     group: Group = "run"
-    doors: frozenset[Door] = EVERYWHERE
+    sources: frozenset[Source] = EVERYWHERE
     show: Callable[[Any], str] = _shown
     flag: str | None = None
     repeated: bool = False
@@ -67,12 +75,12 @@ class Option:
 
     @property
     def is_switch(self) -> bool:
-        """Say whether the command line takes the flag without a value."""
+        """Return whether the flag takes no value on the command line."""
         return isinstance(self.default, bool)
 
     @property
     def metavar(self) -> str:
-        """Return what stands for the value in ``--help``."""
+        """Return the placeholder for the value in ``--help``."""
         words = {"int": "N", "linelist": "PATTERN"}
         if "|" in self.unit:
             return self.unit.replace(" ", "")
@@ -93,6 +101,16 @@ class Option:
     def ini_key(self) -> str:
         """Return the ini key, ``tfleak_host_total`` for ``host_total``."""
         return "tfleak_" + self.name
+
+    def read(self, value: object) -> Any:
+        """Return a value as the plan holds it.
+
+        Raises PlanError, which names the value and what is allowed.
+        """
+        try:
+            return self.parse(value)
+        except ValueError as error:
+            raise PlanError(f"{self.name}={value!r}: {error}") from None
 
 
 def _option(default: Any, help: str, **row: Any) -> Any:
@@ -124,27 +142,48 @@ def _allowed_bytes(noun: str, default: int | None = None) -> Any:
     )
 
 
-def _counted(default: int, help: str, unit: str, least: int = 0, **row: Any) -> Any:
-    return _option(default, help, unit=unit, parse=whole(least), ini_type="int", **row)
+def _counted(default: int, help: str, unit: str, **row: Any) -> Any:
+    parse = row.pop("parse", whole(0))
+    return _option(default, help, unit=unit, parse=parse, ini_type="int", **row)
+
+
+def _repeated(default: int, help: str, least: int) -> Any:
+    help += f", {MOST_ITERATIONS:,} at most"
+    parse = whole(least, MOST_ITERATIONS)
+    return _counted(default, help, "iterations", parse=parse)
 
 
 def _switched(default: bool, help: str, **row: Any) -> Any:
     return _option(default, help, unit="true | false", parse=switch, **row)
 
 
-def _file(help: str) -> Any:
-    row = {"parse": none_or(text), "group": "report", "doors": RUN}
-    return _option(None, help, unit="file", **row)
+_FILE: dict[str, Any] = {
+    "unit": "file",
+    "parse": none_or(text),
+    "group": "report",
+    "sources": _ONE_RUN,
+}
+
+
+def file_option(name: str, help: str) -> Option:
+    """Return the option that names the file of a report."""
+    return Option(name=name, default=None, help=help, **_FILE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """How one test body is repeated, read and judged."""
 
-    iterations: int = _counted(50, "iterations that are judged", "iterations", least=1)
-    warmup: int = _counted(
-        5, "iterations that run first and are not judged", "iterations"
+    depth: str = _option(
+        "full",
+        'how much is run: all iterations ("full"); only as many as show that nothing '
+        'grows, and all of them if something may ("quick", the default of --tfleak); '
+        'or one call, of which what it leaves open is judged ("leftovers")',
+        unit="leftovers | quick | full",
+        parse=choice("leftovers", "quick", "full"),
     )
+    iterations: int = _repeated(50, "iterations that are judged", least=1)
+    warmup: int = _repeated(5, "iterations that run first and are not judged", least=0)
     max_time: float | None = _option(
         300.0,
         "time that the loop of one test may take; it then ends with what it has",
@@ -155,10 +194,10 @@ class Plan:
     repeat: str = _option(
         "body",
         'what an iteration is: the test\'s "body", or the whole "test" with its '
-        "function-scoped fixtures set up anew",
+        "function-scoped fixtures set up each time",
         unit="body | test",
         parse=choice("body", "test"),
-        doors=frozenset({"marker", "command line", "ini"}),
+        sources=_IN_PYTEST,
     )
     clear_session: str = _option(
         "around",
@@ -169,11 +208,6 @@ class Plan:
     )
     require_gpu: bool = _switched(
         False, "make it an error when GPU memory could not be measured"
-    )
-    spread_gpus: bool = _switched(
-        False,
-        "give each xdist worker a GPU of its own, by CUDA_VISIBLE_DEVICES",
-        doors=frozenset({"command line", "ini"}),
     )
     strict: bool = _switched(False, "fail tests whose verdict is INCONCLUSIVE")
     known: str = _option(
@@ -220,20 +254,22 @@ class Plan:
     )
     sessions: int = _counted(
         0,
-        "sessions that may be left open, and stay alive, after the last iteration",
+        "sessions that may be left after the last iteration: open, closed and kept, or "
+        "as default",
         "sessions",
         group="allowance",
     )
     graphs: int = _counted(
         0,
-        "graphs that may be left alive after the last iteration",
+        "graphs that may be left after the last iteration: alive, or as default",
         "graphs",
         group="allowance",
     )
     blocks: float = _allowed("Python's memory blocks", 64)
     objects: float | None = _option(
         None,
-        "allowed growth of Python objects of any type (none: shown, never judged)",
+        "allowed growth of Python objects of any type (none: judged only if objects of "
+        "your own classes pile up, and your code keeps them)",
         unit="per iteration",
         parse=none_or(number),
         group="allowance",
@@ -257,7 +293,7 @@ class Plan:
         True,
         "false opts the test out",
         group="scope",
-        doors=frozenset({"marker"}),
+        sources=_ONE_TEST,
     )
     reason: str | None = _option(
         None,
@@ -265,62 +301,104 @@ class Plan:
         unit="text",
         parse=none_or(text),
         group="scope",
-        doors=frozenset({"marker"}),
+        sources=_ONE_TEST,
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """Which tests of a run to measure, what to write, and the plan they share."""
+
     all_tests: bool = _switched(
         False,
         "measure every collected test, marked or not",
         group="scope",
-        doors=RUN,
+        sources=_ONE_RUN,
         flag="--tfleak",
     )
-    json: str | None = _file("write what was found to this file, as JSON")
-    html: str | None = _file("write what was found to this file, as a web page")
-    baseline: str | None = _file(
-        "fail only for what is not in this file; where it is missing, it is written"
+    spread_gpus: bool = _switched(
+        False,
+        "give each xdist worker a GPU of its own, by CUDA_VISIBLE_DEVICES",
+        sources=_RUN,
     )
-    save_baseline: str | None = _file("write the findings of this run to this file")
+    max_total_time: float | None = _option(
+        None,
+        "time that measuring all tests may take (each xdist worker has as much); the "
+        "rest run once, and come first in the next run",
+        unit="seconds",
+        parse=none_or(parse_seconds),
+        show=format_seconds,
+        sources=_RUN,
+    )
+    baseline: str | None = _option(
+        None,
+        "fail only for what is not in this file; if it is missing, it is written",
+        **_FILE,
+    )
+    save_baseline: str | None = _option(
+        None, "write the findings of this run to this file", **_FILE
+    )
     junit: str = _option(
         "on",
         "put figures and verdict of each test into the file of --junitxml",
         unit="on | off",
         parse=on_or_off,
         group="report",
-        doors=frozenset({"command line", "ini"}),
+        sources=_RUN,
     )
+    # Not options of their own:
+    reports: Mapping[str, str] = field(default_factory=dict)  # file of each report
+    plan: Plan = field(default_factory=Plan)  # the options set for all measurements
+    sets_depth: bool = False  # whether command line or ini sets the depth
+    is_exact: bool = False  # whether the command line says how many iterations
+
+    def plan_for(self, options: Mapping[str, Any], *, is_asked: bool) -> Plan:
+        """Return the plan of one measurement, whose own options override the run's.
+
+        Without a depth set, what a marker or a call asks for gets a full run, any other
+        test a quick one. A number of iterations on the command line means exactly that
+        number, so a quick run does not stop before it.
+        """
+        plan = replace(self.plan, **options)
+        if not (self.sets_depth or "depth" in options or is_asked):
+            plan = replace(plan, depth="quick")
+        if plan.depth == "quick" and self.is_exact:
+            plan = replace(plan, depth="full")
+        if plan.depth == "leftovers":
+            calls = self.plan.iterations if self.is_exact else 1
+            plan = replace(plan, iterations=calls, warmup=0)
+        return plan
 
 
-def option_table(door: Door | None = None) -> tuple[Option, ...]:
-    """Return the rows of the option table, all or those that a door offers."""
+def option_table(source: Source | None = None) -> tuple[Option, ...]:
+    """Return the rows of the option table: all, or those that one source may set."""
     rows = (
         Option(name=f.name, default=f.default, **f.metadata)
-        for f in dataclasses.fields(Plan)
+        for f in (*dataclasses.fields(Plan), *dataclasses.fields(RunOptions))
+        if f.metadata
     )
-    return tuple(row for row in rows if door is None or door in row.doors)
+    return tuple(row for row in rows if source is None or source in row.sources)
 
 
-def parse_option(name: str, value: object, door: Door) -> Any:
+def parse_option(name: str, value: object, source: Source) -> Any:
     """Return the value of an option as the plan holds it.
 
     Raises PlanError, which names the value and what is allowed.
     """
-    rows = {row.name: row for row in option_table(door)}
+    rows = {row.name: row for row in option_table(source)}
     if name not in rows:
         raise PlanError(_unknown(name, list(rows)))
-    try:
-        return rows[name].parse(value)
-    except ValueError as error:
-        raise PlanError(f"{name}={value!r}: {error}") from None
+    return rows[name].read(value)
 
 
-def parse_options(options: dict[str, object], door: Door) -> dict[str, Any]:
-    """Return a dict of options, each parsed. Raises PlanError."""
-    return {name: parse_option(name, value, door) for name, value in options.items()}
+def parse_options(options: Mapping[str, object], source: Source) -> dict[str, Any]:
+    """Return options with their values parsed. Raises PlanError."""
+    return {name: parse_option(name, value, source) for name, value in options.items()}
 
 
 def make_plan(**options: object) -> Plan:
     """Return the plan of a library call. Raises PlanError."""
-    return Plan(**parse_options(options, "library"))
+    return RunOptions().plan_for(parse_options(options, "library"), is_asked=True)
 
 
 def _unknown(name: str, allowed: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""A probe and traces with readings of one's choice, for tests of probes and rules.
+"""A fake probe and traces with chosen readings, for tests of probes and rules.
 
 PYTEST_DONT_REWRITE
 """
@@ -12,13 +12,14 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 
 from pytest_tfleak.probes.base import Probe
+from pytest_tfleak.signals import make_signal
 from pytest_tfleak.trace import MISSING
 from pytest_tfleak.trace import Signal
 from pytest_tfleak.trace import Trace
 
 
 class FakeProbe(Probe):
-    """Reads the next number of an iterable, one iterable for each signal."""
+    """Reads its numbers from iterables, one for each signal."""
 
     name = "fake"
 
@@ -55,7 +56,7 @@ def trace_of(
     confirmed: int = 0,
 ) -> Trace:
     """Return the trace of one signal: warm-up, measured and confirming readings."""
-    signal = signal or Signal(name="tf.tensors", unit="tensors", allowance="tensors")
+    signal = signal or make_signal("tf.tensors")
     trace = Trace([signal], warmup=warmup, capacity=len(readings) - warmup)
     for row, reading in enumerate(readings):
         trace.buffer[row] = MISSING if reading is None else reading

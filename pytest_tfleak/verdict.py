@@ -1,4 +1,8 @@
-"""What was found in one test: builtins only, with a schema number and an inverse.
+"""The verdict on one test, and all verdicts of a run.
+
+A verdict is a frozen value. ``to_dict`` turns it into builtins with a schema number and
+``from_dict`` restores it, so that it can travel to another process and into reports.
+Only ``decide`` sets its status.
 
 PYTEST_DONT_REWRITE
 """
@@ -7,15 +11,23 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
+from collections import Counter
 from dataclasses import dataclass
+from dataclasses import field
 from enum import Enum
 from typing import Any
+
+from pytest_tfleak.retaining_path import RetainingPath
+from pytest_tfleak.retaining_path import path_of
+from pytest_tfleak.signals import counts_whole_run
+from pytest_tfleak.signals import row_of
 
 SCHEMA = 1
 
 
 class Status(str, Enum):
-    """The outcome for one test."""
+    """The outcome of a measurement."""
 
     CLEAN = "clean"
     LEAK = "leak"
@@ -24,14 +36,16 @@ class Status(str, Enum):
 
 
 class Reason(str, Enum):
-    """Why a verdict is neither CLEAN nor LEAK."""
+    """Why a verdict is INCONCLUSIVE or NOT_MEASURED."""
 
     TOO_FEW_ITERATIONS = "too_few_iterations"
     OUT_OF_TIME = "out_of_time"
     FADING = "fading"
     UNSTEADY = "unsteady"
+    UNEXPLAINED = "unexplained"
     PROBE_FAILED = "probe_failed"
     NO_SIGNAL = "no_signal"
+    NOT_STARTED = "not_started"
     BODY_FAILED = "body_failed"
     NOT_REPEATABLE = "not_repeatable"
     BODY_SKIPPED = "body_skipped"
@@ -39,12 +53,13 @@ class Reason(str, Enum):
     DISABLED = "disabled"
     UNSUPPORTED = "unsupported"
     MEASURES_ITSELF = "measures_itself"
+    NO_TIME_LEFT = "no_time_left"
     GPU_NOT_MEASURED = "gpu_not_measured"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignalReport:
-    """What one signal read. Figures are None where nothing was measured."""
+    """The readings of one signal and its growth, None if it was not read."""
 
     name: str
     unit: str
@@ -52,63 +67,92 @@ class SignalReport:
     reason: str | None
     per_iteration: float | None
     total: int | None
-    allowance: float | None
+    allowance: float | None  # per iteration, or over the whole run: see has_total
     decides: bool
     series: tuple[int | None, ...]
-    code: str | None = None  # the reason as a word that programs can rely on
+    code: str | None = None  # the reason as a stable word, for programs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Experiment:
-    """How fast a signal grew with one thing changed."""
+    """How fast a signal grew after one thing was changed."""
 
-    name: str  # what was changed, in words
+    name: str  # what was changed, as text
     per_iteration: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """A line of the user's code."""
+    """A line of user code."""
 
     file: str
     line: int
     function: str
-    text: str  # the source line, "" where it cannot be read
+    text: str  # the source line, "" if it cannot be read
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One signal that grew past its allowance, or objects that are still there."""
+    """A signal that grew past its allowance, or objects that outlived the run."""
 
     signal: str
     unit: str
-    per_iteration: float | None  # None: the objects are there, they do not pile up
+    per_iteration: float | None  # None for objects that outlived the run
     total: int
-    allowance: float
-    first: int  # the judged iterations in which it was seen, from 1
-    last: int
-    allow: str  # the keyword that allows it, "" for a signal without one
+    allowance: float  # per iteration, or over the whole run: see is_total
+    first: int  # the judged iteration, counted from 1, at which growth began
+    last: int  # and the one at which it ended
+    allow: str  # the option that allows it, "" if there is none
     kind: str | None = None
     what: str | None = None
-    fingerprint: str | None = None  # the same for the same leak, run after run
-    holder: tuple[str, ...] | None = None  # from a root to the object, an edge each
-    origin: Origin | None = None  # the line that made it
-    stack: tuple[Origin, ...] = ()  # what called that line, the nearest first
-    native: tuple[str, ...] | None = None  # C++ functions, the innermost first
-    python_bytes: float | None = None  # of the growth, what Python objects explain
+    fingerprint: str | None = None  # identifies the same leak in different runs
+    path: RetainingPath | None = None  # from a GC root to the object
+    origin: Origin | None = None  # the allocation site
+    stack: tuple[Origin, ...] = ()  # its callers, the nearest first
+    native: tuple[str, ...] | None = None  # C++ functions, innermost first
+    python_bytes: float | None = None  # how much of it Python objects explain
     known: str | None = None  # the entry in known.py that explains it
-    accepted: bool = False  # growth that does not fail: known, or in the baseline
-    baseline: str | None = None  # accepted | worse | new, where there is a baseline
+    accepted: bool = False  # it does not fail: known, in the baseline or ignored
+    baseline: str | None = None  # accepted | worse | new, if there is a baseline
     ignored: str | None = None  # the pattern of ``ignore`` that it matches
     experiments: tuple[Experiment, ...] = ()
-    cause: str | None = None  # a slug out of the table of causes
+    cause: str | None = None  # its name in the table of causes
     why: str | None = None  # that cause, in two plain sentences
     advice: str | None = None  # what the user can do
 
 
-def fingerprint(text: str) -> str:
-    """Return twelve characters that stand for a text."""
-    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:12]
+#: Increment it when the parts of a fingerprint change: old ones then match no longer.
+FINGERPRINT_VERSION = "2"
+
+
+def fingerprint(*parts: str) -> str:
+    """Return a short digest of some names, preceded by the version."""
+    data = "\0".join(parts).encode("utf-8", "replace")
+    return f"{FINGERPRINT_VERSION}:{hashlib.sha256(data).hexdigest()[:12]}"
+
+
+def version_of(fingerprint: str) -> str:
+    """Return the version of a fingerprint; those of version 1 carry no number."""
+    version, colon, _ = fingerprint.partition(":")
+    return version if colon else "1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecondsByPart:
+    """How many seconds each part of a measurement took."""
+
+    loop: float = 0.0  # warm-up and measured iterations
+    confirmation: float = 0.0
+    known_growth: float = 0.0  # experiments, and the run without known causes
+    diagnosis: float = 0.0  # the search for holders and lines
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SameAs:
+    """An earlier test of the process with the same leak, which explains it."""
+
+    nodeid: str
+    origin: Origin | None  # the line that leaks there
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,13 +162,16 @@ class Verdict:
     nodeid: str
     status: Status
     reason: Reason | None = None
-    door: str = "marker"  # marker | fixture | library: how it was asked for
-    detail: str | None = None  # one plain sentence that belongs to the reason
-    iterations: int = 0  # judged ones, confirmation included
+    via: str = "marker"  # what requested it: marker | fixture | library
+    detail: str | None = None  # the reason in one sentence
+    depth: str = "full"  # full | quick | leftovers
+    iterations: int = 0  # those judged, confirmation included
     confirmation: int = 0
     warmup: int = 0
     seconds: float = 0.0
     body_seconds: float = 0.0
+    seconds_by_part: SecondsByPart = field(default_factory=SecondsByPart)
+    same_as: SameAs | None = None
     signals: tuple[SignalReport, ...] = ()
     findings: tuple[Finding, ...] = ()
     notes: tuple[str, ...] = ()
@@ -134,22 +181,25 @@ class Verdict:
 
     @property
     def failing(self) -> tuple[Finding, ...]:
-        """Return the findings that fail the test: all but the accepted ones."""
+        """Return the findings that are not accepted.
+
+        An INCONCLUSIVE verdict has some if they may be known growth.
+        """
         return tuple(finding for finding in self.findings if not finding.accepted)
 
     @property
     def accepted(self) -> tuple[Finding, ...]:
-        """Return the findings that do not fail the test: known, or in the baseline."""
+        """Return the findings that are known, in the baseline or ignored."""
         return tuple(finding for finding in self.findings if finding.accepted)
 
     @property
     def known(self) -> tuple[Finding, ...]:
-        """Return the growth that belongs to a library and does not fail the test."""
+        """Return the accepted growth that belongs to a library."""
         return tuple(f for f in self.accepted if f.known and f.baseline is None)
 
     @property
     def recorded(self) -> tuple[Finding, ...]:
-        """Return the findings that do not fail because the baseline has them."""
+        """Return the findings that the baseline accepts."""
         return tuple(f for f in self.accepted if f.baseline is not None)
 
     def signal(self, name: str) -> SignalReport:
@@ -160,20 +210,22 @@ class Verdict:
         raise KeyError(name)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return builtins only, fit for JSON and for crossing to another process."""
+        """Return the verdict as builtins, for JSON or another process."""
         return {"schema": SCHEMA, **dataclasses.asdict(self, dict_factory=_builtins)}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Verdict:
         """Return the verdict that ``to_dict`` was called on.
 
-        Raises ValueError for a schema that this version does not read.
+        Raises ValueError for another schema number.
         """
         data = dict(data)
         schema = data.pop("schema", None)
         if schema != SCHEMA:
             raise ValueError(f"verdict has schema {schema!r}, expected {SCHEMA}")
         reason = data.pop("reason")
+        parts = data.pop("seconds_by_part", {})  # older versions did not note them
+        same = data.pop("same_as", None)
         signals = (
             SignalReport(**{**s, "series": tuple(s["series"])})
             for s in data.pop("signals")
@@ -181,6 +233,8 @@ class Verdict:
         return cls(
             status=Status(data.pop("status")),
             reason=None if reason is None else Reason(reason),
+            seconds_by_part=SecondsByPart(**parts),
+            same_as=None if same is None else _same_as(same),
             signals=tuple(signals),
             findings=tuple(map(_finding, data.pop("findings"))),
             notes=tuple(data.pop("notes")),
@@ -188,16 +242,24 @@ class Verdict:
         )
 
 
+def _same_as(data: dict[str, Any]) -> SameAs:
+    origin = data["origin"]
+    made = None if origin is None else Origin(**origin)
+    return SameAs(nodeid=data["nodeid"], origin=made)
+
+
 def _finding(data: dict[str, Any]) -> Finding:
-    holder, origin, native = data["holder"], data["origin"], data["native"]
+    path, origin, native = data["path"], data["origin"], data["native"]
     made = {
         "experiments": tuple(Experiment(**e) for e in data["experiments"]),
-        "holder": None if holder is None else tuple(holder),
+        "path": None if path is None else path_of(path),
         "origin": None if origin is None else Origin(**origin),
         "stack": tuple(Origin(**line) for line in data["stack"]),
         "native": None if native is None else tuple(native),
     }
-    return Finding(**{**data, **made})
+    fields = {**data, **made}
+    fields.pop("holder", None)  # the path as text, which a report adds
+    return Finding(**fields)
 
 
 def _builtins(items: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -210,7 +272,121 @@ def _builtin(value: Any) -> Any:
     if isinstance(value, tuple):
         return [_builtin(item) for item in value]
     for builtin in (int, float, str):
-        # A subclass such as numpy.float64 in a report kills an xdist session.
+        # a subclass such as numpy.float64 would crash xdist
         if isinstance(value, builtin) and not isinstance(value, bool):
             return builtin(value)
     return value
+
+
+_WORST_FIRST = (Status.LEAK, Status.INCONCLUSIVE, Status.NOT_MEASURED, Status.CLEAN)
+#: Reasons that need no action, from least to most harmless.
+_HARMLESS = (
+    Reason.NO_TIME_LEFT,
+    Reason.BODY_SKIPPED,
+    Reason.MEASURES_ITSELF,
+    Reason.DISABLED,
+)
+
+
+class Ledger:
+    """Collects the verdicts of a run."""
+
+    def __init__(self) -> None:
+        """Start without verdicts."""
+        self._verdicts: list[Verdict] = []
+
+    def add(self, verdict: Verdict) -> None:
+        """Add a verdict; a test may have several."""
+        self._verdicts.append(verdict)
+
+    def verdicts(self) -> tuple[Verdict, ...]:
+        """Return all verdicts, worst first; the order is the same in every run."""
+        return tuple(sorted(self._verdicts, key=_order))
+
+    def counts(self) -> dict[Status, int]:
+        """Return the number of verdicts of each status, 0 included."""
+        found = Counter(verdict.status for verdict in self._verdicts)
+        return {status: found[status] for status in _WORST_FIRST}
+
+
+def _order(verdict: Verdict) -> tuple[int, tuple[float, ...], str]:
+    badness = tuple(-weight for weight in _weights(verdict))
+    return _WORST_FIRST.index(verdict.status), badness, verdict.nodeid
+
+
+def _weights(verdict: Verdict) -> tuple[float, ...]:
+    """Return sort keys that say how bad a verdict is among those of its status."""
+    if verdict.status is Status.LEAK:
+        shares = [excess(finding) for finding in verdict.failing]
+        finite = [share for share in shares if share < math.inf]
+        rates = [finding.per_iteration or finding.total for finding in verdict.failing]
+        # counts of objects mostly have no allowance, so their excess is infinite:
+        # then compare the finite ones, such as that of bytes
+        return tuple(max(figures, default=0.0) for figures in (shares, finite, rates))
+    if verdict.status is Status.NOT_MEASURED:
+        return (-_harmlessness(verdict.reason),)
+    closest = closeness(verdict)
+    return (closest[1] if closest else -1.0,)
+
+
+def _harmlessness(reason: Reason | None) -> int:
+    if reason is Reason.BODY_FAILED:
+        return 0
+    return 2 + _HARMLESS.index(reason) if reason in _HARMLESS else 1
+
+
+def closeness(verdict: Verdict) -> tuple[SignalReport, float] | None:
+    """Return the deciding signal closest to its allowance, and the share that it used.
+
+    The share is 0.0 for a signal that did not grow, and ``inf`` for one that grew
+    although nothing is allowed.
+    """
+    shares = [
+        (signal, _share(_growth(signal), signal.allowance))
+        for signal in verdict.signals
+        if signal.decides
+        and signal.per_iteration is not None
+        and signal.allowance is not None
+    ]
+    if not shares:
+        return None
+    # if nothing grew, prefer a signal with an allowance: "0 of 0" says little
+    return min(shares, key=lambda pair: (-pair[1], not pair[0].allowance, pair[0].name))
+
+
+def _growth(signal: SignalReport) -> float | None:
+    return signal.total if has_total(signal) else signal.per_iteration
+
+
+def is_total(finding: Finding) -> bool:
+    """Return whether a finding's allowance is for the whole run, not per iteration.
+
+    If nothing is allowed, both mean the same, and growth is shown per iteration.
+    """
+    return finding.allowance > 0 and counts_whole_run(finding.allow)
+
+
+def has_total(signal: SignalReport) -> bool:
+    """Return whether a signal's allowance is for the whole run, not per iteration."""
+    return bool(signal.allowance) and row_of(signal.name).allows == "total"
+
+
+def limit_of(finding: Finding) -> float:
+    """Return a finding's allowance per iteration."""
+    if is_total(finding):
+        return finding.allowance / max(1, finding.last - finding.first + 1)
+    return finding.allowance
+
+
+def excess(finding: Finding) -> float:
+    """Return a finding's growth divided by its allowance, ``inf`` if that is 0."""
+    if finding.per_iteration is None:
+        return math.inf
+    growth = finding.total if is_total(finding) else finding.per_iteration
+    return _share(growth, finding.allowance)
+
+
+def _share(growth: float | None, allowance: float | None) -> float:
+    if not growth or growth < 0:
+        return 0.0
+    return growth / allowance if allowance else math.inf

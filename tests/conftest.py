@@ -1,4 +1,4 @@
-"""Fakes of what a machine without a GPU does not have, and what no test may reach."""
+"""Fakes for machines without a GPU, and fixtures that isolate inner test runs."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime
+from datetime import timezone
 from importlib.util import module_from_spec
 from importlib.util import spec_from_file_location
 from pathlib import Path
@@ -14,32 +17,56 @@ from typing import Any
 
 import pytest
 
+# NumPy cannot be imported twice in a process, and runs of pytester in this process
+# forget the modules that they imported.
+with suppress(ImportError):
+    import numpy  # noqa: F401 (see above)
+
 FAKES = Path(__file__).parent / "fakes"
 
-#: Runs a program beside the fake libraries; returns what it prints. Keywords are
-#: environment variables; a first argument is what the fake NVML says.
+#: Runs a program with the fake libraries, and returns its output. The first argument is
+#: what the fake NVML reports; keywords are environment variables.
 RunFaked = Callable[..., str]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave out what takes minutes, unless asked for, and what Python cannot show."""
-    reasons = {}
-    if "TFLEAK_SLOW" not in os.environ:
-        reasons["slow"] = "slow: set TFLEAK_SLOW=1"
-    if sys.version_info < (3, 11):
-        reasons["layout"] = "Python 3.10 makes instances and frames of other objects"
-    for item in items:
-        for name, reason in reasons.items():
-            if item.get_closest_marker(name) is not None:
-                item.add_marker(pytest.mark.skip(reason=reason))
+    """Skip tests that take minutes, unless requested, or do not fit this Python."""
+    slow = [item for item in items if item.get_closest_marker("slow") is not None]
+    chosen = _chosen(slow)
+    for item in slow:
+        if item not in chosen:
+            item.add_marker(pytest.mark.skip(reason="slow: set TFLEAK_SLOW=1 for all"))
+    for item in items if sys.version_info < (3, 11) else ():
+        if item.get_closest_marker("layout") is not None:
+            reason = "Python 3.10 makes instances and frames of other objects"
+            item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def _chosen(slow: list[pytest.Item]) -> list[pytest.Item]:
+    """Return the slow tests to run, as TFLEAK_SLOW says: none, today's or all.
+
+    Each day has one in fourteen, so that daily runs cover all of them in two weeks.
+    """
+    asked = os.environ.get("TFLEAK_SLOW", "")
+    if asked != "today":
+        return slow if asked else []
+    day = datetime.now(timezone.utc).toordinal() % 14
+    return sorted(slow, key=lambda item: item.nodeid)[day::14]
 
 
 @pytest.fixture(autouse=True)
 def _inner_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep the runs that tests start in order, and out of the summary of a CI job."""
+    """Keep inner runs in a fixed order, and out of the summary of a CI job."""
     monkeypatch.setenv("PYTEST_ADDOPTS", "-p no:randomly")
     for name in ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def untraced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Turn coverage off in processes that a test starts, as tracing takes memory."""
+    for name in [name for name in os.environ if name.startswith("COVERAGE")]:
+        monkeypatch.delenv(name)
 
 
 @pytest.fixture(scope="session")
@@ -60,7 +87,7 @@ def fake_libraries(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def driver_environment(fake_libraries: Path, tmp_path: Path) -> dict[str, str]:
-    """Return an environment in which the driver's libraries are the fakes."""
+    """Return an environment in which the fakes stand for the driver's libraries."""
     environment = {
         **os.environ,
         "LD_LIBRARY_PATH": str(fake_libraries),
@@ -76,7 +103,7 @@ def driver_environment(fake_libraries: Path, tmp_path: Path) -> dict[str, str]:
 
 @pytest.fixture
 def run_faked(driver_environment: dict[str, str], tmp_path: Path) -> RunFaked:
-    """Return a function that runs a program beside the fake libraries."""
+    """Return a function that runs a program with the fake libraries."""
 
     def run(program: str, nvml: str = "", **environment: str) -> str:
         tmp_path.joinpath("nvml.txt").write_text(nvml)
@@ -97,13 +124,13 @@ def run_faked(driver_environment: dict[str, str], tmp_path: Path) -> RunFaked:
 
 @pytest.fixture
 def fake_gpus(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Return the module ``fake_gpus``; what it puts in place goes with the test."""
+    """Return the module ``fake_gpus``; its fakes are removed after the test."""
     spec = spec_from_file_location("fake_gpus", FAKES / "fake_gpus.py")
     assert spec is not None and spec.loader is not None
     module = module_from_spec(spec)
     spec.loader.exec_module(module)
     for name in module.STOOD_IN_FOR:
-        # what is here is put back after the test, and what is not goes
+        # monkeypatch restores existing modules after the test, and removes added ones
         monkeypatch.setitem(sys.modules, name, sys)
         monkeypatch.delitem(sys.modules, name)
     for name in ("TF_GPU_ALLOCATOR", "TF_FORCE_GPU_ALLOW_GROWTH"):

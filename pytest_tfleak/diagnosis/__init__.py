@@ -1,1 +1,1 @@
-"""What a leak is made of; runs only after a LEAK verdict."""
+"""Explain a leak; nothing here runs without one."""

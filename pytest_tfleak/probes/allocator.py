@@ -1,52 +1,51 @@
-"""TensorFlow's own figures for the memory of its devices.
+"""Read TensorFlow's own figures for the memory of its devices.
 
 PYTEST_DONT_REWRITE
 """
 
 from __future__ import annotations
 
-import sys
+import os
 from array import array
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from contextlib import nullcontext
+from contextlib import suppress
+from dataclasses import dataclass
 from time import perf_counter
 from time import sleep
 from typing import Any
 
-from pytest_tfleak.observed import NOT_YET
-from pytest_tfleak.observed import initialised_context
 from pytest_tfleak.probes.base import Probe
-from pytest_tfleak.probes.devices import LogicalGpu
-from pytest_tfleak.probes.devices import in_use
-from pytest_tfleak.probes.devices import logical_gpus
-from pytest_tfleak.probes.driver import why_no_gpu
-from pytest_tfleak.probes.gpu_reasons import NO_GPU
-from pytest_tfleak.probes.gpu_reasons import NO_STATISTICS
-from pytest_tfleak.probes.gpu_reasons import NOT_IMPORTED
-from pytest_tfleak.probes.gpu_reasons import NOT_INITIALISED
-from pytest_tfleak.probes.gpu_reasons import NOTHING_ALLOCATED
-from pytest_tfleak.probes.gpu_reasons import GpuReason
+from pytest_tfleak.probes.gpu.driver import why_no_gpu
+from pytest_tfleak.probes.gpu.reasons import NO_GPU
+from pytest_tfleak.probes.gpu.reasons import NO_STATISTICS
+from pytest_tfleak.probes.gpu.reasons import NOT_IMPORTED
+from pytest_tfleak.probes.gpu.reasons import NOT_INITIALISED
+from pytest_tfleak.probes.gpu.reasons import NOTHING_ALLOCATED
+from pytest_tfleak.probes.gpu.reasons import GpuReason
+from pytest_tfleak.signals import make_signal
+from pytest_tfleak.tf import names
+from pytest_tfleak.tf.access import NOT_YET
+from pytest_tfleak.tf.access import initialised_context
+from pytest_tfleak.tf.access import is_imported
+from pytest_tfleak.tf.names import MissingNameError
 from pytest_tfleak.trace import MISSING
 from pytest_tfleak.trace import Signal
 
-HOST = Signal(
-    name="host.allocator", unit="B", allowance="host_per_iteration", total="host_total"
-)
+HOST = make_signal("host.allocator")
 #: Stands for all GPUs as long as none is known, so that a report can say why.
-NO_GPU_YET = Signal(
-    name="gpu.allocator", unit="B", allowance="gpu_per_iteration", total="gpu_total"
-)
-#: Seconds that deferred frees get to arrive, and between two readings.
+NO_GPU_YET = make_signal("gpu.allocator")
+#: How many seconds to wait for deferred frees, and between two readings meanwhile.
 PATIENCE = 0.05
 PAUSE = 0.0002
 
 
 class AllocatorProbe(Probe):
-    """Reads bytes in use of ``CPU:0`` and of each logical GPU, and the GPUs' peaks.
+    """Reads the bytes in use on ``CPU:0`` and each logical GPU, and the GPUs' peaks.
 
-    Never the first to initialise TensorFlow's devices: the test's own
-    ``set_memory_growth`` would then raise.
+    It never initialises TensorFlow's devices itself, because ``set_memory_growth`` in
+    the test would then raise.
     """
 
     name = "allocator"
@@ -57,15 +56,15 @@ class AllocatorProbe(Probe):
         self._started_early: bool | None = None
         self._knew_devices = False
         self._iterations = array("q", [0])
-        #: Readings whose figures still moved when patience ran out.
+        #: How many readings were taken while the figures still changed.
         self._unsettled = array("q", [0])
-        #: The first iteration after which the devices were there.
+        #: The first iteration after which the devices were initialised.
         self._began = array("q", [0])
         self._why: dict[str, GpuReason] = {}
         self._sync_error: str | None = None
 
     def signals(self) -> Sequence[Signal]:
-        """Return the allocators that are known by now."""
+        """Return the signals of the allocators known so far."""
         context = initialised_context()
         self._knew_devices = context is not None
         if self._started_early is None:
@@ -77,19 +76,20 @@ class AllocatorProbe(Probe):
         return (HOST, *(s for gpu in self._gpus for s in _gpu_signals(gpu.name)))
 
     def has_more_signals(self) -> bool:
-        """Say whether TensorFlow has found its devices since."""
+        """Return whether TensorFlow has initialised its devices since then."""
         return not self._knew_devices and initialised_context() is not None
 
     def settle(self) -> None:
-        """Wait, up to 50 ms, until what was freed has left the allocators' figures."""
+        """Wait up to 50 ms for deferred frees to show in the allocators' figures."""
         self._iterations[0] += 1
         context = initialised_context()
         if context is None:
             return
         self._began[0] = self._began[0] or self._iterations[0]
-        is_async = context.executor.is_async()
+        executor = getattr(context, names.EXECUTOR, None)
+        is_async = executor is not None and executor.is_async()
         if not (self._gpus or is_async):
-            return  # nothing runs, or is freed, behind Python's back
+            return  # nothing runs asynchronously, so no frees are deferred
         self._sync(context)
         until = perf_counter() + PATIENCE
         before = self._total(context)
@@ -114,13 +114,13 @@ class AllocatorProbe(Probe):
             self._read_device(context, gpu.name, buffer, place, has_peak=True)
 
     def why_off(self) -> str | None:
-        """Say why no allocator can be asked yet."""
-        if "tensorflow" not in sys.modules:
+        """Return why no allocator can be read yet."""
+        if not is_imported("tensorflow"):
             return NOT_YET
         return NOT_INITIALISED.why if initialised_context() is None else None
 
     def reasons(self) -> dict[str, str]:
-        """Say which allocators gave no figures, and why."""
+        """Return which allocators gave no figures, and why."""
         return {name: _in_words(why) for name, why in self._all_why().items()}
 
     def codes(self) -> dict[str, str]:
@@ -128,7 +128,7 @@ class AllocatorProbe(Probe):
         return {name: why.code for name, why in self._all_why().items()}
 
     def notes(self) -> tuple[str, ...]:
-        """Say how each GPU's memory is managed, and what shifts its figures."""
+        """Return notes on how each GPU's memory is managed and what affects figures."""
         notes = [gpu.describe() for gpu in self._gpus]
         if self._gpus and not self._started_early and self._began[0]:
             notes.append(
@@ -151,8 +151,8 @@ class AllocatorProbe(Probe):
         if self._why.get(name) is NO_STATISTICS:
             return
         try:
-            figures = context.get_memory_info(device)
-        except ValueError:
+            figures = names.MEMORY_FIGURES.of(context)(device)
+        except (MissingNameError, ValueError):
             self._why[name] = NO_STATISTICS
             return
         if figures["peak"] == 0:
@@ -162,24 +162,22 @@ class AllocatorProbe(Probe):
             buffer[place + 1] = min(figures["peak"], -(MISSING + 1))
 
     def _total(self, context: Any) -> int:
-        names = ("CPU:0", *(gpu.name for gpu in self._gpus))
-        return sum(in_use(context, name) or 0 for name in names)
+        devices = ("CPU:0", *(gpu.name for gpu in self._gpus))
+        return sum(in_use(context, device) or 0 for device in devices)
 
     def _sync(self, context: Any) -> None:
-        test_util: Any = sys.modules.get("tensorflow.python.framework.test_util")
-        module: Any = sys.modules["tensorflow.python.eager.context"]
         eagerly: AbstractContextManager[None] = nullcontext()
-        if not module.executing_eagerly():  # a graph that is open as default
-            eagerly = module.eager_mode()
         try:
+            if not names.EXECUTING_EAGERLY.get()():  # the test left a graph as default
+                eagerly = names.EAGER_SCOPE.get()()
             with eagerly:
-                test_util.sync_devices()
-        except Exception as error:  # an asynchronous operation of the test's may fail
+                names.SYNC_DEVICES.get()()
+        except Exception as error:  # an asynchronous operation of the test may fail
             self._sync_error = f"{type(error).__name__}: {error}".rstrip(".")
 
     def _all_why(self) -> dict[str, GpuReason]:
         why = NOTHING_ALLOCATED
-        if "tensorflow" not in sys.modules:
+        if not is_imported("tensorflow"):
             why = NOT_IMPORTED
         elif initialised_context() is None:
             why = NOT_INITIALISED
@@ -197,22 +195,13 @@ class AllocatorProbe(Probe):
 def _in_words(why: GpuReason) -> str:
     if why is NOT_IMPORTED:
         return NOT_YET
-    if why is NOT_INITIALISED:  # sessions alone never do
+    if why is NOT_INITIALISED:  # a test that only uses sessions never does
         return f"{why.why}; a call of tf.config.list_logical_devices() does"
     return f"{why.why} ({why_no_gpu()})" if why is NO_GPU else why.why
 
 
 def _gpu_signals(device: str) -> tuple[Signal, Signal]:
-    in_use_name, peak_name = _names(device)
-    return (
-        Signal(
-            name=in_use_name,
-            unit="B",
-            allowance="gpu_per_iteration",
-            total="gpu_total",
-        ),
-        Signal(name=peak_name, unit="B"),
-    )
+    return make_signal("gpu.allocator", device), make_signal("gpu.peak", device)
 
 
 def _names(device: str) -> tuple[str, ...]:
@@ -223,3 +212,82 @@ def _names(device: str) -> tuple[str, ...]:
 
 def _signal_name(device: str) -> str:
     return HOST.name if device == "CPU:0" else f"gpu.allocator[{device}]"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogicalGpu:
+    """One logical GPU; several may share a card."""
+
+    name: str  # such as GPU:0
+    ordinal: int | None  # CUDA's number of the card, None if unknown
+    on_card: int = 1  # how many logical GPUs that card has
+    limit: int | None = None  # the memory limit of a virtual device, in MiB
+    grows: bool | None = None
+    allocator: str = ""
+
+    def describe(self) -> str:
+        """Return how its memory is managed, in one sentence."""
+        parts = [f"{self.name}: allocator {self.allocator or 'BFC'}"]
+        if self.allocator != "cuda_malloc":
+            parts.append(
+                "memory grows on demand" if self.grows else "memory is taken at once"
+            )
+        if self.on_card > 1 or self.limit is not None:
+            limit = "" if self.limit is None else f" of {self.limit} MiB"
+            parts.append(
+                f"a virtual device{limit}, one of {self.on_card} on physical GPU "
+                f"{self.ordinal}"
+            )
+        return ", ".join(parts) + "."
+
+
+def logical_gpus(context: Any) -> tuple[LogicalGpu, ...]:
+    """Return the logical GPUs of an initialised context, in TensorFlow's order."""
+    listed = getattr(context, names.DEVICE_LISTS, lambda _: ())("GPU")
+    devices = [device.name.rpartition("device:")[2] for device in listed]
+    if not devices:
+        return ()
+    places = _places(context)
+    if len(places) != len(devices):  # this TensorFlow counts differently
+        places = [{"ordinal": None} for _ in devices]
+    allocator = os.environ.get("TF_GPU_ALLOCATOR", "")
+    return tuple(
+        LogicalGpu(name=name, allocator=allocator, **place)
+        for name, place in zip(devices, places, strict=True)
+    )
+
+
+def in_use(context: Any, gpu: str) -> int | None:
+    """Return the bytes in use on a logical device, None without statistics."""
+    try:
+        return int(names.MEMORY_FIGURES.of(context)(gpu)["current"])
+    except (MissingNameError, ValueError):
+        return None
+
+
+def _places(context: Any) -> list[dict[str, Any]]:
+    places: list[dict[str, Any]] = []
+    with suppress(MissingNameError):
+        for card in names.VISIBLE_DEVICES.of(context)("GPU"):
+            virtual = names.VIRTUAL_DEVICES.of(context)(card) or [None]
+            ordinal = card.name.rpartition(":")[2]
+            places += [
+                {
+                    "ordinal": int(ordinal) if ordinal.isdigit() else None,
+                    "on_card": len(virtual),
+                    "limit": getattr(device, "memory_limit", None),
+                    "grows": _grows(context, card),
+                }
+                for device in virtual
+            ]
+    return places
+
+
+def _grows(context: Any, card: Any) -> bool:
+    forced = os.environ.get("TF_FORCE_GPU_ALLOW_GROWTH", "").lower()
+    if forced in ("true", "false"):
+        return forced == "true"
+    try:
+        return bool(names.MEMORY_GROWTH.of(context)(card))
+    except (MissingNameError, ValueError):
+        return False

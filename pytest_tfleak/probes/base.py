@@ -1,4 +1,4 @@
-"""What a probe is.
+"""The protocol of a probe, and a guard that keeps its errors from failing a test.
 
 PYTEST_DONT_REWRITE
 """
@@ -6,78 +6,282 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 from array import array
+from collections.abc import Callable
 from collections.abc import Collection
+from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 from typing import Protocol
+from typing import TypeVar
 
 from pytest_tfleak.trace import Signal
+
+T = TypeVar("T")
+
+
+class ProbeError(ValueError):
+    """Two probes read signals of the same name; ``probe`` is the second of them."""
+
+    def __init__(self, text: str, probe: GuardedProbe) -> None:
+        super().__init__(text)
+        self.probe = probe
 
 
 class Probe(Protocol):
     """Reads some signals after each iteration.
 
-    A probe must not move the needle it reads: nothing that ``read`` makes may survive
-    the call. Subclass this to get the defaults of the later methods.
+    Reading must not change the figures: no object that ``read`` makes may survive the
+    call. Subclass this to get defaults for all methods but ``signals`` and ``read``.
     """
 
-    #: Shown in pytest's header: ``host``, ``tensorflow``.
+    #: The name in pytest's header, such as ``host`` or ``tensorflow``.
     name: str
-    #: Whether it may be read between iterations, too, and a confirmed leak be held
-    #: against what a full collection and a moment of rest let go of.
+    #: Whether it may also be read between iterations. Then growth of its signals is a
+    #: leak only if it remains after a full garbage collection and a pause.
     is_readable_anytime: bool = False
 
     def signals(self) -> Sequence[Signal]:
-        """Return what this probe reads.
+        """Return the signals that this probe reads.
 
-        Called before the warm-up, and again after it: by then there may be more.
+        Called before the warm-up and again after it, when there may be more.
         """
         ...
 
     def has_more_signals(self) -> bool:
-        """Say, after an iteration, whether ``signals`` would now return more."""
+        """Return whether ``signals`` would now return more; asked in each iteration."""
         return False
 
     def settle(self) -> None:
-        """Wait until what the iteration let go of has left the figures.
+        """Wait until the figures reflect what the iteration freed.
 
-        Called after the collector ran, for all probes before the first one reads.
+        Called after the garbage collection, for all probes before the first one reads.
         """
         return
 
     def read(self, buffer: array[int], start: int, deep: bool) -> None:
         """Write the reading of each signal, in order, from ``buffer[start]`` on.
 
-        A place that is not written keeps ``MISSING``. Signals that take long to read
-        are read only where ``deep`` is true: in one iteration of each part of the run.
+        A place that is not written stays ``MISSING``. Read slow signals only if
+        ``deep`` is true, which is rare.
         """
         ...
 
     def why_off(self) -> str | None:
-        """Say why this probe can read nothing at present, in a short clause."""
+        """Return why this probe can read nothing at present, as a short clause."""
+        return None
+
+    def remark(self) -> str | None:
+        """Return a clause on how this probe reads, if that is unusual."""
         return None
 
     def reasons(self) -> Mapping[str, str]:
-        """Say of each signal that could not be read why, in a short clause."""
+        """Return why each missing signal could not be read, as a short clause."""
         return {}
 
     def codes(self) -> Mapping[str, str]:
-        """Return those reasons as words that programs can rely on."""
+        """Return those reasons as stable words for programs."""
         return {}
 
     def untrusted(self) -> Collection[str]:
-        """Return the signals whose readings are there and cannot be trusted."""
+        """Return the signals whose readings exist but cannot be trusted."""
         return ()
 
     def still_there(self) -> Mapping[str, list[Any]]:
-        """Return, by signal, what the run made and left alive. Called after the run."""
+        """Return the objects that the run left, by signal. Called after the run."""
         return {}
 
     def notes(self) -> Sequence[str]:
-        """Return what a reader should know that is no leak, a sentence each."""
+        """Return notes for the user on what is no leak, as sentences."""
         return ()
 
     def close(self) -> None:
-        """Let go of whatever the readings needed."""
+        """Release all resources that the readings needed."""
         return
+
+
+class NoProbe(Probe):
+    """Stands for probes that could not be built, and raises the same error."""
+
+    def __init__(self, name: str, error: Exception) -> None:
+        self.name = name
+        self._error = error
+
+    def signals(self) -> Sequence[Signal]:
+        """Raise the error from building the probes."""
+        raise self._error
+
+    def read(self, buffer: array[int], start: int, deep: bool) -> None:
+        """Read nothing."""
+
+    def why_off(self) -> str:
+        """Return the error from building the probes, as text."""
+        return in_words(self._error)
+
+
+class GuardedProbe:
+    """A probe with a guard around each method: its errors only affect its own signals.
+
+    An error in a method that the verdict depends on becomes its ``failure``: the probe
+    is not called again, and its signals are not trusted. An error in a method that only
+    informs or cleans up becomes a complaint, and the readings stay valid.
+    """
+
+    def __init__(self, probe: Probe) -> None:
+        self._probe = probe
+        self._signals: tuple[Signal, ...] = ()
+        self._complaints: list[str] = []
+        #: Why it is no longer read, None while it is.
+        self.failure: str | None = None
+        self.name = type(probe).__name__
+        self.name = self._optional("name", self.name, str)
+        self.is_readable_anytime = self._optional("is_readable_anytime", False, bool)
+
+    def signals(self) -> tuple[Signal, ...]:
+        """Return the signals of the probe; after a failure, those it had until then."""
+        self._signals = self._required("signals", self._signals, _checked)
+        return self._signals
+
+    def has_more_signals(self) -> bool:
+        """Return whether ``signals`` would now return more."""
+        return self._required("has_more_signals", False, bool)
+
+    def settle(self) -> None:
+        """Wait until the figures reflect what the iteration freed."""
+        self._required("settle", None, _nothing)
+
+    def read(self, buffer: array[int], start: int, deep: bool) -> None:
+        """Write the readings, or nothing after a failure."""
+        self._required("read", None, _nothing, buffer, start, deep)
+
+    def untrusted(self) -> frozenset[str]:
+        """Return the signals whose readings cannot be trusted."""
+        return self._required("untrusted", frozenset[str](), frozenset)
+
+    def still_there(self) -> dict[str, list[Any]]:
+        """Return the objects that the run left, by signal."""
+        return self._required("still_there", {}, _lists)
+
+    def why_off(self) -> str | None:
+        """Return why the probe can read nothing at present."""
+        why = self._required("why_off", None, _text_or_none)
+        return self.failure if why is None else why
+
+    def remark(self) -> str | None:
+        """Return a clause on how the probe reads, if that is unusual."""
+        return self._optional("remark", None, _text_or_none)
+
+    def reasons(self) -> dict[str, str]:
+        """Return why each signal that is missing could not be read."""
+        return self._optional("reasons", {}, _texts)
+
+    def codes(self) -> dict[str, str]:
+        """Return those reasons as stable words for programs."""
+        return self._optional("codes", {}, _texts)
+
+    def notes(self) -> tuple[str, ...]:
+        """Return the probe's notes."""
+        return self._optional("notes", (), lambda notes: tuple(map(str, notes)))
+
+    def close(self) -> None:
+        """Release the probe's resources, even after a failure."""
+        try:
+            self._probe.close()
+        except Exception as error:
+            self._complain("close", error)
+
+    def take_complaints(self) -> list[str]:
+        """Return and forget the errors that did not affect the readings."""
+        complaints, self._complaints = self._complaints, []
+        return complaints
+
+    def drop(self, why: str) -> None:
+        """Stop calling the probe, and forget its signals."""
+        self.failure = why
+        self._signals = ()
+
+    def _required(
+        self, name: str, default: T, shape: Callable[[Any], T], *arguments: object
+    ) -> T:
+        """Call a method that the verdict depends on."""
+        if self.failure is not None:
+            return default
+        try:
+            return shape(getattr(self._probe, name)(*arguments))
+        except Exception as error:  # the probe's error must not fail the test
+            self.failure = in_words(error)
+            return default
+
+    def _optional(self, name: str, default: T, shape: Callable[[Any], T]) -> T:
+        """Call a method that only informs."""
+        if self.failure is not None:
+            return default
+        try:
+            found = getattr(self._probe, name)
+            return shape(found() if callable(found) else found)
+        except Exception as error:
+            self._complain(name, error)
+            return default
+
+    def _complain(self, name: str, error: Exception) -> None:
+        why = in_words(error)
+        self._complaints.append(f"The probe {self.name!r} failed in {name}: {why}.")
+
+
+def guard(probes: Iterable[Probe | GuardedProbe]) -> tuple[GuardedProbe, ...]:
+    """Return the probes, each guarded."""
+    return tuple(
+        probe if isinstance(probe, GuardedProbe) else GuardedProbe(probe)
+        for probe in probes
+    )
+
+
+def signals_of(probes: Iterable[GuardedProbe]) -> list[tuple[Signal, ...]]:
+    """Return the signals of each probe. Raises ProbeError if two have the same name."""
+    owners: dict[str, str] = {}
+    groups = []
+    for probe in probes:
+        groups.append(probe.signals())
+        for signal in groups[-1]:
+            if signal.name in owners:
+                raise ProbeError(
+                    f"two probes read a signal named {signal.name!r}: "
+                    f"{owners[signal.name]!r} and {probe.name!r}; each signal needs a "
+                    "name of its own",
+                    probe,
+                )
+            owners[signal.name] = probe.name
+    return groups
+
+
+def in_words(error: BaseException) -> str:
+    """Return an error's type and text on one line, even if its ``__str__`` fails."""
+    try:
+        text = " ".join(str(error).split())
+    except Exception:
+        text = ""
+    return f"{type(error).__name__}: {text}".removesuffix(": ")
+
+
+def _checked(signals: Iterable[Signal]) -> tuple[Signal, ...]:
+    found = tuple(signals)
+    for signal in found:
+        if not isinstance(signal, Signal):
+            raise TypeError(f"expected a Signal, got {signal!r}")
+    return found
+
+
+def _nothing(_: object) -> None:
+    return None
+
+
+def _text_or_none(found: object) -> str | None:
+    return None if found is None else str(found)
+
+
+def _lists(found: Mapping[str, Iterable[Any]]) -> dict[str, list[Any]]:
+    return {str(name): list(objects) for name, objects in found.items()}
+
+
+def _texts(found: Mapping[str, str]) -> dict[str, str]:
+    return {str(name): str(text) for name, text in found.items()}

@@ -1,39 +1,37 @@
-"""Host memory of this process: heap in use, RSS, USS.
+"""Read host memory of this process: heap in use, RSS without file pages, and USS.
 
 PYTEST_DONT_REWRITE
 """
 
 from __future__ import annotations
 
+import os
 from array import array
+from collections.abc import Callable
 from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from pytest_tfleak.probes.base import Probe
+from pytest_tfleak.probes.heap import HeapReader
+from pytest_tfleak.probes.heap import find_heap_reader
+from pytest_tfleak.probes.heap import why_unread
+from pytest_tfleak.signals import make_signal
 from pytest_tfleak.trace import Signal
 
 if TYPE_CHECKING:
-    import psutil  # 5 ms, which pytest's header does without
+    import psutil  # imported late: it takes 5 ms, which pytest's header can save
 
-SIGNALS = (
-    Signal(
-        name="host.heap", unit="B", allowance="host_per_iteration", total="host_total"
-    ),
-    Signal(
-        name="host.rss",
-        unit="B",
-        nature="noisy",
-        allowance="host_per_iteration",
-        total="host_total",
-        instead_of="host.heap",
-    ),
-    Signal(name="host.uss", unit="B", nature="noisy"),
-)
+SIGNALS = (make_signal("host.heap"), make_signal("host.rss"), make_signal("host.uss"))
+
+_STATUS = "/proc/self/status"
+#: The parts of RSS without the pages of files, which the system may drop at any time.
+_OWN_PAGES = (b"\nRssAnon:", b"\nRssShmem:")
+_READ_AT_ONCE = 16_384  # bytes, more than the file's 2,000
 
 
 class HostProbe(Probe):
-    """Reads the C library's heap, which decides, and RSS and USS as context."""
+    """Reads the heap, which decides, RSS, which decides if the heap cannot, and USS."""
 
     name = "host"
     is_readable_anytime = True
@@ -47,43 +45,45 @@ class HostProbe(Probe):
 
         return psutil.Process()
 
+    @cached_property
+    def _read_rss(self) -> Callable[[], int]:
+        return find_rss_reader()
+
+    @cached_property
+    def _heap(self) -> HeapReader | None:
+        return find_heap_reader()
+
     def signals(self) -> Sequence[Signal]:
         """Return the signals of host memory."""
-        if self._read_heap() is None:
-            self._reasons["host.heap"] = "the C library gives no heap figures"
+        if self._heap is None:
+            self._reasons["host.heap"] = why_unread()
         return SIGNALS
 
     def read(self, buffer: array[int], start: int, deep: bool) -> None:
-        """Write heap and RSS; USS, which takes milliseconds, where ``deep`` is true."""
-        if "host.heap" not in self._reasons:
-            heap = self._read_heap()
-            if heap is not None:
-                buffer[start] = heap
-        buffer[start + 1] = self._process.memory_info().rss
+        """Write heap and RSS, and USS, which is slow, if ``deep`` is true."""
+        heap = None if self._heap is None else self._heap.read()
+        if heap is not None:
+            buffer[start] = heap
+        buffer[start + 1] = self._read_rss()
         if deep:
             uss = self._read_uss()
             if uss is not None:
                 buffer[start + 2] = uss
 
     def reasons(self) -> dict[str, str]:
-        """Say why heap or USS could not be read."""
+        """Return why heap or USS could not be read."""
         return self._reasons
 
-    def _read_heap(self) -> int | None:
-        import psutil
-
-        try:
-            heap = psutil.heap_info()
-        except (AttributeError, NotImplementedError, OSError):
-            return None
-        # macOS and Windows report no mmapped part
-        used: int = heap.heap_used + getattr(heap, "mmap_used", 0)
-        return used
+    def remark(self) -> str | None:
+        """Return whose heap is read, or why RSS decides instead."""
+        if self._heap is None:
+            return f"{why_unread()}: RSS decides"
+        return f"heap of {self._heap.name}" if self._heap.name else None
 
     def _read_uss(self) -> int | None:
         import psutil
 
-        # psutil 8 moves the figure to memory_footprint
+        # psutil 8 has the figure in memory_footprint
         read = getattr(self._process, "memory_footprint", None)
         try:
             figures = read() if read else self._process.memory_full_info()
@@ -92,3 +92,42 @@ class HostProbe(Probe):
             self._reasons["host.uss"] = f"not given here ({type(error).__name__})"
             return None
         return uss
+
+
+def find_rss_reader() -> Callable[[], int]:
+    """Return a function that reads RSS, without file pages if the kernel shows them.
+
+    All readings must use the same function, as a change would look like a step.
+    """
+    try:
+        _read_own_pages()
+    except (AttributeError, OSError, ValueError):  # not Linux, or an old version
+        return _make_psutil_reader()
+    return _read_own_pages
+
+
+def _make_psutil_reader() -> Callable[[], int]:
+    import psutil
+
+    process = psutil.Process()
+
+    def read() -> int:
+        rss: int = process.memory_info().rss
+        return rss
+
+    return read
+
+
+def _read_own_pages() -> int:
+    status = os.open(_STATUS, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        text = os.read(status, _READ_AT_ONCE)
+    finally:
+        os.close(status)
+    return sum(_kibibytes_after(name, text) for name in _OWN_PAGES) * 1024
+
+
+def _kibibytes_after(name: bytes, text: bytes) -> int:
+    """Return the figure after a name in the kernel's text. Raises ValueError."""
+    at = text.index(name) + len(name)
+    return int(text[at : text.index(b"kB", at)])

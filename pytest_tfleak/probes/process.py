@@ -1,4 +1,4 @@
-"""What the process holds beside memory: threads, descriptors, children.
+"""Count what the process holds besides memory: threads, descriptors, children.
 
 PYTEST_DONT_REWRITE
 """
@@ -12,16 +12,17 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from pytest_tfleak.probes.base import Probe
+from pytest_tfleak.signals import make_signal
 from pytest_tfleak.trace import Signal
 
 if TYPE_CHECKING:
-    import psutil  # 5 ms, which pytest's header does without
+    import psutil  # imported late: it takes 5 ms, which pytest's header can save
 
 SIGNALS = (
-    Signal(name="process.threads", unit="threads", allowance="threads"),
-    Signal(name="process.fds", unit="descriptors", allowance="fds"),
-    Signal(name="process.children", unit="processes", allowance="children"),
-    Signal(name="process.children.rss", unit="B", nature="noisy"),
+    make_signal("process.threads"),
+    make_signal("process.fds"),
+    make_signal("process.children"),
+    make_signal("process.children.rss"),
 )
 
 
@@ -45,13 +46,13 @@ class ProcessProbe(Probe):
         return SIGNALS
 
     def read(self, buffer: array[int], start: int, deep: bool) -> None:
-        """Write the counts; the children's memory where ``deep`` is true."""
+        """Write the counts, and the children's memory if ``deep`` is true."""
         buffer[start] = self._process.num_threads()
         if "process.fds" not in self._reasons:
             fds = self._read_fds()
             if fds is not None:
                 buffer[start + 1] = fds
-        if _has_no_children():
+        if has_no_children():
             buffer[start + 2] = 0
             if deep:
                 buffer[start + 3] = 0
@@ -62,7 +63,7 @@ class ProcessProbe(Probe):
             buffer[start + 3] = sum(map(_rss, children))
 
     def reasons(self) -> dict[str, str]:
-        """Say why descriptors could not be counted."""
+        """Return why descriptors could not be counted."""
         return self._reasons
 
     def _read_fds(self) -> int | None:
@@ -78,8 +79,8 @@ class ProcessProbe(Probe):
             return None
 
 
-def _has_no_children() -> bool:
-    """Say, in a microsecond, whether the kernel knows no child of this process."""
+def has_no_children() -> bool:
+    """Ask the kernel whether this process has no children; takes a microsecond."""
     if not hasattr(os, "waitid"):
         return False
     try:

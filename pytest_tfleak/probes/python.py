@@ -1,4 +1,4 @@
-"""Python's own memory: its small-object blocks, and objects made since the freeze.
+"""Count Python's small-object blocks, and the objects made since the freeze.
 
 PYTEST_DONT_REWRITE
 """
@@ -9,18 +9,16 @@ import sys
 from array import array
 from collections.abc import Sequence
 
-from pytest_tfleak.census import Census
 from pytest_tfleak.probes.base import Probe
+from pytest_tfleak.probes.census import Census
+from pytest_tfleak.signals import make_signal
 from pytest_tfleak.trace import Signal
 
-SIGNALS = (
-    Signal(name="python.blocks", unit="blocks", allowance="blocks"),
-    Signal(name="python.objects", unit="objects", allowance="objects"),
-)
+SIGNALS = (make_signal("python.blocks"), make_signal("python.objects"))
 
 
 class PythonProbe(Probe):
-    """Reads what the heap does not show: small objects live in mmapped arenas."""
+    """Reads what the heap's figure leaves out: small objects live in mmapped arenas."""
 
     name = "python"
     is_readable_anytime = True

@@ -1,212 +1,155 @@
-"""TensorFlow and Keras: how many of each kind of object are alive.
+"""Count living objects of TensorFlow and Keras, by kind.
 
-Everything is looked up in ``sys.modules``; nothing here imports TensorFlow.
+Their classes are looked up in ``sys.modules``; nothing here imports TensorFlow.
 
 PYTEST_DONT_REWRITE
 """
 
 from __future__ import annotations
 
-import sys
 import weakref
 from array import array
 from collections.abc import Callable
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from functools import wraps
 from typing import Any
 
-from pytest_tfleak.census import Census
-from pytest_tfleak.census import TypeName
-from pytest_tfleak.observed import NOT_YET
-from pytest_tfleak.observed import default_graphs
-from pytest_tfleak.observed import global_default_graph
-from pytest_tfleak.observed import initialised_context
-from pytest_tfleak.observed import note_default_graphs
-from pytest_tfleak.observed import was_default
+from pytest_tfleak.probes.allocator import logical_gpus
 from pytest_tfleak.probes.base import Probe
+from pytest_tfleak.probes.census import Census
+from pytest_tfleak.signals import make_signal
+from pytest_tfleak.signals import row_of
+from pytest_tfleak.tf import names
+from pytest_tfleak.tf.access import NOT_YET
+from pytest_tfleak.tf.access import default_graphs
+from pytest_tfleak.tf.access import global_default_graph
+from pytest_tfleak.tf.access import initialised_context
+from pytest_tfleak.tf.access import is_imported
+from pytest_tfleak.tf.access import note_default_graphs
+from pytest_tfleak.tf.access import was_default
+from pytest_tfleak.tf.names import Name
+from pytest_tfleak.tf.patch import Patches
+from pytest_tfleak.tf.sizes import bytes_of_tensor
+from pytest_tfleak.tf.sizes import bytes_of_variable
+from pytest_tfleak.tf.sizes import device_of
+from pytest_tfleak.tf.sizes import handle_of
 from pytest_tfleak.trace import Signal
 
-_PYTHON = "tensorflow.python."
-SESSION = (_PYTHON + "client.session", "BaseSession")
-GRAPH = (_PYTHON + "framework.ops", "Graph")
-FUNCTION_GRAPHS = (
-    (_PYTHON + "framework.func_graph", "FuncGraph"),
-    (_PYTHON + "framework.function", "_FuncGraph"),
-)
-FUNCTION = (_PYTHON + "eager.polymorphic_function.polymorphic_function", "Function")
-_CONCRETE = (
-    _PYTHON + "eager.polymorphic_function.concrete_function",
-    "ConcreteFunction",
-)
+#: The signals for the bytes of living tensors and variables, on host and cards.
+_HOST_BYTES, _CARD_BYTES = "host.tensors", "gpu.tensors"
+_HOST = "CPU"
 
-#: Signals that are a count of living objects: name, unit, allowance, types.
-_COUNTS: tuple[tuple[str, str, str, tuple[TypeName, ...]], ...] = (
-    ("tf.functions", "concrete functions", "functions", (_CONCRETE,)),
-    (
-        "tf.tensors",
-        "tensors",
-        "tensors",
-        ((_PYTHON + "framework.ops", "EagerTensor"),),
-    ),
-    (
-        "tf.variables",
-        "variables",
-        "variables",
-        ((_PYTHON + "ops.variables", "Variable"),),
-    ),
-    (
-        "tf.iterators",
-        "iterators",
-        "iterators",
-        (
-            (_PYTHON + "data.ops.iterator_ops", "IteratorBase"),
-            (_PYTHON + "data.ops.iterator_ops", "Iterator"),
-        ),
-    ),
-    (
-        "tf.datasets",
-        "datasets",
-        "datasets",
-        ((_PYTHON + "data.ops.dataset_ops", "DatasetV2"),),
-    ),
-    (
-        "keras.layers",
-        "layers",
-        "layers",
-        (
-            ("keras.src.layers.layer", "Layer"),
-            ("tf_keras.src.engine.base_layer", "Layer"),
-        ),
-    ),
-    (
-        "keras.optimizers",
-        "optimizers",
-        "optimizers",
-        (
-            ("keras.src.optimizers.base_optimizer", "BaseOptimizer"),
-            ("tf_keras.src.optimizers.optimizer", "_BaseOptimizer"),
-        ),
-    ),
-)
+#: Signals that count the living objects of a class, and that class.
+_COUNTED = {
+    "tf.functions": names.CONCRETE_FUNCTION,
+    "tf.tensors": names.EAGER_TENSOR,
+    "tf.variables": names.VARIABLE,
+    "tf.iterators": names.ITERATOR,
+    "tf.datasets": names.DATASET,
+    "keras.layers": names.LAYER,
+    "keras.optimizers": names.OPTIMIZER,
+}
 
 
 class TensorFlowProbe(Probe):
-    """Counts TensorFlow's and Keras' objects, stacks and registries."""
+    """Counts objects and entries of stacks and registries in TensorFlow and Keras."""
 
     name = "tensorflow"
     is_readable_anytime = True
 
     def __init__(self, census: Census) -> None:
         self._census = census
-        census.watch("tf.sessions", [SESSION])
-        census.watch("tf.graphs", [GRAPH], unless=FUNCTION_GRAPHS)
-        census.watch("tf.traces", [FUNCTION])
-        for name, _, _, types in _COUNTS:
-            census.watch(name, types)
-        self._iterations = 0  # until the last reading
+        for name in ("tf.sessions", "tf.graphs", "tf.traces", *_COUNTED):
+            row = row_of(name)
+            census.watch(name, row.types, row.unless)
+        self._devices: tuple[str, ...] = (_HOST,)
+        self._knew_devices = False
+        self._iterations = 0  # how many had run at the last reading
         self._of_last_call = 0
         self._reasons: dict[str, str] = {}
-        self._unwatch: Callable[[], None] | None = None
-        #: What the run made and was alive after the last iteration and the one before.
+        self._patches = Patches()
+        self._watches_drops = False
+        #: Objects of the run that were alive after the last iteration,
         self._seen: list[weakref.ref[Any]] | None = None
+        #: and after the one before it.
         self._seen_before: list[weakref.ref[Any]] | None = None
-        #: Sessions that were dropped while open; Python closed them.
+        #: How many sessions were dropped while open; their ``__del__`` closed them.
         self.dropped = array("q", [0])
-        self._figures: tuple[tuple[Signal, Callable[[], int | None]], ...] = (
-            (_count("tf.sessions", "open sessions", "sessions"), self._open_sessions),
-            (
-                _count("tf.sessions.closed", "closed sessions", "sessions"),
-                self._closed_sessions,
-            ),
-            (_count("tf.graphs", "graphs", "graphs"), self._graphs),
-            (
-                _count("tf.default_graph.ops", "operations", "operations"),
-                _default_graph_operations,
-            ),
-            (
-                _count("tf.graphs.ops", "operations", "operations"),
-                self._other_operations,
-            ),
-            (_count("tf.traces", "traces", "traces"), self._traces),
-            (
-                _count("tf.session_stack", "entries", "sessions"),
-                _session_stack,
-            ),
-            (_count("tf.graph_stack", "entries", "graphs"), _graph_stack),
-            (
-                _count("tf.registered_functions", "functions", "registered_functions"),
-                _registered_functions,
-            ),
-            (
-                _count("tf.py_functions", "Python functions", "py_functions"),
-                _py_functions,
-            ),
-            (
-                _count("tf.custom_gradients", "registry entries", "custom_gradients"),
-                _custom_gradients,
-            ),
-        )
+        self._figures: dict[str, Callable[[], int | None]] = {
+            "tf.sessions": self._open_sessions,
+            "tf.sessions.closed": self._closed_sessions,
+            "tf.graphs": self._graphs,
+            "tf.default_graph.ops": _default_graph_operations,
+            "tf.graphs.ops": self._other_operations,
+            "tf.traces": self._traces,
+            "tf.session_stack": _session_stack,
+            "tf.graph_stack": _graph_stack,
+            "tf.registered_functions": _registered_functions,
+            "tf.py_functions": _py_functions,
+            "tf.custom_gradients": _custom_gradients,
+        }
 
     def signals(self) -> Sequence[Signal]:
         """Return the signals of TensorFlow and Keras."""
         self._watch_drops()
-        counted = tuple(_count(name, unit, allow) for name, unit, allow, _ in _COUNTS)
-        return (*(signal for signal, _ in self._figures), *counted)
+        context = initialised_context()
+        self._knew_devices = context is not None
+        if context is not None:
+            self._devices = (_HOST, *(gpu.name for gpu in logical_gpus(context)))
+        counts = map(make_signal, (*self._figures, *_COUNTED))
+        return (*counts, *map(_bytes_signal, self._devices))
+
+    def has_more_signals(self) -> bool:
+        """Return whether TensorFlow has initialised its devices since then."""
+        return not self._knew_devices and initialised_context() is not None
 
     def read(self, buffer: array[int], start: int, deep: bool) -> None:
-        """Write the counts; nothing where TensorFlow or Keras is not imported."""
-        if not _is_imported("tensorflow"):
+        """Write the counts, except those of a library that is not imported."""
+        if not is_imported("tensorflow"):
             return
         note_default_graphs()
         if self._census.iterations != self._iterations:
             self._iterations = self._census.iterations
             self._seen_before = self._seen
         self._seen = self._made()
-        for position, (signal, figure) in enumerate(self._figures):
-            if signal.name in self._reasons:
-                continue
-            try:
-                value = figure()
-            except AttributeError as error:
-                self._reasons[signal.name] = f"not in this TensorFlow ({error})"
-                continue
-            if value is not None:
-                buffer[start + position] = value
+        for position, (name, figure) in enumerate(self._figures.items()):
+            self._write(buffer, start + position, name, figure)
         place = start + len(self._figures)
-        for position, (name, _, _, _) in enumerate(_COUNTS):
-            if name.startswith("tf.") or _is_imported("keras", "tf_keras"):
-                buffer[place + position] = self._census.alive(name)
+        for position, (name, cls) in enumerate(_COUNTED.items()):
+            if row_of(name).family != "keras" or is_imported("keras", "tf_keras"):
+                count = partial(self._alive, name, cls)
+                self._write(buffer, place + position, name, count)
+        self._read_bytes(buffer, place + len(_COUNTED))
 
     def reasons(self) -> dict[str, str]:
-        """Say what could not be counted, and why."""
+        """Return what could not be counted, and why."""
         reasons = dict(self._reasons)
-        for signal in self.signals():
-            if not _is_imported("tensorflow"):
-                reasons[signal.name] = "TensorFlow is not imported"
-            elif signal.name.startswith("keras.") and not _is_imported(
+        for name in (*self._figures, *_COUNTED, _HOST_BYTES):
+            if not is_imported("tensorflow"):
+                reasons[name] = "TensorFlow is not imported"
+            elif row_of(name).family == "keras" and not is_imported(
                 "keras", "tf_keras"
             ):
-                reasons[signal.name] = "Keras is not imported"
+                reasons[name] = "Keras is not imported"
             else:
-                reasons.setdefault(signal.name, "TensorFlow has not started it yet")
+                reasons.setdefault(name, "TensorFlow has not started it yet")
         return reasons
 
     def close(self) -> None:
-        """Take the watch off ``Session.__del__``."""
-        if self._unwatch is not None:
-            self._unwatch()
-            self._unwatch = None
+        """Remove the patch of ``Session.__del__``."""
+        self._patches.undo()
 
     def why_off(self) -> str | None:
-        """Say whether TensorFlow is missing from the process."""
-        return None if _is_imported("tensorflow") else NOT_YET
+        """Return a reason if TensorFlow is not imported."""
+        return None if is_imported("tensorflow") else NOT_YET
 
     def still_there(self) -> dict[str, list[Any]]:
-        """Return open sessions and graphs that the run made and did not take back.
+        """Return open sessions and graphs that the run made and left.
 
-        What only the last iteration made does not count: the next one might have closed
-        it, as it closed those of the iterations before.
+        Those of the last iteration do not count: the next one might have closed them,
+        as each iteration may have closed those of the one before.
         """
         note_default_graphs()
         sessions = _open(self._census.made_since_start("tf.sessions"))
@@ -215,13 +158,16 @@ class TensorFlowProbe(Probe):
         if self._seen_before is not None:
             outlived = {id(reference()) for reference in self._seen_before}
             older = [session for session in sessions if id(session) in outlived]
-            self._of_last_call = 0 if older else len(sessions)
+            # not seen after the last call: a fixture was set up again since then
+            seen = {id(reference()) for reference in self._seen or ()}
+            last = [session for session in sessions if id(session) in seen]
+            self._of_last_call = 0 if older else len(last)
             sessions = older
             graphs = [graph for graph in graphs if id(graph) in outlived]
         return {"tf.sessions": sessions, "tf.graphs": graphs}
 
     def notes(self) -> tuple[str, ...]:
-        """Name what is untidy and no leak: sessions dropped open, the last call's."""
+        """Return notes on untidy sessions that are no leak."""
         notes = []
         if self._of_last_call:
             notes.append(
@@ -238,26 +184,79 @@ class TensorFlowProbe(Probe):
         )
         return (*notes, text)
 
+    def _write(
+        self,
+        buffer: array[int],
+        place: int,
+        signal: str,
+        figure: Callable[[], int | None],
+    ) -> None:
+        """Write one figure, or note that this TensorFlow lacks a name it needs."""
+        if signal in self._reasons:
+            return
+        try:
+            value = figure()
+        except AttributeError as error:
+            self._reasons[signal] = f"not in this TensorFlow ({error})"
+            return
+        if value is not None:
+            buffer[place] = value
+
+    def _read_bytes(self, buffer: array[int], place: int) -> None:
+        """Write the bytes of living tensors and variables, device by device."""
+        if initialised_context() is None or _HOST_BYTES in self._reasons:
+            return
+        try:
+            totals = self._bytes()
+        except AttributeError as error:
+            self._reasons[_HOST_BYTES] = f"not in this TensorFlow ({error})"
+            return
+        for position, device in enumerate(self._devices):
+            buffer[place + position] = totals[device]
+
+    def _bytes(self) -> dict[str, int]:
+        totals = dict.fromkeys(self._devices, 0)
+        for tensor in self._census.members("tf.tensors"):
+            device = device_of(tensor)
+            totals[device if device in totals else _HOST] += bytes_of_tensor(tensor)
+        for variable in self._census.members("tf.variables"):
+            handle = handle_of(variable)
+            if handle is not None:
+                device = device_of(handle)
+                device = device if device in totals else _HOST
+                totals[device] += bytes_of_variable(variable)
+        return totals
+
+    def _alive(self, signal: str, cls: Name) -> int:
+        cls.get()  # raises if this TensorFlow lacks the class, where 0 would mislead
+        return self._census.alive(signal)
+
     def _open_sessions(self) -> int | None:
+        names.SESSION.get()
         return len(_open(self._census.members("tf.sessions")))
 
     def _closed_sessions(self) -> int | None:
+        names.SESSION.get()
         alive = self._census.members("tf.sessions")
         return len(alive) - len(_open(alive))
 
     def _graphs(self) -> int | None:
+        names.GRAPH.get()
+        names.FUNCTION_GRAPH.get()
         defaults = set(map(id, default_graphs()))
         graphs = self._census.members("tf.graphs")
         return sum(id(graph) not in defaults for graph in graphs)
 
     def _other_operations(self) -> int | None:
+        names.FUNCTION_GRAPH.get()
         default = global_default_graph()
-        graph_type = sys.modules["tensorflow.python.framework.ops"].Graph
+        count = names.GRAPH.get().num_operations
         graphs = self._census.members("tf.graphs")
         others = (graph for graph in graphs if graph is not default)
-        return sum(int(graph_type.num_operations(graph)) for graph in others)
+        return sum(int(count(graph)) for graph in others)
 
     def _traces(self) -> int | None:
+        names.TRACING_COUNT.of(names.FUNCTION.get())
         functions = self._census.members("tf.traces")
         return sum(map(_tracing_count, functions))
 
@@ -266,78 +265,72 @@ class TensorFlowProbe(Probe):
         return [weakref.ref(o) for o in made("tf.sessions") + made("tf.graphs")]
 
     def _watch_drops(self) -> None:
-        """Notice sessions that die open: their ``__del__`` closes them."""
-        module: Any = sys.modules.get(SESSION[0])
-        if self._unwatch is not None or not hasattr(module, "BaseSession"):
-            return
-        session_type = module.BaseSession
-        original = session_type.__dict__.get("__del__")
-        if original is None:
+        """Count sessions that are dropped while open, which ``__del__`` then closes."""
+        session_type = names.SESSION.find()
+        if self._watches_drops or not hasattr(session_type, "__del__"):
             return
         dropped = self.dropped
 
-        @wraps(original)
-        def count_and_close(session: Any) -> None:
-            if not _attribute(session, "_closed"):
-                dropped[0] += 1
-            original(session)
+        def make(original: Callable[[Any], None]) -> Callable[[Any], None]:
+            @wraps(original)
+            def count_and_close(session: Any) -> None:
+                if not _attribute(session, names.SESSION_CLOSED):
+                    dropped[0] += 1
+                original(session)
 
-        session_type.__del__ = count_and_close
+            return count_and_close
 
-        def undo() -> None:
-            session_type.__del__ = original
-
-        self._unwatch = undo
-
-
-def _count(name: str, unit: str, allowance: str) -> Signal:
-    return Signal(name=name, unit=unit, allowance=allowance)
+        self._watches_drops = True
+        self._patches.set(session_type, "__del__", make)
 
 
 def _open(sessions: Sequence[Any]) -> list[Any]:
-    return [session for session in sessions if not _attribute(session, "_closed")]
-
-
-def _is_imported(*names: str) -> bool:
-    return any(name in sys.modules for name in names)
+    return [
+        session for session in sessions if not _attribute(session, names.SESSION_CLOSED)
+    ]
 
 
 def _attribute(instance: Any, name: str) -> Any:
-    # not getattr: a subclass of the user's may run code there
+    # not getattr, which may run code of a user's subclass
     return object.__getattribute__(instance, "__dict__").get(name)
 
 
 def _tracing_count(function: Any) -> int:
-    with suppress(Exception):  # a function whose __init__ has not finished
-        count: int = type(function).experimental_get_tracing_count(function)
+    with suppress(Exception):  # the function's __init__ may not have finished
+        count: int = names.TRACING_COUNT.of(type(function))(function)
         return count
     return 0
 
 
 def _default_graph_operations() -> int | None:
+    names.GRAPH_STACK.get()
     graph = global_default_graph()
     return 0 if graph is None else graph.num_operations()
 
 
 def _session_stack() -> int | None:
-    module = sys.modules["tensorflow.python.framework.stack"]
-    return len(module._default_session_stack.stack)
+    return len(names.STACK.of(names.SESSION_STACK.get()))
 
 
 def _graph_stack() -> int | None:
-    module = sys.modules["tensorflow.python.framework.ops"]
-    return len(module._default_graph_stack.stack)
+    return len(names.STACK.of(names.GRAPH_STACK.get()))
 
 
 def _registered_functions() -> int | None:
+    names.CONTEXT_SAFE.get()
     context = initialised_context()
-    return None if context is None else len(context.list_function_names())
+    return None if context is None else len(names.FUNCTION_NAMES.of(context)())
 
 
 def _py_functions() -> int | None:
-    return len(sys.modules["tensorflow.python.ops.script_ops"]._py_funcs._funcs)
+    return len(names.PY_FUNCTION_TABLE.of(names.PY_FUNCTIONS.get()))
 
 
 def _custom_gradients() -> int | None:
-    module = sys.modules["tensorflow.python.framework.ops"]
-    return len(module.gradient_registry._registry)
+    return len(names.REGISTERED.of(names.GRADIENTS.get()))
+
+
+def _bytes_signal(device: str) -> Signal:
+    if device == _HOST:
+        return make_signal(_HOST_BYTES)
+    return make_signal(_CARD_BYTES, device)

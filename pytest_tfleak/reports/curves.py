@@ -1,9 +1,9 @@
-"""The readings of a signal as an SVG curve, large or as small as a word.
+"""Draw the readings of a signal as an SVG curve, large or as small as a word.
 
-Plain SVG that this module writes: it needs no script and no network, prints, follows a
-page's colours, and takes about 400 bytes where the file of a chart library takes
-megabytes. Colours and dashes are attributes, so that a curve also looks right on pages
-that are not ours; a page's own style comes before them.
+The SVG needs no script and no network, can be printed, follows the page's colours, and
+takes about 400 bytes, while a chart library takes megabytes. Colours and dashes are
+attributes, so that a curve also looks right on other pages; a page's own style
+overrides them.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from itertools import cycle
 from itertools import groupby
 from itertools import pairwise
 
+from pytest_tfleak.quantities import format_count
+from pytest_tfleak.quantities import format_quantity
 from pytest_tfleak.reports.text import safe
 from pytest_tfleak.reports.text import signed
-from pytest_tfleak.units import format_count
-from pytest_tfleak.units import format_quantity
 
 WIDTH, HEIGHT = 640, 190
 _LEFT, _RIGHT, _TOP, _BOTTOM = 76, 10, 20, 24
-_SMALL_STEP, _SMALL_HEIGHT = 4, 96  # scaled to its place by the page
-MOST_POINTS = 400  # more cannot be told apart
+_SMALL_STEP, _SMALL_HEIGHT = 4, 96  # in units that the page scales
+MOST_POINTS = 400  # more points could not be seen apart
 MOST_SMALL_POINTS = 64
-#: A steep allowance or a restless warm-up may take this share of the judged range.
+#: A steep allowance or a noisy warm-up may extend the judged range by this share.
 _MARGIN = 0.6
-_LETTER = 6.0  # about the width of one, to see whether a label fits
+_LETTER = 6.0  # approximate width of a letter, to see whether a label fits
 
 Point = tuple[int, int | None]  # a row of the series, and its reading
 
@@ -42,19 +42,19 @@ _STYLES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Curve:
-    """A series, its parts, and what it was allowed to grow."""
+    """A series of readings, its parts, and its allowance."""
 
     name: str
     unit: str
     series: Sequence[int | None]  # warm-up first, confirmation last
     warmup: int = 0
     confirmation: int = 0
-    allowance: float | None = None  # per iteration, or ``in_all``
+    allowance: float | None = None  # per iteration, or for the run if ``in_all``
     in_all: bool = False
 
     @property
     def judged(self) -> list[int]:
-        """Return the readings after the warm-up that there are."""
+        """Return the readings after the warm-up, without missing ones."""
         return [value for value in self.series[self.warmup :] if value is not None]
 
     @property
@@ -71,9 +71,9 @@ class Curve:
 
 
 def draw_small(curve: Curve) -> str:
-    """Return a curve without words, "" without a judged reading.
+    """Return a curve without text, "" if there is no judged reading.
 
-    The figures beside it say the same, so it is hidden from screen readers.
+    Screen readers skip it, because the figures next to it say the same.
     """
     if not curve.judged:
         return ""
@@ -92,7 +92,7 @@ def draw_small(curve: Curve) -> str:
 
 
 def draw_large(curve: Curve) -> str:
-    """Return a curve with axes, and a text alternative; "" without a judged reading."""
+    """Return a curve with axes and a text alternative, "" if nothing was judged."""
     if not curve.judged:
         return ""
     step = (WIDTH - _LEFT - _RIGHT) / max(len(curve.series) - 1, 1)
@@ -112,7 +112,7 @@ def draw_large(curve: Curve) -> str:
 
 
 def describe(curve: Curve) -> str:
-    """Return in one sentence what a curve shows."""
+    """Return a sentence that says what a curve shows."""
     parts = [f"{format_count(end - start)} {name}" for name, start, end in curve.parts]
     readings = curve.judged
     if not readings:
@@ -134,7 +134,7 @@ def describe(curve: Curve) -> str:
 
 
 class _Scale:
-    """Where a row and a reading stand in the picture."""
+    """Maps rows and readings to positions in the picture."""
 
     def __init__(
         self, curve: Curve, left: int, step: float, top: int, bottom: int
@@ -163,13 +163,13 @@ class _Scale:
 
 
 def _paths(curve: Curve, scale: _Scale, most: int) -> Iterator[tuple[str, str]]:
-    """Give the class and the path of the allowance and of each part."""
+    """Yield the class and the path of the allowance and of each part."""
     if curve.allowance is not None:
         yield "a", _allowed(curve, scale)
     missing = sum(value is None for value in curve.series)
-    # a signal that is read now and then on purpose is joined, else a gap is a gap
+    # a signal that is rarely read gets a line through all readings, others show gaps
     joins = missing * 2 > len(curve.series)
-    before: list[Point] = []  # a part begins where the one before it ended
+    before: list[Point] = []  # each part begins at the end of the previous one
     for name, start, end in curve.parts:
         points: list[Point] = [
             (row, value)
@@ -177,7 +177,7 @@ def _paths(curve: Curve, scale: _Scale, most: int) -> Iterator[tuple[str, str]]:
             if value is not None or not joins
         ]
         share = max(most * (end - start) // len(curve.series), 2)
-        path = _path([*before, *_thinned(points, share)], scale)
+        path = _path([*before, *_outline(points, share)], scale)
         if path and points:
             yield name[0], path
         before = points[-1:] or before
@@ -188,14 +188,14 @@ def _allowed(curve: Curve, scale: _Scale) -> str:
     allowance = curve.allowance or 0.0
     if curve.in_all or not allowance:
         return f"M{scale.x(start)} {scale.y(scale.first + allowance)}H{scale.x(end)}"
-    # where it is steep it leaves the picture at the top
+    # a steep line ends at the top of the picture
     end = min(end, start + (scale.high - scale.first) / allowance)
     y = scale.y(scale.first + allowance * (end - start))
     return f"M{scale.x(start)} {scale.y(scale.first)}L{scale.x(end)} {y}"
 
 
-def _thinned(points: list[Point], most: int) -> list[Point]:
-    """Return the ends, and of each stretch its lowest and highest: no step is lost."""
+def _outline(points: list[Point], most: int) -> list[Point]:
+    """Thin out points, but keep the ends and the extremes of each stretch."""
     if len(points) <= most:
         return points
     stretches = most // 2
@@ -226,7 +226,7 @@ def _path(points: Sequence[Point], scale: _Scale) -> str:
 def _steps(places: Sequence[tuple[int, int]]) -> str:
     moves = [(b[0] - a[0], b[1] - a[1]) for a, b in pairwise(places)]
     if not moves:
-        return "h0"  # with round ends, a dot
+        return "h0"  # drawn with round ends, this is a dot
     pieces = []
     for (dx, dy), same in groupby(moves):
         times = len(list(same))
@@ -238,7 +238,7 @@ def _steps(places: Sequence[tuple[int, int]]) -> str:
 
 
 def _bands(curve: Curve, scale: _Scale) -> Iterator[str]:
-    """Give a band behind each part that is not the measured one, and its name."""
+    """Yield a background band for warm-up and confirmation, with its name."""
     last = len(curve.series) - 1
     for name, start, end in curve.parts:
         left, right = scale.x(max(start - 0.5, 0)), scale.x(min(end - 0.5, last))
@@ -253,7 +253,7 @@ def _bands(curve: Curve, scale: _Scale) -> Iterator[str]:
 
 
 def _value_axis(curve: Curve, scale: _Scale) -> Iterator[str]:
-    """Give lines and labels: growth since the first judged reading."""
+    """Yield lines and labels: growth since the first judged reading."""
     for tick in _ticks(
         scale.low - scale.first, scale.high - scale.first, curve.unit == "B"
     ):
@@ -267,7 +267,7 @@ def _value_axis(curve: Curve, scale: _Scale) -> Iterator[str]:
 
 
 def _ticks(low: float, high: float, is_bytes: bool) -> list[float]:
-    """Return two to five round figures within a range, 0 among them if it is there."""
+    """Return two to five round figures within a range, including 0 if it is inside."""
     unit = 1.0
     while is_bytes and unit * 1024 <= (high - low) / 2:
         unit *= 1024

@@ -1,7 +1,7 @@
-"""Annotations and a step summary for GitHub Actions.
+"""Make annotations and a step summary for GitHub Actions.
 
-A test's name or a library's message may hold anything: nothing in it may end a command
-or a cell of a table, or be read as HTML or Markdown.
+A test's name or a library's message may contain anything, so all text is escaped: it
+must not end a command or a table cell, or be read as HTML or Markdown.
 """
 
 from __future__ import annotations
@@ -15,32 +15,34 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from pytest_tfleak.reports.leaks import entries_by_leak
 from pytest_tfleak.reports.message import failure_text
 from pytest_tfleak.reports.message import headline
-from pytest_tfleak.reports.order import ordered
 from pytest_tfleak.reports.text import safe
 from pytest_tfleak.reports.text import shorten
 from pytest_tfleak.reports.text import truncate
 from pytest_tfleak.reports.words import STATUSES
+from pytest_tfleak.reports.words import ordered
 from pytest_tfleak.verdict import Finding
 from pytest_tfleak.verdict import Reason
 from pytest_tfleak.verdict import Status
 from pytest_tfleak.verdict import Verdict
 
-LARGEST_SUMMARY = 1024 * 1024 - 1024  # bytes; GitHub drops one of more than 1 MiB
+LARGEST_SUMMARY = 1024 * 1024 - 1024  # bytes; GitHub drops a summary above 1 MiB
 LONGEST_MESSAGE = 4_000  # characters
 LONGEST_CELL = 200
 _TITLE = 100
-#: What the test did itself, and pytest reports.
+_MOST_TESTS = 20  # of one leak, besides the worst
+#: Reasons that pytest itself reports.
 _OF_THE_TEST = (Reason.BODY_FAILED, Reason.BODY_SKIPPED, Reason.INTERRUPTED)
 _MARKDOWN = re.compile(r"""[&<>"'`|*_~\[\]\\#!:@$]""")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where a test stands, and whether pytest counts it as failed."""
+    """Where a test is defined, and whether pytest counts it as failed."""
 
-    file: str  # absolute
+    file: str  # an absolute path
     line: int | None
     failed: bool
 
@@ -51,23 +53,33 @@ def commands(
     root: Path,
     unicode: bool = True,
 ) -> Iterator[str]:
-    """Give a command for each line of code that fails a test, the worst test first.
+    """Yield an annotation for each line of code that fails tests, worst leak first.
 
-    Findings that one line made are one annotation. Paths are relative to ``root``.
+    Findings from the same line share one annotation, and so do all tests that the same
+    leak fails. Paths are relative to ``root``.
     """
-    for verdict in _verdicts(document):
-        place = places.get(verdict.nodeid)
-        level = _level(verdict, place is not None and place.failed)
-        if level is None:
-            continue
+    leveled = [
+        (level, verdict)
+        for verdict in _verdicts(document)
+        if (level := _level(verdict, _has_failed(verdict, places))) is not None
+    ]
+    levels = {verdict.nodeid: level for level, verdict in leveled}
+    for one in _in_groups([verdict for _, verdict in leveled]):
+        first, place = one[0], places.get(one[0].nodeid)
         at_test = _position(root, place.file, place.line) if place else None
-        for position, findings in _by_position(verdict.failing, at_test, root):
-            part = replace(verdict, findings=findings)
-            yield safe(_command(level, position, part, unicode), unicode)
+        for position, findings in _by_position(first.failing, at_test, root):
+            # one annotation for all tests explains the leak itself
+            part = replace(first, findings=findings, same_as=None)
+            parts = [part, *one[1:]]
+            line = _command(levels[first.nodeid], position, parts, unicode)
+            yield safe(line, unicode)
 
 
 def step_summary(document: Mapping[str, Any], room: int = LARGEST_SUMMARY) -> str:
-    """Return a table of what is not clean, worst first, of at most ``room`` bytes."""
+    """Return a table of leaks with their tests, and of other tests that are not clean.
+
+    It has at most ``room`` bytes.
+    """
     verdicts = _verdicts(document)
     counts = [
         (sum(verdict.status is status for verdict in verdicts), word)
@@ -76,8 +88,9 @@ def step_summary(document: Mapping[str, Any], room: int = LARGEST_SUMMARY) -> st
     found = ", ".join(f"{count} {word}" for count, word in counts if count)
     text = f"\n## tfleak\n\n{found or 'no test was measured'}\n"
     if not document["complete"]:
-        text += "\nThe run was cut short: tests that come after that are missing.\n"
-    rows = [_row(v) for v in verdicts if v.status is not Status.CLEAN]
+        text += "\nThe run was cut short: the remaining tests are missing.\n"
+    bad = [verdict for verdict in verdicts if verdict.status is not Status.CLEAN]
+    rows = [_row(one) for one in _in_groups(bad)]
     if rows:
         text += "\n| verdict | test | what |\n|---|---|---|\n"
     used = len(text.encode())
@@ -90,7 +103,7 @@ def step_summary(document: Mapping[str, Any], room: int = LARGEST_SUMMARY) -> st
 
 
 def add_step_summary(document: Mapping[str, Any], path: Path) -> None:
-    """Append the summary of the step to GitHub's file for it. Raises OSError."""
+    """Append the step summary to GitHub's file for it. Raises OSError."""
     used = path.stat().st_size if path.exists() else 0
     text = step_summary(document, LARGEST_SUMMARY - used)
     if used + len(text.encode()) <= LARGEST_SUMMARY:
@@ -104,12 +117,25 @@ def _verdicts(document: Mapping[str, Any]) -> list[Verdict]:
 
 
 def _level(verdict: Verdict, failed: bool) -> str | None:
-    """Return the command, None for what pytest does not fail, an expected leak say."""
+    """Return the annotation's level, None if pytest does not fail (expected leaks)."""
     if verdict.status is Status.CLEAN or verdict.reason in _OF_THE_TEST:
         return None
     if failed:
         return "error"
     return "warning" if verdict.status is Status.INCONCLUSIVE else None
+
+
+def _has_failed(verdict: Verdict, places: Mapping[str, Place]) -> bool:
+    return verdict.nodeid in places and places[verdict.nodeid].failed
+
+
+def _in_groups(verdicts: Sequence[Verdict]) -> Iterator[Sequence[Verdict]]:
+    """Yield the tests that each leak fails, then those that are no leak, one by one."""
+    for leak in entries_by_leak(verdicts):
+        yield leak.verdicts
+    for verdict in verdicts:
+        if verdict.status is not Status.LEAK:
+            yield [verdict]
 
 
 Position = tuple[str, int | None]
@@ -130,7 +156,7 @@ def _by_position(
 
 
 def _position(root: Path, file: str, line: int | None) -> Position | None:
-    """Return a place in the repository, None for one outside of it."""
+    """Return a position in the repository, None if the file is outside of it."""
     try:
         path = (root / file).resolve().relative_to(root.resolve())
     except (OSError, ValueError):
@@ -139,8 +165,10 @@ def _position(root: Path, file: str, line: int | None) -> Position | None:
 
 
 def _command(
-    level: str, position: Position | None, verdict: Verdict, unicode: bool
+    level: str, position: Position | None, verdicts: Sequence[Verdict], unicode: bool
 ) -> str:
+    """Return one annotation; the message is that of the first test."""
+    verdict, *others = verdicts
     title = truncate(safe(headline(verdict)), _TITLE)
     properties = {"title": title}
     if position is not None:
@@ -148,6 +176,13 @@ def _command(
         properties = {"file": safe(file), "line": str(line or 1), **properties}
     name = shorten(safe(verdict.nodeid), LONGEST_CELL)
     message = f"{name}\n{failure_text(verdict, 100, unicode)}"
+    if others:
+        names = [shorten(safe(v.nodeid), LONGEST_CELL) for v in others[:_MOST_TESTS]]
+        names += [f"and {len(others) - _MOST_TESTS:,} more"] * (
+            len(others) > _MOST_TESTS
+        )
+        also = "\n".join([f"The same leak in {len(others):,} more:", *names])
+        message = f"{also}\n\n{message}"
     if len(message) > LONGEST_MESSAGE:
         message = message[:LONGEST_MESSAGE] + " ..."
     written = ",".join(f"{name}={_property(v)}" for name, v in properties.items())
@@ -162,10 +197,13 @@ def _property(text: str) -> str:
     return _data(text).replace(":", "%3A").replace(",", "%2C")
 
 
-def _row(verdict: Verdict) -> str:
+def _row(verdicts: Sequence[Verdict]) -> str:
+    verdict, rest = verdicts[0], len(verdicts) - 1 - _MOST_TESTS
     word = STATUSES[verdict.status]
     what = headline(verdict).removeprefix(f"{word.upper()}: ")
-    return f"| {word} | {_cell(verdict.nodeid)} | {_cell(what)} |\n"
+    names = [_cell(one.nodeid) for one in verdicts[: 1 + _MOST_TESTS]]
+    names += [f"and {rest:,} more"] * (rest > 0)
+    return f"| {word} | {'<br>'.join(names)} | {_cell(what)} |\n"
 
 
 def _cell(text: str) -> str:

@@ -1,8 +1,8 @@
-"""The document as one HTML page that needs nothing else: no network, no other file.
+"""Write the document as one HTML page that needs no network and no other file.
 
 Each test is a row group: its figures, and ``<details>`` that work without a script. The
-script only sorts and filters. What a test or a library says is text: Jinja2 escapes it,
-and the page's policy runs no script but its own.
+script only sorts and filters. Jinja2 escapes all texts from tests and libraries, and
+the page's policy allows no script other than its own.
 """
 
 from __future__ import annotations
@@ -10,40 +10,46 @@ from __future__ import annotations
 import hashlib
 from base64 import b64encode
 from collections.abc import Iterator
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING
 from typing import Any
 
-from pytest_tfleak.ledger import Ledger
+from pytest_tfleak.quantities import format_count
+from pytest_tfleak.quantities import format_seconds
 from pytest_tfleak.reports.curves import Curve
 from pytest_tfleak.reports.curves import draw_large
 from pytest_tfleak.reports.curves import draw_small
-from pytest_tfleak.reports.entry import make_entry
-from pytest_tfleak.reports.evidence import cut
 from pytest_tfleak.reports.message import count_of
+from pytest_tfleak.reports.message import took_by_part
+from pytest_tfleak.reports.page import LeakEntry
+from pytest_tfleak.reports.page import cut
+from pytest_tfleak.reports.page import make_entry
+from pytest_tfleak.reports.page import make_leak_entries
 from pytest_tfleak.reports.text import short_name
 from pytest_tfleak.reports.text import signed
 from pytest_tfleak.reports.words import STATUSES
-from pytest_tfleak.units import format_count
-from pytest_tfleak.units import format_seconds
 from pytest_tfleak.verdict import SCHEMA
+from pytest_tfleak.verdict import Ledger
 from pytest_tfleak.verdict import Status
 from pytest_tfleak.verdict import Verdict
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-#: The worst tests have large curves; all have small ones, which keeps the page small.
+#: Only so many tests, the worst, have large curves, to keep the page small.
 MOST_FULL = 250
 
 
 def render(document: dict[str, Any]) -> str:
-    """Return the page for a document: the same text for the same document."""
+    """Return the page for a document; the same document always gives the same text."""
     ledger = Ledger()
     for data in document["tests"]:
         ledger.add(Verdict.from_dict({**data, "schema": SCHEMA}))
-    entries = [make_entry(verdict) for verdict in ledger.verdicts()]
+    verdicts = ledger.verdicts()
+    entries = [make_entry(verdict) for verdict in verdicts]
+    leaks = make_leak_entries(verdicts)
     counts = ledger.counts()
     style, script = _source("page.css"), _source("page.js")
     return (
@@ -56,13 +62,16 @@ def render(document: dict[str, Any]) -> str:
             script_hash=_hash(script),
             tool=document["tool"],
             complete=document["complete"],
-            title=_title(ledger),
+            title=_title(ledger, leaks),
             headline=_headline(ledger),
             counts=counts,
             entries=entries,
+            leaks=leaks,
             most_full=MOST_FULL,
             known=sum(bool(entry.accepted) for entry in entries),
             seconds=sum(entry.verdict.seconds for entry in entries),
+            bodies=sum(entry.verdict.body_seconds for entry in entries),
+            parts=took_by_part(verdicts),
             environment=_table(document["environment"]),
             baseline=document["baseline"],
             differences=list(_differences(document["baseline"] or {})),
@@ -72,7 +81,7 @@ def render(document: dict[str, Any]) -> str:
 
 @cache
 def make_templates() -> Environment:
-    """Return the templates of this package, which escape what they are given."""
+    """Return the environment of this package's templates, with escaping on."""
     from jinja2 import Environment
     from jinja2 import PackageLoader
     from jinja2 import StrictUndefined
@@ -111,19 +120,18 @@ def _source(name: str) -> str:
 
 
 def _hash(text: str) -> str:
-    """Return what lets a policy tell our own script and style from any other."""
+    """Return the hash by which the policy recognises our own script and style."""
     digest = hashlib.sha256(text.encode("utf-8")).digest()
     return f"sha256-{b64encode(digest).decode('ascii')}"
 
 
-def _title(ledger: Ledger) -> str:
-    leaks = ledger.counts()[Status.LEAK]
+def _title(ledger: Ledger, leaks: Sequence[LeakEntry]) -> str:
     none = "no new leak" if _recorded(ledger) else "no leak"
-    return f"{count_of(leaks, 'leak') if leaks else none} in {_tests(ledger)}"
+    return f"{count_of(len(leaks), 'leak') if leaks else none} in {_tests(ledger)}"
 
 
 def _headline(ledger: Ledger) -> str:
-    """Say in one sentence what came out."""
+    """Return the result of the run in one sentence."""
     counts = ledger.counts()
     total, leaks, clean = (
         sum(counts.values()),
@@ -144,12 +152,12 @@ def _headline(ledger: Ledger) -> str:
 
 
 def _recorded(ledger: Ledger) -> int:
-    """Return how many have a leak that the baseline accepts."""
+    """Return how many tests have a leak that the baseline accepts."""
     return sum(bool(verdict.recorded) for verdict in ledger.verdicts())
 
 
 def _tests(ledger: Ledger) -> str:
-    """Return how many there are; a test may check several times."""
+    """Return the number of tests as text; a test may have several verdicts."""
     verdicts = ledger.verdicts()
     names = {verdict.nodeid for verdict in verdicts}
     noun = "test" if len(names) == len(verdicts) else "check"
@@ -157,7 +165,7 @@ def _tests(ledger: Ledger) -> str:
 
 
 def _differences(baseline: dict[str, Any]) -> Iterator[tuple[str, str, str, str]]:
-    """Give what differs from the baseline: a word, a test, its growth and the old."""
+    """Yield what differs from the baseline: group, test, growth and old growth."""
     for word in ("worse", "new", "gone", "accepted"):
         for row in baseline.get(word, ()):
             now, before = _growth_of(row, row), row["recorded"]
@@ -174,7 +182,7 @@ def _growth_of(row: dict[str, Any], figures: dict[str, Any] | None) -> str:
 
 
 def _table(facts: dict[str, Any]) -> list[tuple[str, list[str]]]:
-    """Return names and texts; of a list, one text each."""
+    """Return names with their texts; a list has one text for each item."""
     return [
         (cut(str(name), 100), [cut(_text(item)) for item in _listed(value)])
         for name, value in facts.items()

@@ -1,7 +1,7 @@
-"""The document as JSON, one line for each test; ``schema/`` says what is in it.
+"""Write the document as JSON, one line for each test; ``schema/`` describes it.
 
-Within one schema number keys are only added, and readers skip what they do not know.
-What changes or takes away a key gets a new number.
+Within one schema number, keys may only be added, and readers must ignore unknown ones.
+To change or remove a key, use a new number.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""The figures of a verdict as names and texts, for the properties of a JUnit file."""
+"""Turn the figures of a verdict into properties of a JUnit file."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
 
-from pytest_tfleak.reports.base import make_entry
+from pytest_tfleak.reports.document import document_entry
 from pytest_tfleak.reports.json import compact
 from pytest_tfleak.reports.text import safe
 from pytest_tfleak.verdict import Verdict
@@ -16,7 +16,8 @@ _FIELDS = (
     "status",
     "reason",
     "detail",
-    "door",
+    "via",
+    "depth",
     "iterations",
     "confirmation",
     "warmup",
@@ -27,12 +28,12 @@ _FIGURES = ("per_iteration", "total", "allowance")
 
 
 def properties(verdict: Verdict, number: int = 1) -> list[tuple[str, str]]:
-    """Return the properties of a test's verdict, a figure as the JSON file has it.
+    """Return the properties of a test's verdict, with figures as in the JSON file.
 
     The names of a second verdict of the same test begin with ``tfleak.2.``.
     """
     start = PREFIX if number == 1 else f"{PREFIX}{number}."
-    entry = make_entry(verdict)
+    entry = document_entry(verdict)
     pairs = [(name, entry[name]) for name in _FIELDS]
     pairs += _signal_pairs(entry["signals"])
     failing = [f["signal"] for f in entry["findings"] if not f["accepted"]]

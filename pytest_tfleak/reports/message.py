@@ -1,19 +1,27 @@
-"""The message of one verdict: what, how much, why, what to do, how to allow it."""
+"""Write the message of a verdict: what, how much, why, what to do, how to allow it."""
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Iterable
 from collections.abc import Iterator
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
 
-from pytest_tfleak.ledger import closeness
-from pytest_tfleak.ledger import is_total
-from pytest_tfleak.reports.allow import how_to_allow
-from pytest_tfleak.reports.known import causes
-from pytest_tfleak.reports.known import known_growth
-from pytest_tfleak.reports.order import ordered
+from pytest_tfleak.known import find_known
+from pytest_tfleak.quantities import format_count
+from pytest_tfleak.quantities import format_quantity
+from pytest_tfleak.quantities import format_seconds
+from pytest_tfleak.reports.held_by import edges_of
+from pytest_tfleak.reports.held_by import name_holder
+from pytest_tfleak.reports.held_object import PER_ITERATION
 from pytest_tfleak.reports.text import NARROWEST
 from pytest_tfleak.reports.text import compared
 from pytest_tfleak.reports.text import first_that_fits
+from pytest_tfleak.reports.text import percent
 from pytest_tfleak.reports.text import safe
 from pytest_tfleak.reports.text import short_name
 from pytest_tfleak.reports.text import shorten
@@ -21,31 +29,53 @@ from pytest_tfleak.reports.text import signed
 from pytest_tfleak.reports.text import sparkline
 from pytest_tfleak.reports.text import truncate
 from pytest_tfleak.reports.text import wrap
-from pytest_tfleak.reports.where import located
-from pytest_tfleak.reports.where import where_rows
 from pytest_tfleak.reports.words import REASONS
 from pytest_tfleak.reports.words import STATUSES
-from pytest_tfleak.reports.words import words_for
-from pytest_tfleak.units import format_count
-from pytest_tfleak.units import format_quantity
-from pytest_tfleak.units import format_seconds
+from pytest_tfleak.reports.words import ordered
+from pytest_tfleak.signals import counts_whole_run
+from pytest_tfleak.signals import is_memory
+from pytest_tfleak.signals import row_of
+from pytest_tfleak.verdict import Experiment
 from pytest_tfleak.verdict import Finding
+from pytest_tfleak.verdict import Origin
+from pytest_tfleak.verdict import Reason
 from pytest_tfleak.verdict import SignalReport
 from pytest_tfleak.verdict import Status
 from pytest_tfleak.verdict import Verdict
+from pytest_tfleak.verdict import closeness
+from pytest_tfleak.verdict import has_total
+from pytest_tfleak.verdict import is_total
 
-HEADLINE = 80  # columns
-LONGEST_LIST = 300
-LONGEST_CURVE = 40
-MOST_OTHERS = 5
-ALLOW = "to allow it"
+_Row = tuple[str, str]  # a label and a text
+
+_HEADLINE = 80  # columns
+_LONGEST_LIST = 300
+#: The parts of a measurement, and the shortest one shown, in seconds.
+_PARTS = {
+    "loop": "iterations",
+    "confirmation": "confirmation",
+    "known_growth": "known growth",
+    "diagnosis": "diagnosis",
+}
+_SHORTEST = 0.05
+_LONGEST_CURVE = 40
+_MOST_OTHERS = 5
+_MOST_CHANGES = 3
+_MOST_NATIVE = 6  # frames
+_LONGEST_CODE = 120
+_ALLOW = "to allow it"
 _LABEL = 11
-
-Row = tuple[str, str]  # a label and a text
+_CALLS = {
+    "marker": "@pytest.mark.tfleak({})",
+    "fixture": "tfleak.check(..., {})",
+    "library": "{}",
+}
+#: A suggested allowance leaves this much room, so that the next run passes, too.
+_MARGIN = 1.25
 
 
 def headline(verdict: Verdict) -> str:
-    """Return the first line of the message, enough to act on, of 80 columns or less."""
+    """Return the first line of the message, in 80 columns or less."""
     word = STATUSES[verdict.status].upper() + ": "
     if verdict.status is Status.LEAK and verdict.failing:
         texts = list(lead_figures(verdict))
@@ -54,11 +84,13 @@ def headline(verdict: Verdict) -> str:
         texts = [f"nothing grew past its allowance in {iterations}"]
         if verdict.recorded:
             texts = [f"nothing that is not in the baseline in {iterations}"]
+        elif is_of_calls(verdict):
+            texts = ["nothing is left open after the test"]
         elif verdict.known:
             texts = [f"nothing but known growth of TensorFlow in {iterations}"]
     else:
         texts = list(reason_texts(verdict))
-    return word + first_that_fits(texts, HEADLINE - len(word))
+    return word + first_that_fits(texts, _HEADLINE - len(word))
 
 
 def failure_text(
@@ -66,7 +98,7 @@ def failure_text(
 ) -> str:
     """Return the whole message of a verdict, in lines of at most ``width`` columns.
 
-    ``callers`` shows what called the line that leaks as well.
+    ``callers`` adds the lines that called the line that leaks.
     """
     width = max(width, NARROWEST)
     if verdict.status is Status.LEAK and verdict.failing:
@@ -80,23 +112,332 @@ def failure_text(
     return "\n".join([*lines, "", *below] if below else lines)
 
 
-def is_apart(finding: Finding, lead: Finding) -> bool:
-    """Say whether a finding comes from elsewhere than the leading one."""
-    return finding.origin != lead.origin or (
-        finding.holder is not None
-        and lead.holder is not None
-        and finding.holder[0] != lead.holder[0]
+def _leak_rows(
+    verdict: Verdict, width: int, unicode: bool, callers: bool
+) -> Iterator[_Row]:
+    lead, *others = ordered(verdict.failing)
+    words = row_of(lead.signal, lead.unit)
+    still = lead.per_iteration is None
+    if not still:
+        yield "what grows", f"{words.grows} ({short_name(lead.signal)})"
+    yield "how much", _figures(lead)
+    signal = _signal(verdict, lead.signal)
+    if not still:
+        yield "seen in", _seen(lead, verdict)
+    if not still and signal is not None:
+        yield "readings", draw_curve(verdict, signal, _room(width), unicode)
+    if lead.what:
+        what = lead.what.removesuffix(PER_ITERATION) if still else lead.what
+        yield "what", shorten(safe(what), _LONGEST_LIST)
+    yield from _where_rows(lead, unicode, callers)
+    # one leak moves many signals, which must not look like as many leaks
+    cut = _MOST_OTHERS if len(others) > _MOST_OTHERS + 1 else len(others)
+    for other in others[:cut]:
+        elsewhere = next(located(other), "") if _is_apart(other, lead) else ""
+        yield "also", _compact(other) + elsewhere
+    if others[cut:]:
+        yield "also", ", ".join(short_name(other.signal) for other in others[cut:])
+    yield from _known_rows(verdict)
+    if verdict.same_as is not None:
+        yield "same as", same_as(verdict)
+    else:
+        yield from _cause_rows([lead, *others])
+    yield from _note_rows(verdict)
+    if words.look_for and not (lead.advice or lead.origin):
+        yield "look for", words.look_for
+    yield _ALLOW, how_to_allow(verdict, [lead, *others])
+    yield "iterations", stands_on(verdict)
+
+
+def _other_rows(verdict: Verdict, width: int, unicode: bool) -> Iterator[_Row]:
+    if verdict.status is not Status.CLEAN:
+        texts = list(reason_texts(verdict))
+        if safe(verdict.detail or "") not in headline(verdict):
+            yield "why", texts[0]
+    closest = closeness(verdict)
+    if closest is not None and closest[1] > 0:
+        signal, _ = closest
+        yield "closest", f"{_rate(signal)} ({short_name(signal.name)})"
+        yield "readings", draw_curve(verdict, signal, _room(width), unicode)
+    yield from _known_rows(verdict)
+    yield from _note_rows(verdict)
+    yield "what to do", remedy_of(verdict)
+    if verdict.iterations or verdict.warmup:
+        yield "iterations", stands_on(verdict)
+
+
+def same_as(verdict: Verdict) -> str:
+    """Return ``test_a.py::test_x: app/cache.py:12``, where the cause is explained.
+
+    It is "" for a test with a leak of its own.
+    """
+    test = verdict.same_as
+    if test is None:
+        return ""
+    if test.origin is not None:
+        return f"{safe(test.nodeid)}: {place_of(test.origin)}"
+    return f"{safe(test.nodeid)}: {holder_of_leak(ordered(verdict.failing)[0])}"
+
+
+def _known_rows(verdict: Verdict) -> Iterator[_Row]:
+    for text in known_growth(verdict):
+        yield "known", f"{text}; TensorFlow's own, it does not fail the test"
+
+
+def _note_rows(verdict: Verdict) -> Iterator[_Row]:
+    for note in verdict.notes:
+        yield "note", note
+
+
+def _figures(finding: Finding) -> str:
+    """Return the growth of the leading finding in full, with its allowance."""
+    unit = finding.unit
+    if finding.per_iteration is None:
+        row = row_of(finding.signal, unit)
+        count = format_count(finding.total)
+        end = "the test" if finding.last == 1 else "the last iteration"
+        text = f"{count} {row.state} after {end}; {_allowance(finding)}"
+        if row.family in ("session", "graph"):
+            text += ". One that is made once and shared belongs in a fixture"
+        return text
+    growth, limit = compared(
+        finding.total if is_total(finding) else finding.per_iteration,
+        finding.allowance,
+        unit,
+    )
+    if is_total(finding):
+        return f"{_plus(growth)} in all; allowance {limit} in all"
+    total = signed(finding.total, unit)
+    return f"{_plus(growth)} per iteration, {total} from first to last; " + _allowance(
+        finding, limit
     )
 
 
+def _seen(finding: Finding, verdict: Verdict) -> str:
+    text = (
+        f"iterations {finding.first}-{finding.last} of the "
+        f"{format_count(verdict.iterations)} judged"
+    )
+    if not verdict.confirmation:
+        return text
+    return f"{text}, {format_count(verdict.confirmation)} of them to confirm it"
+
+
+def _compact(finding: Finding) -> str:
+    if finding.per_iteration is None:
+        return f"{_still_there(finding)}; {_allowance(finding)}"
+    value = finding.total if is_total(finding) else finding.per_iteration
+    growth, limit = compared(value, finding.allowance, finding.unit)
+    per = "in all" if is_total(finding) else "per iteration"
+    about = "about its allowance, " if value <= finding.allowance else "allowance "
+    return f"{short_name(finding.signal)} {_plus(growth)} {per} ({about}{limit})"
+
+
+def _allowance(finding: Finding, limit: str | None = None) -> str:
+    if not finding.allowance:
+        return "none allowed"
+    text = f"allowance {limit or format_quantity(finding.allowance, finding.unit)}"
+    if finding.per_iteration is not None and finding.per_iteration <= finding.allowance:
+        # the judge also counts growth that differs from the allowance only by noise
+        return text + ", which it reaches within the accuracy of the readings"
+    return text
+
+
+def _rate(signal: SignalReport) -> str:
+    growth, over = _growth(signal)
+    shown, limit = compared(growth, signal.allowance or 0.0, signal.unit)
+    allowed = f"allowance {limit}" if signal.allowance else "none allowed"
+    return f"{_plus(shown)} {over}; {allowed}"
+
+
+def _plus(text: str) -> str:
+    return "+" + text if text[0].isdigit() and text.strip("0 B.,") else text
+
+
+def _where_rows(finding: Finding, unicode: bool, callers: bool) -> Iterator[_Row]:
+    """Yield the holder, the line and the C++ functions of a finding as rows.
+
+    ``callers`` adds the lines that called that line.
+    """
+    if finding.path is not None:
+        arrow = " → " if unicode else " -> "
+        edges = edges_of(finding.path)
+        yield "held by", arrow.join(safe(edge, unicode) for edge in edges)
+    if finding.origin is not None:
+        yield "made at", _called(finding.origin)
+        if finding.origin.text:
+            yield "", shorten(safe(finding.origin.text, unicode), _LONGEST_CODE)
+        for caller in finding.stack if callers else ():
+            yield "called at", _called(caller)
+    if finding.native:
+        functions = [safe(frame) for frame in finding.native[:_MOST_NATIVE]]
+        yield "allocated", " < ".join(functions)
+    if finding.python_bytes is not None and finding.per_iteration:
+        if finding.native or finding.python_bytes < finding.per_iteration / 2:
+            explained = format_quantity(finding.python_bytes, "B")
+            growth = format_quantity(finding.per_iteration, "B")
+            yield "explained", f"Python objects explain {explained} of {growth}"
+
+
+def _called(origin: Origin) -> str:
+    return f"{place_of(origin)} in {safe(origin.function)}"
+
+
+def _cause_rows(findings: Sequence[Finding]) -> Iterator[_Row]:
+    """Yield the causes, the experiments and the advice of findings as rows.
+
+    If the objects that pile up have a cause, the memory they use needs no other one.
+    """
+    lead = findings[0]
+    if lead.cause is not None and lead.known is None:
+        findings = [f for f in findings if f is lead or not is_memory(f.signal, f.unit)]
+    whys = {_why(f): None for f in findings}
+    #: Advice that several causes share is shown below the last of them.
+    advice = {f.advice: _why(f) for f in findings if f.advice}
+    for place, why in enumerate(sorted(whys, key=lambda why: why == "")):
+        if why:
+            yield "cause", why
+        if place == 0:
+            yield from _experiments(findings)
+        for text, cause in advice.items():
+            if cause == why:
+                yield "what to do", safe(text)
+
+
+def _why(finding: Finding) -> str:
+    return named(finding.known) if finding.known else safe(finding.why or "")
+
+
+def _experiments(findings: Sequence[Finding]) -> Iterator[_Row]:
+    for words in dict.fromkeys(e.name for f in findings for e in f.experiments):
+        changes = [
+            _change(f, e) for f in findings for e in f.experiments if e.name == words
+        ]
+        yield "experiment", f"{', '.join(changes[:_MOST_CHANGES])} {safe(words)}"
+
+
+def _change(finding: Finding, experiment: Experiment) -> str:
+    before = format_quantity(finding.per_iteration or 0.0, finding.unit)
+    after = format_quantity(experiment.per_iteration, finding.unit)
+    return f"{short_name(finding.signal)} {before} becomes {after}"
+
+
+def _paragraph(label: str, text: str, width: int, unicode: bool) -> list[str]:
+    """Return a row as lines, with its label in a column if there is room for one."""
+    if not text:
+        return []
+    text = safe(text, unicode)
+    if label == "":  # a line of code, which is not wrapped
+        return [truncate(" " * (4 if _is_narrow(width) else _LABEL + 4) + text, width)]
+    if label == _ALLOW and _is_narrow(width):
+        text = text.replace("(", "( ", 1)  # allows a break; it is still valid Python
+    if label == "readings":  # already of the right width, with spaces for gaps
+        colon = "" if not _is_narrow(width) else ":"
+        return [truncate(f"  {label + colon:<{_LABEL}}  {text}", width)]
+    if _is_narrow(width):
+        return wrap(text, width, f"  {label}: ", "    ")
+    return wrap(text, width, f"  {label:<{_LABEL}}  ", " " * (_LABEL + 4))
+
+
+def _is_narrow(width: int) -> bool:
+    return width < 60
+
+
+def _room(width: int) -> int:
+    return width - _LABEL - 4
+
+
+def how_to_allow(verdict: Verdict, findings: Sequence[Finding]) -> str:
+    """Return the marker or call that accepts all findings, "" if no keyword does."""
+    needed: dict[str, float] = {}
+    units: dict[str, str] = {}
+    for finding in _whole(findings):
+        if finding.allow:
+            value = max(_needed(finding, verdict), needed.get(finding.allow, 0.0))
+            needed[finding.allow], units[finding.allow] = value, finding.unit
+    if not needed:
+        return ""
+    keywords = ", ".join(
+        f"{safe(name)}={_value(value, units[name])}" for name, value in needed.items()
+    )
+    parts = [_CALLS[verdict.via].format(keywords), *_spans(list(needed))]
+    without = [short_name(f.signal) for f in _whole(findings) if not f.allow]
+    if without:
+        parts.append(f"nothing allows {', '.join(without)}")
+    return "; ".join(parts)
+
+
+def _spans(options: Sequence[str]) -> Iterator[str]:
+    """Yield a note on which options are totals, if others are rates."""
+    totals = [safe(option) for option in options if counts_whole_run(option)]
+    if not totals or len(totals) == len(options):
+        return
+    *others, last = totals
+    are = f"{', '.join(others)} and {last} count" if others else f"{last} counts"
+    yield f"{are} over the whole run, the rest per iteration"
+
+
+def _whole(findings: Sequence[Finding]) -> list[Finding]:
+    """Return one finding for each signal, with the sum over several leaks."""
+    by_signal: dict[str, Finding] = {}
+    for finding in findings:
+        before = by_signal.get(finding.signal)
+        if before is None:
+            by_signal[finding.signal] = finding
+        else:
+            rates = (before.per_iteration, finding.per_iteration)
+            by_signal[finding.signal] = replace(
+                before,
+                per_iteration=None if None in rates else sum(r or 0.0 for r in rates),
+                total=before.total + finding.total,
+            )
+    return list(by_signal.values())
+
+
+def _needed(finding: Finding, verdict: Verdict) -> float:
+    """Return the allowance that would have accepted a finding."""
+    growth, rows = finding.per_iteration, verdict.warmup + finding.last
+    is_of_run = counts_whole_run(finding.allow)
+    if growth is None:
+        return finding.total if is_of_run else finding.total / max(rows, 1)
+    if row_of(finding.signal, finding.unit).allows == "total":
+        # the warm-up counts, too, and the next run may leave one in each iteration
+        rate = math.ceil(growth) if 0.5 <= growth < 10 else growth * _MARGIN
+        return math.ceil(max(rate * rows, finding.total))
+    if is_of_run:
+        growth = float(finding.total)
+    if finding.unit == "B" or not 0.5 <= growth < 10:
+        return growth * _MARGIN
+    # exact rates need no margin
+    return growth if growth == int(growth) else math.ceil(growth * _MARGIN)
+
+
+def _value(needed: float, unit: str) -> str:
+    if unit != "B":
+        return f"{_rounded_up(needed):.10g}"
+    size, name = needed / 1024, "KiB"
+    for larger in ("MiB", "GiB"):
+        if _rounded_up(size) >= 1024:
+            size, name = size / 1024, larger
+    return f'"{max(_rounded_up(size), 1.0):.10g} {name}"'
+
+
+def _rounded_up(value: float) -> float:
+    """Return a value rounded up to two digits; small whole numbers stay exact."""
+    if value <= 0 or (value < 1000 and value == int(value)):
+        return value
+    step = 10.0 ** max(math.floor(math.log10(value)) - 1, -300)  # or the step is 0
+    return math.ceil(value / step - 1e-9) * step
+
+
 def lead_figures(verdict: Verdict) -> Iterator[str]:
-    """Give the most telling finding in one line, in ever shorter forms."""
+    """Yield the most important finding in one line, in ever shorter forms."""
     lead = ordered(verdict.failing)[0]
     if lead.per_iteration is None:
         for where in located(lead):
             yield _still_there(lead) + where
         yield _still_there(lead)
-        words = words_for(lead.signal, lead.unit)
+        words = row_of(lead.signal, lead.unit)
         yield f"{format_count(lead.total)} {words.state} ({short_name(lead.signal)})"
         return
     kind = f" ({_kind(lead.kind)})" if lead.kind else ""
@@ -120,8 +461,71 @@ def lead_figures(verdict: Verdict) -> Iterator[str]:
     yield short_name(lead.signal)
 
 
+def figures_alone(finding: Finding, verdict: Verdict) -> Iterator[str]:
+    """Yield the growth of one finding, without holder and line, in ever shorter forms.
+
+    ``verdict`` is that of its test.
+    """
+    alone = replace(finding, accepted=False, path=None, origin=None)
+    return lead_figures(replace(verdict, findings=(alone,)))
+
+
+def _kind(kind: str) -> str:
+    if re.fullmatch(r"[\w.<>]+", kind):
+        kind = kind.rpartition(".")[2]
+    return short_name(kind)
+
+
+def _still_there(finding: Finding) -> str:
+    words = row_of(finding.signal, finding.unit)
+    one = finding.total == 1
+    noun, verb = (words.one, "is") if one else (words.many, "are")
+    return (
+        f"{format_count(finding.total)} {safe(noun)} {verb} still {words.state} after "
+        f"the test ({short_name(finding.signal)})"
+    )
+
+
+def located(finding: Finding) -> Iterator[str]:
+    """Yield where a finding comes from, in ever shorter forms; nothing if unknown."""
+    held = safe(edges_of(finding.path)[0]) if finding.path is not None else ""
+    if finding.origin is not None:
+        made = f"made at {place_of(finding.origin)}"
+        if held:
+            yield f", held by {held}, {made}"
+            yield f", held by {held.partition(' (')[0]}, {made}"
+        yield f", {made}"
+    elif held:
+        yield f", held by {held}"
+
+
+def place_of_leak(finding: Finding) -> str:
+    """Return what a leak has in common in all its tests: holder and line, if known."""
+    holder = holder_of_leak(finding)
+    parts = [f"held by {holder}"] if holder else []
+    if finding.origin is not None:
+        parts.append(f"made at {place_of(finding.origin)}")
+    return ", ".join(parts)
+
+
+def holder_of_leak(finding: Finding) -> str:
+    """Return what holds the objects of a leak, without their number, "" if unknown."""
+    if finding.path is None:
+        return ""
+    return safe(name_holder(finding.path) or edges_of(finding.path)[0])
+
+
+def _is_apart(finding: Finding, lead: Finding) -> bool:
+    """Return whether a finding has another origin or holder than the leading one."""
+    return finding.origin != lead.origin or (
+        finding.path is not None
+        and lead.path is not None
+        and edges_of(finding.path)[0] != edges_of(lead.path)[0]
+    )
+
+
 def reason_texts(verdict: Verdict) -> Iterator[str]:
-    """Say why there is no verdict in one line, in ever shorter forms."""
+    """Yield why there is no verdict, in ever shorter forms."""
     why = REASONS[verdict.reason].why if verdict.reason else "no reason given"
     detail = safe(verdict.detail or "").strip()
     if detail and why.casefold() not in detail.casefold():
@@ -131,9 +535,61 @@ def reason_texts(verdict: Verdict) -> Iterator[str]:
     yield why
 
 
+def closest_text(verdict: Verdict) -> str:
+    """Return which signal of a clean test came closest to its allowance."""
+    if is_of_calls(verdict):
+        return "nothing is left open"
+    closest = closeness(verdict)
+    if closest is None:
+        return "no signal decides"
+    signal, share = closest
+    if not share:
+        return "nothing grew"
+    return f"closest: {short_name(signal.name)} {of_allowance(signal)}"
+
+
+def remedy_of(verdict: Verdict) -> str:
+    """Return what helps to get a verdict, "" if nothing does."""
+    if verdict.reason is None:
+        return ""
+    if verdict.reason is Reason.OUT_OF_TIME and verdict.failing:
+        # the findings would be leaks if there had been time for the experiments
+        return "allow more time with diagnose_time, or make the body faster"
+    return REASONS[verdict.reason].remedy
+
+
+def of_allowance(signal: SignalReport, is_long: bool = False) -> str:
+    """Return growth relative to the allowance: ``1.2 KiB of 6 KiB (20 %)``.
+
+    ``is_long`` adds "per iteration".
+    """
+    growth, over = _growth(signal)
+    shown, limit = compared(growth, signal.allowance or 0.0, signal.unit)
+    per = f" {over}" if is_long or has_total(signal) else ""
+    if not signal.allowance:
+        return f"{shown}{per}, none allowed"
+    share = max(growth, 0.0) / signal.allowance
+    return f"{shown} of {limit}{per} ({percent(share)})"
+
+
+def _growth(signal: SignalReport) -> tuple[float, str]:
+    """Return the growth that a signal's allowance limits, and its unit of time."""
+    if has_total(signal):
+        return signal.total or 0, "in all"
+    return signal.per_iteration or 0.0, "per iteration"
+
+
+def is_of_calls(verdict: Verdict) -> bool:
+    """Return whether a verdict is on what calls left, and not on growth."""
+    return verdict.depth == "leftovers"
+
+
 def stands_on(verdict: Verdict) -> str:
-    """Say in one line how much was run for a verdict."""
-    parts = [f"{format_count(verdict.iterations - verdict.confirmation)} measured"]
+    """Return in one line how much was run for a verdict."""
+    if is_of_calls(verdict):
+        parts = [count_of(verdict.iterations, "call")]
+    else:
+        parts = [f"{format_count(verdict.iterations - verdict.confirmation)} measured"]
     if verdict.warmup:
         parts.insert(0, f"{format_count(verdict.warmup)} warm-up")
     if verdict.confirmation:
@@ -144,188 +600,66 @@ def stands_on(verdict: Verdict) -> str:
     )
 
 
-def curve(verdict: Verdict, signal: SignalReport, width: int, unicode: bool) -> str:
-    """Return the judged readings of a signal: the first, a sparkline, the last."""
+def took_by_part(verdicts: Iterable[Verdict]) -> str:
+    """Return what the parts of measurements took, "" if it was one part or is unknown.
+
+    It reads ``iterations 1.2 s, confirmation 0.9 s, diagnosis 4 s``.
+    """
+    took = dict.fromkeys(_PARTS, 0.0)
+    for verdict in verdicts:
+        for part in took:
+            took[part] += getattr(verdict.seconds_by_part, part)
+    shown = {part: seconds for part, seconds in took.items() if seconds >= _SHORTEST}
+    if len(shown) < 2:
+        return ""
+    return ", ".join(f"{_PARTS[p]} {format_seconds(s)}" for p, s in shown.items())
+
+
+def draw_curve(
+    verdict: Verdict, signal: SignalReport, width: int, unicode: bool
+) -> str:
+    """Return the judged readings of a signal as first, sparkline and last."""
     series = signal.series[verdict.warmup :]
     readings = [value for value in series if value is not None]
     if not readings:
         return ""
     first, last = compared(readings[0], readings[-1], signal.unit)
-    room = min(width - len(first) - len(last) - 2, LONGEST_CURVE)
+    room = min(width - len(first) - len(last) - 2, _LONGEST_CURVE)
     if room < 5:
         return f"{first} ... {last}"
     return f"{first} {sparkline(series, room, unicode)} {last}"
 
 
+def known_growth(verdict: Verdict) -> Iterator[str]:
+    """Yield the known growth that did not fail the test, once for each cause."""
+    for name in dict.fromkeys(finding.known for finding in verdict.known):
+        findings = [f for f in verdict.known if f.known == name]
+        lead = next((f for f in findings if f.unit == "B"), findings[0])
+        growth = format_quantity(lead.per_iteration or 0.0, lead.unit)
+        what = "" if lead.unit == "B" else f" {short_name(lead.signal)}"
+        yield f"{named(name)} {growth}{what} per iteration"
+
+
+def named(name: str | None) -> str:
+    """Return the title of known growth, with its issue."""
+    entry = find_known(name or "")
+    if entry is None:  # a newer version of this package wrote the report
+        return safe(name or "known growth")
+    return f"{entry.title} ({entry.issue})"
+
+
+def place_of(origin: Origin) -> str:
+    """Return ``app.py:12``, relative to the working directory if the file is below."""
+    name = Path(origin.file)
+    # a test may have deleted the working directory
+    with suppress(OSError, ValueError):
+        name = name.relative_to(Path.cwd())
+    return f"{safe(str(name))}:{origin.line}"
+
+
 def count_of(number: int, noun: str) -> str:
     """Return a number with its noun: ``1 iteration``, ``50 iterations``."""
     return f"{format_count(number)} {noun}{'' if number == 1 else 's'}"
-
-
-def _leak_rows(
-    verdict: Verdict, width: int, unicode: bool, callers: bool
-) -> Iterator[Row]:
-    lead, *others = ordered(verdict.failing)
-    words = words_for(lead.signal, lead.unit)
-    still = lead.per_iteration is None
-    if not still:
-        yield "what grows", f"{words.grows} ({short_name(lead.signal)})"
-    yield "how much", _figures(lead)
-    signal = _signal(verdict, lead.signal)
-    if not still:
-        yield "seen in", _seen(lead, verdict)
-    if not still and signal is not None:
-        yield "readings", curve(verdict, signal, _room(width), unicode)
-    if lead.what:
-        yield "what", shorten(safe(lead.what), LONGEST_LIST)
-    yield from where_rows(lead, unicode, callers)
-    # one leak moves many signals, and must not look like as many leaks
-    cut = MOST_OTHERS if len(others) > MOST_OTHERS + 1 else len(others)
-    for other in others[:cut]:
-        elsewhere = next(located(other), "") if is_apart(other, lead) else ""
-        yield "also", _compact(other) + elsewhere
-    if others[cut:]:
-        yield "also", ", ".join(short_name(other.signal) for other in others[cut:])
-    yield from _known_rows(verdict)
-    yield from causes([lead, *others])
-    yield from _note_rows(verdict)
-    if words.look_for and not (lead.advice or lead.origin):
-        yield "look for", words.look_for
-    yield ALLOW, how_to_allow(verdict, [lead, *others])
-    yield "iterations", stands_on(verdict)
-
-
-def _other_rows(verdict: Verdict, width: int, unicode: bool) -> Iterator[Row]:
-    if verdict.status is not Status.CLEAN:
-        texts = list(reason_texts(verdict))
-        if safe(verdict.detail or "") not in headline(verdict):
-            yield "why", texts[0]
-    closest = closeness(verdict)
-    if closest is not None and closest[1] > 0:
-        signal, _ = closest
-        yield "closest", f"{_rate(signal)} ({short_name(signal.name)})"
-        yield "readings", curve(verdict, signal, _room(width), unicode)
-    yield from _known_rows(verdict)
-    yield from _note_rows(verdict)
-    if verdict.reason is not None:
-        yield "what to do", REASONS[verdict.reason].remedy
-    if verdict.iterations or verdict.warmup:
-        yield "iterations", stands_on(verdict)
-
-
-def _known_rows(verdict: Verdict) -> Iterator[Row]:
-    for text in known_growth(verdict):
-        yield "known", f"{text}; TensorFlow's own, it does not fail the test"
-
-
-def _note_rows(verdict: Verdict) -> Iterator[Row]:
-    for note in verdict.notes:
-        yield "note", note
-
-
-def _paragraph(label: str, text: str, width: int, unicode: bool) -> list[str]:
-    """Return a row as lines: a column of labels, or less of it where it is narrow."""
-    if not text:
-        return []
-    text = safe(text, unicode)
-    if label == "":  # a line of code, as it stands
-        return [truncate(" " * (4 if _is_narrow(width) else _LABEL + 4) + text, width)]
-    if label == ALLOW and _is_narrow(width):
-        text = text.replace("(", "( ", 1)  # a place to break; stays valid Python
-    if label == "readings":  # has its width already, and its gaps are spaces
-        colon = "" if not _is_narrow(width) else ":"
-        return [truncate(f"  {label + colon:<{_LABEL}}  {text}", width)]
-    if _is_narrow(width):
-        return wrap(text, width, f"  {label}: ", "    ")
-    return wrap(text, width, f"  {label:<{_LABEL}}  ", " " * (_LABEL + 4))
-
-
-def _is_narrow(width: int) -> bool:
-    return width < 60
-
-
-def _room(width: int) -> int:
-    return width - _LABEL - 4
-
-
-def _still_there(finding: Finding) -> str:
-    words = words_for(finding.signal, finding.unit)
-    one = finding.total == 1
-    noun, verb = (words.one, "is") if one else (words.many, "are")
-    return (
-        f"{format_count(finding.total)} {safe(noun)} {verb} still {words.state} after "
-        f"the test ({short_name(finding.signal)})"
-    )
-
-
-def _figures(finding: Finding) -> str:
-    """Return the growth of the leading finding in full, with what is allowed."""
-    unit = finding.unit
-    if finding.per_iteration is None:
-        words = words_for(finding.signal, unit)
-        count = format_count(finding.total)
-        text = f"{count} {words.state} after the last iteration; {_allowance(finding)}"
-        if finding.signal in ("tf.sessions", "tf.graphs"):
-            text += ". One that is made once and shared belongs in a fixture"
-        return text
-    growth, limit = compared(
-        finding.total if is_total(finding) else finding.per_iteration,
-        finding.allowance,
-        unit,
-    )
-    if is_total(finding):
-        return f"{_plus(growth)} in all; allowance {limit} in all"
-    total = signed(finding.total, unit)
-    return f"{_plus(growth)} per iteration, {total} from first to last; " + _allowance(
-        finding, limit
-    )
-
-
-def _compact(finding: Finding) -> str:
-    if finding.per_iteration is None:
-        return f"{_still_there(finding)}; {_allowance(finding)}"
-    value = finding.total if is_total(finding) else finding.per_iteration
-    growth, limit = compared(value, finding.allowance, finding.unit)
-    per = "in all" if is_total(finding) else "per iteration"
-    about = "about its allowance, " if value <= finding.allowance else "allowance "
-    return f"{short_name(finding.signal)} {_plus(growth)} {per} ({about}{limit})"
-
-
-def _allowance(finding: Finding, limit: str | None = None) -> str:
-    if not finding.allowance:
-        return "none allowed"
-    text = f"allowance {limit or format_quantity(finding.allowance, finding.unit)}"
-    if finding.per_iteration is not None and finding.per_iteration <= finding.allowance:
-        # the judge counts growth that noise cannot tell from the allowance
-        return text + ", which it reaches within the accuracy of the readings"
-    return text
-
-
-def _seen(finding: Finding, verdict: Verdict) -> str:
-    text = (
-        f"iterations {finding.first}-{finding.last} of the "
-        f"{format_count(verdict.iterations)} judged"
-    )
-    if not verdict.confirmation:
-        return text
-    return f"{text}, {format_count(verdict.confirmation)} of them to confirm it"
-
-
-def _rate(signal: SignalReport) -> str:
-    assert signal.per_iteration is not None and signal.allowance is not None
-    rate, limit = compared(signal.per_iteration, signal.allowance, signal.unit)
-    allowed = f"allowance {limit}" if signal.allowance else "none allowed"
-    return f"{_plus(rate)} per iteration; {allowed}"
-
-
-def _plus(text: str) -> str:
-    return "+" + text if text[0].isdigit() and text.strip("0 B.,") else text
-
-
-def _kind(kind: str) -> str:
-    if re.fullmatch(r"[\w.<>]+", kind):
-        kind = kind.rpartition(".")[2]
-    return short_name(kind)
 
 
 def _signal(verdict: Verdict, name: str) -> SignalReport | None:

@@ -1,53 +1,52 @@
-"""Lines for pytest's terminal: the header, the section at the end, the message."""
+"""Make lines for pytest's terminal: the header, and the section at the end."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Literal
 from typing import NamedTuple
 
-from pytest_tfleak.ledger import Ledger
-from pytest_tfleak.ledger import closeness
-from pytest_tfleak.reports.known import known_growth
+from pytest_tfleak.quantities import format_count
+from pytest_tfleak.quantities import format_quantity
+from pytest_tfleak.quantities import format_seconds
+from pytest_tfleak.reports.leaks import Leak
+from pytest_tfleak.reports.leaks import entries_by_leak
+from pytest_tfleak.reports.message import closest_text
 from pytest_tfleak.reports.message import count_of
-from pytest_tfleak.reports.message import curve
-from pytest_tfleak.reports.message import failure_text
-from pytest_tfleak.reports.message import headline
+from pytest_tfleak.reports.message import draw_curve
+from pytest_tfleak.reports.message import figures_alone
+from pytest_tfleak.reports.message import is_of_calls
+from pytest_tfleak.reports.message import known_growth
 from pytest_tfleak.reports.message import lead_figures
+from pytest_tfleak.reports.message import of_allowance
+from pytest_tfleak.reports.message import place_of_leak
 from pytest_tfleak.reports.message import reason_texts
+from pytest_tfleak.reports.message import took_by_part
 from pytest_tfleak.reports.text import NARROWEST
 from pytest_tfleak.reports.text import columns
-from pytest_tfleak.reports.text import compared
 from pytest_tfleak.reports.text import first_that_fits
 from pytest_tfleak.reports.text import pad
-from pytest_tfleak.reports.text import percent
 from pytest_tfleak.reports.text import safe
-from pytest_tfleak.reports.text import short_name
 from pytest_tfleak.reports.text import shorten
 from pytest_tfleak.reports.text import signed
-from pytest_tfleak.reports.text import sparkline
 from pytest_tfleak.reports.text import wrap
+from pytest_tfleak.reports.words import REASONS
 from pytest_tfleak.reports.words import STATUSES
-from pytest_tfleak.reports.words import rank
-from pytest_tfleak.units import format_count
-from pytest_tfleak.units import format_quantity
+from pytest_tfleak.reports.words import ordered
+from pytest_tfleak.signals import rank
+from pytest_tfleak.verdict import Ledger
 from pytest_tfleak.verdict import Reason
 from pytest_tfleak.verdict import SignalReport
 from pytest_tfleak.verdict import Status
 from pytest_tfleak.verdict import Verdict
-
-__all__ = [
-    "Line",
-    "Markup",
-    "failure_text",
-    "headline",
-    "sparkline",
-    "summary_lines",
-]
+from pytest_tfleak.verdict import has_total
 
 Markup = Literal["leak", "warn", "clean", "dim", "plain"]
 LONGEST_SIGNAL = 32  # columns
+_MOST_SLOW = 3  # tests
+_MOST_TESTS = 10  # of one leak, besides the worst
 
 _MARKUP: dict[Status, Markup] = {
     Status.LEAK: "leak",
@@ -58,7 +57,7 @@ _MARKUP: dict[Status, Markup] = {
 
 
 class Line(NamedTuple):
-    """One line, and how to mark it up."""
+    """One line and its markup."""
 
     text: str
     markup: Markup
@@ -67,20 +66,90 @@ class Line(NamedTuple):
 def summary_lines(
     ledger: Ledger, verbosity: int = 0, width: int = 80, unicode: bool = True
 ) -> list[Line]:
-    """Return the section at the end: measured tests, worst first."""
+    """Return the lines of the section at the end: leaks with their tests, worst first.
+
+    Tests without a verdict follow, and with ``-v`` those that are clean.
+    """
     width = max(width, NARROWEST)
-    shown = [v for v in ledger.verdicts() if _is_listed(v, verbosity)]
+    verdicts = ledger.verdicts()
+    listed = [v for v in verdicts if _is_listed(v, verbosity)]
+    folded = _folded(listed) if verbosity <= 0 else {}
+    shown = [v for v in listed if _why_unmeasured(v) not in folded]
     words = max((len(STATUSES[verdict.status]) for verdict in shown), default=0)
+    options = verbosity, width, unicode
     lines: list[Line] = []
+    for leak in entries_by_leak(shown):
+        lines += _leak_lines(leak, words, *options)
     for verdict in shown:
-        word = STATUSES[verdict.status]
-        start = f"{word}  " if verbosity < 0 else f"{word:<{words}}  "
-        lines += _entry(verdict, start, verbosity, width, unicode)
-        if verbosity > 1:
-            lines += _signal_lines(verdict, width, unicode)
+        if verdict.status is not Status.LEAK:
+            lines += _entry(verdict, _start(verdict, words, verbosity), *options)
+            lines += _details(verdict, *options)
+    lines += [
+        Line(text, "warn")
+        for why, number in folded.items()
+        for text in wrap(
+            f"{format_count(number)} not measured: {why}", width, "", " " * 4
+        )
+    ]
     if verbosity >= 0:
-        lines += _counted(ledger, [v for v in ledger.verdicts() if v not in shown])
+        lines += _counted(ledger, [v for v in verdicts if v not in listed])
     return lines
+
+
+def _folded(verdicts: Sequence[Verdict]) -> dict[str, int]:
+    """Return how many tests were not measured for each reason, if several were."""
+    reasons = Counter(filter(None, map(_why_unmeasured, verdicts)))
+    return {why: number for why, number in reasons.items() if number > 1}
+
+
+def _why_unmeasured(verdict: Verdict) -> str | None:
+    """Return why a test was not measured, as a reason that tests can share."""
+    if verdict.status is not Status.NOT_MEASURED or verdict.reason is None:
+        return None
+    if verdict.reason is Reason.UNSUPPORTED and verdict.detail:
+        return safe(verdict.detail)
+    return REASONS[verdict.reason].why
+
+
+def _start(verdict: Verdict, words: int, verbosity: int) -> str:
+    word = STATUSES[verdict.status]
+    return f"{word}  " if verbosity < 0 else f"{word:<{words}}  "
+
+
+def _leak_lines(
+    leak: Leak, words: int, verbosity: int, width: int, unicode: bool
+) -> list[Line]:
+    """Return the lines of a leak: those of the worst test, and the others below."""
+    first, *others = leak.verdicts
+    start = _start(first, words, verbosity)
+    if verbosity < 0:
+        more = f" and {format_count(len(others))} more" if others else ""
+        return _entry(first, start, verbosity, width, unicode, more)
+    lines = _entry(first, start, verbosity, width, unicode)
+    lines += _details(first, verbosity, width, unicode)
+    if others:
+        noun = "test" if len(leak.tests) == len(leak.verdicts) else "check"
+        more = f"also in {count_of(len(others), noun)}:"
+        text = "; ".join(filter(None, (place_of_leak(leak.lead), more)))
+        below = wrap(safe(text, unicode), width, " " * 4, " " * 6)
+        lines += [Line(text, "plain") for text in below]
+    listed = others if verbosity > 0 else others[:_MOST_TESTS]
+    for verdict in listed:
+        name = f"      {safe(verdict.nodeid, unicode) or '(no name)'}"
+        texts = figures_alone(ordered(verdict.findings)[0], verdict)
+        room = width - columns(name) - 2
+        text = next((t for t in map(safe, texts) if columns(t) <= room), "")
+        lines.append(Line(f"{name}  {text}".rstrip(), _MARKUP[verdict.status]))
+        lines += _details(verdict, verbosity, width, unicode)
+    if len(others) > len(listed):
+        rest = format_count(len(others) - len(listed))
+        lines.append(Line(f"      and {rest} more, which -v lists", "plain"))
+    return lines
+
+
+def _details(verdict: Verdict, verbosity: int, width: int, unicode: bool) -> list[Line]:
+    lines = _signal_lines(verdict, width, unicode) if verbosity > 1 else []
+    return lines + (_note_lines(verdict, width, unicode) if verbosity > 0 else [])
 
 
 def _is_listed(verdict: Verdict, verbosity: int) -> bool:
@@ -90,13 +159,21 @@ def _is_listed(verdict: Verdict, verbosity: int) -> bool:
 
 
 def _entry(
-    verdict: Verdict, start: str, verbosity: int, width: int, unicode: bool
+    verdict: Verdict,
+    start: str,
+    verbosity: int,
+    width: int,
+    unicode: bool,
+    more: str = "",
 ) -> list[Line]:
-    """Return the lines of one test: its name, and beside or below it what was found."""
+    """Return the lines of one test: its name, and what was found after or below it.
+
+    ``more`` follows the name.
+    """
     markup = _MARKUP[verdict.status]
     if verdict.reason is Reason.DISABLED:
         markup = "dim"
-    name = start + (safe(verdict.nodeid, unicode) or "(no name)")
+    name = start + (safe(verdict.nodeid, unicode) or "(no name)") + more
     texts = [safe(text, unicode) for text in _texts(verdict, verbosity)]
     room = width - columns(name) - 2
     best = next((text for text in texts if columns(text) <= room), None)
@@ -110,7 +187,7 @@ def _entry(
 
 
 def _texts(verdict: Verdict, verbosity: int) -> list[str]:
-    """Return what to say beside a test, in ever shorter forms."""
+    """Return the text after a test's name, in ever shorter forms."""
     if verdict.status is Status.LEAK and verdict.failing:
         texts = list(lead_figures(verdict))
         return [text for text in texts if ", seen in" not in text] or texts
@@ -122,31 +199,11 @@ def _texts(verdict: Verdict, verbosity: int) -> list[str]:
     known = ", ".join(known_growth(verdict))
     if known:
         return [f"{_measured(verdict)}; known growth: {known}", _measured(verdict)]
-    return [f"{_measured(verdict)}; {_closest(verdict)}", _measured(verdict)]
+    return [f"{_measured(verdict)}; {closest_text(verdict)}", _measured(verdict)]
 
 
 def _measured(verdict: Verdict) -> str:
-    return count_of(verdict.iterations, "iteration")
-
-
-def _closest(verdict: Verdict) -> str:
-    closest = closeness(verdict)
-    if closest is None:
-        return "no signal decides"
-    signal, share = closest
-    if not share:
-        return "nothing grew"
-    return f"closest: {short_name(signal.name)} {_of_allowance(signal)}"
-
-
-def _of_allowance(signal: SignalReport, per: str = "") -> str:
-    """Return growth beside what is allowed: ``1.2 KiB of 6 KiB (20 %)``."""
-    assert signal.per_iteration is not None and signal.allowance is not None
-    rate, limit = compared(signal.per_iteration, signal.allowance, signal.unit)
-    if not signal.allowance:
-        return f"{rate}{per}, none allowed"
-    share = max(signal.per_iteration, 0.0) / signal.allowance
-    return f"{rate} of {limit}{per} ({percent(share)})"
+    return count_of(verdict.iterations, "call" if is_of_calls(verdict) else "iteration")
 
 
 def _counted(ledger: Ledger, unlisted: Sequence[Verdict]) -> list[Line]:
@@ -165,6 +222,50 @@ def _counted(ledger: Ledger, unlisted: Sequence[Verdict]) -> list[Line]:
     counts = ledger.counts()
     bad = counts[Status.LEAK] or counts[Status.INCONCLUSIVE]
     return [Line(", ".join(parts), "clean" if clean and not bad else "plain")]
+
+
+def time_lines(
+    ledger: Ledger,
+    verbosity: int = 0,
+    width: int = 80,
+    unicode: bool = True,
+    workers: int = 0,
+) -> list[Line]:
+    """Return where the time went: all tests, the slowest, and with ``-v`` each part.
+
+    ``workers`` is on how many processes of xdist the tests ran at the same time.
+    """
+    took: dict[str, float] = {}
+    verdicts = ledger.verdicts()
+    for verdict in verdicts:
+        if verdict.seconds:
+            took[verdict.nodeid] = took.get(verdict.nodeid, 0.0) + verdict.seconds
+    if not took or verbosity < 0:
+        return []
+    bodies = sum(verdict.body_seconds for verdict in verdicts)
+    where = f" on {count_of(workers, 'worker')}" if workers > 1 else ""
+    text = (
+        f"tfleak: {count_of(len(took), 'test')} in {_duration(sum(took.values()))}"
+        f"{where}, {_duration(bodies)} of it bodies"
+    )
+    if len(took) > 1:
+        slowest = sorted(took, key=lambda name: (-took[name], name))[:_MOST_SLOW]
+        names = [f"{safe(n, unicode)} {_duration(took[n])}" for n in slowest]
+        text += f"; slowest: {', '.join(names)}"
+    texts = [text]
+    parts = took_by_part(verdicts)
+    if verbosity > 0 and parts:
+        texts.append(f"tfleak: {parts}")
+    return [
+        Line(line, "dim")
+        for text in texts
+        for line in wrap(text, max(width, NARROWEST), "", " " * 4)
+    ]
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else format_seconds(seconds)
 
 
 def _signal_lines(verdict: Verdict, width: int, unicode: bool) -> list[Line]:
@@ -188,6 +289,17 @@ def _signal_lines(verdict: Verdict, width: int, unicode: bool) -> list[Line]:
     return lines
 
 
+def _note_lines(verdict: Verdict, width: int, unicode: bool) -> list[Line]:
+    if verdict.status is Status.LEAK:
+        return []  # the test's message shows the notes
+    texts = [
+        line
+        for note in verdict.notes
+        for line in wrap(safe(note, unicode), width, " " * 6, " " * 8)
+    ]
+    return [Line(text, "dim") for text in texts]
+
+
 def _signal_parts(signal: SignalReport, verdict: Verdict) -> Iterator[str]:
     if signal.status != "measured":
         yield f"{signal.status}: {signal.reason or 'no reason given'}"
@@ -200,10 +312,13 @@ def _signal_parts(signal: SignalReport, verdict: Verdict) -> Iterator[str]:
         yield f"level at {format_quantity(readings.pop(), signal.unit)}"
     else:
         if signal.decides and signal.allowance is not None:
-            yield _of_allowance(signal, " per iteration")
+            yield of_allowance(signal, is_long=True)
         else:
             yield f"{format_quantity(signal.per_iteration, signal.unit)} per iteration"
-        yield f"{signed(signal.total, signal.unit)} in all"
+        if has_total(signal):
+            yield f"{format_quantity(signal.per_iteration, signal.unit)} per iteration"
+        else:
+            yield f"{signed(signal.total, signal.unit)} in all"
     if signal.status == "measured" and not signal.decides:
         yield "not judged"
 
@@ -213,5 +328,17 @@ def _with_curve(
 ) -> str:
     if not signal.total:
         return text
-    bars = curve(verdict, signal, width - columns(text) - 2, unicode)
+    bars = draw_curve(verdict, signal, width - columns(text) - 2, unicode)
     return f"{text}  {bars}" if columns(text) + 2 + columns(bars) <= width else text
+
+
+def header_lines(probes: Sequence[tuple[str, str | None]]) -> list[str]:
+    """Return which probes are on, and why the others are off."""
+    names = ", ".join(safe(name) for name, why in probes if why is None)
+    off: dict[str, list[str]] = {}
+    for name, why in probes:
+        if why is not None:
+            off.setdefault(safe(why), []).append(safe(name))
+    texts = [f"{', '.join(idle)} ({why})" for why, idle in off.items()]
+    lines = [f"tfleak: probes: {names or 'none'}"]
+    return lines + [f"tfleak: off: {text}" for text in texts]

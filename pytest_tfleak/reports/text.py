@@ -1,4 +1,4 @@
-"""Text for a terminal: safe, no wider than asked for, with figures that do not lie."""
+"""Make text for a terminal: safe to print, of limited width, with honest figures."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from collections.abc import Iterable
 from collections.abc import Sequence
 from itertools import pairwise
 
-from pytest_tfleak.units import format_quantity
+from pytest_tfleak.quantities import format_quantity
 
-NARROWEST = 20  # columns; a narrower terminal gets lines of this width
+NARROWEST = 20  # columns, even if the terminal is narrower
 LONGEST_NAME = 40
 _LONGEST_PATH = 1_000
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _ASCII = "_.:-=+*#"
 _GAP = " "
-#: What our own texts have, where a terminal shows ASCII only.
+#: Replacements for our own texts, for a terminal that shows only ASCII.
 _PLAIN = str.maketrans({"→": "->", "…": "...", "×": "x", "–": "-"})
 #: A figure and its unit stay on one line.
 _SPACE = re.compile(r"\s+(?!(?:B|[KMG]iB|ms|s|min|%)(?!\w))")
@@ -25,7 +25,7 @@ _PATH = re.compile(r".*(/|::|^\W*[A-Za-z]:\\)")
 
 
 def safe(text: str, unicode: bool = True) -> str:
-    """Return text without anything that a terminal would act on, as escapes instead."""
+    """Return text with escapes for all characters that could control a terminal."""
     if not unicode:
         text = text.translate(_PLAIN)
     if text.isascii() and text.isprintable():
@@ -46,7 +46,7 @@ def columns(text: str) -> int:
 
 
 def shorten(text: str, width: int) -> str:
-    """Return a name that fits, with its middle left out where it does not."""
+    """Return a name that fits, with its middle left out if necessary."""
     if columns(text) <= width:
         return text
     room = max(width - 3, 0)
@@ -61,19 +61,19 @@ def short_name(name: str) -> str:
 
 
 def truncate(text: str, width: int) -> str:
-    """Return a sentence that fits, with its end left out where it does not."""
+    """Return a sentence that fits, with its end left out if necessary."""
     if columns(text) <= width:
         return text
     return _fitting(text, width - 3).rstrip() + "..." if width > 3 else ""
 
 
 def pad(text: str, width: int) -> str:
-    """Return text filled up with spaces to a width."""
+    """Return text padded with spaces to a width."""
     return text + " " * (width - columns(text))
 
 
 def wrap(text: str, width: int, first: str = "", rest: str = "") -> list[str]:
-    """Return text as lines that begin with ``first``, then ``rest``.
+    """Return text as lines; the first begins with ``first``, others with ``rest``.
 
     A word that does not fit is shortened, but a path or a node id stays whole.
     """
@@ -95,14 +95,14 @@ def wrap(text: str, width: int, first: str = "", rest: str = "") -> list[str]:
 
 
 def _is_path(word: str) -> bool:
-    """Say whether a word is something to copy; what is longer than any path is not."""
+    """Return whether a word is a path or node id, which users may want to copy."""
     is_figure = word.startswith("+")  # +1/iteration
     fits = len(word) <= _LONGEST_PATH and not is_figure
     return fits and _PATH.match(word) is not None
 
 
 def first_that_fits(texts: Iterable[str], width: int) -> str:
-    """Return the first text that fits; where none does, the end of the last is cut."""
+    """Return the first text that fits; if none does, truncate the last."""
     text = ""
     for text in texts:
         if columns(text) <= width:
@@ -117,7 +117,7 @@ def signed(value: float, unit: str) -> str:
 
 
 def compared(value: float, limit: float, unit: str) -> tuple[str, str]:
-    """Return two figures that look different where they are different."""
+    """Return two figures as texts that differ if the figures do."""
     left, right = format_quantity(value, unit), format_quantity(limit, unit)
     suffix = " B" if unit == "B" else ""
     for digits in range(10):
@@ -128,20 +128,20 @@ def compared(value: float, limit: float, unit: str) -> tuple[str, str]:
 
 
 def percent(share: float) -> str:
-    """Return a share that shows 0 or 100 % only where it is that."""
+    """Return a share as text that shows 0 or 100 % only if it is exact."""
     if 0 < share < 0.01:
         return "<1 %"
     if share > 10_000:
-        return ">1,000,000 %"  # the share of an allowance of next to nothing
+        return ">1,000,000 %"  # the allowance is close to 0
     hundredths = round(share * 100, 6)
     return f"{math.floor(hundredths) if share < 1 else math.ceil(hundredths):,} %"
 
 
 def sparkline(series: Sequence[int | None], width: int, unicode: bool = True) -> str:
-    """Return readings as a line of bars; a missing one is a gap.
+    """Return readings as a line of bars; a missing reading is a gap.
 
-    A longer series is thinned out. The first reading keeps a place of its own, and each
-    later place shows the reading farthest from the one before, so no step is hidden.
+    A longer series is thinned out. The first reading keeps its own bar, and each later
+    bar shows the reading farthest from the previous bar, so that no step is hidden.
     """
     readings = [value for value in series if value is not None]
     if not readings:

@@ -1,4 +1,4 @@
-"""A headless Chromium that reaches nothing but local files."""
+"""Start a headless Chromium that can only read local files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 
 def why_no_chromium() -> str | None:
-    """Say why there is no browser to drive, None where there is one."""
+    """Return why no browser can be driven, None if one can."""
     try:
         import selenium  # noqa: F401
     except ImportError:
@@ -38,7 +38,7 @@ def why_no_chromium() -> str | None:
 
 @contextmanager
 def open_chromium(*, script: bool = True) -> Iterator[Any]:
-    """Give a driver of a fresh browser, and end it."""
+    """Yield a driver for a new browser, and close it afterwards."""
     from selenium import webdriver
     from selenium.webdriver.chrome.service import Service
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from benchmarks.html import make_document
-from pytest_tfleak.ledger import Ledger
+from pytest_tfleak.verdict import Ledger
 from pytest_tfleak.verdict import Verdict
 from tests.browser.chromium import open_chromium
 from tests.browser.conftest import TESTS
@@ -18,7 +18,7 @@ from tests.browser.conftest import write
 
 
 def shown(driver: Any) -> list[str]:
-    """Return the verdict and the name of each test that is shown, in order."""
+    """Return the verdict and the name of each test shown, in order."""
     script = """
         return [...document.querySelectorAll("#tests > tbody")]
             .filter((body) => body.offsetHeight > 0)
@@ -29,7 +29,7 @@ def shown(driver: Any) -> list[str]:
 
 
 def column(driver: Any, key: str) -> list[float]:
-    """Return the numbers that the tests are sorted by, those that there are."""
+    """Return the numbers that the tests are sorted by, without missing ones."""
     script = f"""
         return [...document.querySelectorAll("#tests > tbody")]
             .map((body) => body.dataset.{key}).filter(Boolean).map(Number)
@@ -39,7 +39,7 @@ def column(driver: Any, key: str) -> list[float]:
 
 
 def find(driver: Any, selector: str) -> Any:
-    """Return the first element, once it is there."""
+    """Wait for an element, and return the first."""
     from selenium.webdriver.support.ui import WebDriverWait
 
     waiting = WebDriverWait(driver, 30)
@@ -47,7 +47,7 @@ def find(driver: Any, selector: str) -> Any:
 
 
 def sort_by(driver: Any, key: str) -> str:
-    """Click a header and return the direction that it then tells."""
+    """Click a header and return the direction that it then shows."""
     find(driver, f"[data-sort={key}] button").click()
     (header,) = driver.find_elements("css selector", "th[aria-sort]")
     assert header.get_attribute("data-sort") == key
@@ -61,18 +61,18 @@ def names_in_order() -> list[str]:
     return [verdict.nodeid for verdict in ledger.verdicts()]
 
 
-def test_it_opens_without_a_complaint(opened: Any) -> None:
-    assert re.fullmatch(r"tfleak: \d leaks in 120 tests", opened.title)
+def test_it_opens_without_console_messages(opened: Any) -> None:
+    assert re.fullmatch(r"tfleak: \d+ leaks? in 120 tests", opened.title)
     assert opened.get_log("browser") == []
     assert find(opened, "#shown").text == "120 of 120 tests shown"
 
 
-def test_it_asks_for_nothing_but_itself(opened: Any) -> None:
+def test_it_loads_no_other_file(opened: Any) -> None:
     script = "return performance.getEntriesByType('resource').map((e) => e.name)"
     assert opened.execute_script(script) == []
 
 
-def test_the_worst_test_comes_first_until_another_order_is_asked_for(
+def test_the_worst_test_comes_first_until_the_user_sorts(
     opened: Any,
 ) -> None:
     order = names_in_order()
@@ -134,17 +134,27 @@ def test_the_only_test_is_open(browser: Any, tmp_path: Path) -> None:
 def test_everything_is_reached_by_keyboard(opened: Any) -> None:
     from selenium.webdriver.common.keys import Keys
 
+    leaks = "#leaks summary, #leaks li > ul a"
+    above = len(opened.find_elements("css selector", leaks))
     reached = []
-    for _ in range(16):
+    for _ in range(above + 16):
         opened.switch_to.active_element.send_keys(Keys.TAB)
         active = opened.switch_to.active_element
         reached.append(f"{active.tag_name} {active.get_attribute('type') or ''}")
         outline = active.value_of_css_property("outline-style")
         assert outline != "none"
-    kinds = list(dict.fromkeys(reached))
+    assert set(reached[:above]) <= {"summary ", "a "}
+    kinds = list(dict.fromkeys(reached[above:]))
     assert kinds == ["input checkbox", "input search", "button button", "summary "]
     opened.switch_to.active_element.send_keys(Keys.ENTER)
     assert find(opened, "details[open] .test").is_displayed()
+
+
+def test_a_leak_leads_to_its_tests(opened: Any) -> None:
+    link = find(opened, "#leaks a")
+    target = link.get_attribute("href").partition("#")[2]
+    link.click()
+    assert find(opened, f"#{target} details[open] .test").is_displayed()
 
 
 def test_a_header_sorts_by_keyboard(opened: Any) -> None:
@@ -154,7 +164,7 @@ def test_a_header_sorts_by_keyboard(opened: Any) -> None:
     assert shown(opened) == sorted(shown(opened))
 
 
-def test_all_tests_are_there_for_a_screen_reader(opened: Any) -> None:
+def test_a_screen_reader_finds_all_tests(opened: Any) -> None:
     from selenium.webdriver.support.ui import WebDriverWait
 
     def headers(driver: Any) -> list[str]:
@@ -202,7 +212,7 @@ def no_script(browser: Any, page: str) -> Iterator[Any]:
         yield driver
 
 
-def test_without_a_script_tables_and_details_are_there(no_script: Any) -> None:
+def test_tables_and_details_work_without_a_script(no_script: Any) -> None:
     assert not find(no_script, "#controls").is_displayed()
     assert not no_script.find_elements("css selector", "th button")
     rows = no_script.find_elements("css selector", "#tests > tbody > tr > th")
@@ -235,7 +245,7 @@ def contrast(one: str, other: str) -> float:
     return (light + 0.05) / (dark + 0.05)
 
 
-def test_text_stands_out_from_its_ground(colours: Any) -> None:
+def test_text_has_enough_contrast(colours: Any) -> None:
     find(colours, "#tests > tbody.leak summary").click()
     paper = find(colours, "body").value_of_css_property("background-color")
     for selector in ("h1", "summary", "td.g small", ".test dt", ".level", ".figure"):
@@ -249,7 +259,7 @@ def test_text_stands_out_from_its_ground(colours: Any) -> None:
         assert contrast(line, paper) >= 3, part
 
 
-def test_the_page_follows_the_system_to_the_dark(colours: Any, page: str) -> None:
+def test_the_page_follows_the_system_s_dark_mode(colours: Any, page: str) -> None:
     paper = find(colours, "body").value_of_css_property("background-color")
     is_dark = colours.execute_script(
         "return matchMedia('(prefers-color-scheme: dark)').matches"

@@ -1,4 +1,4 @@
-"""GPUs as TensorFlow's eager context shows them, where TensorFlow has none."""
+"""Fake GPUs in TensorFlow's eager context, for machines without one."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Gpus:
         self._limit = limit
         self._grows = grows
         names = [f"GPU:{k}" for k in range(sum(cards))]
-        #: By device what get_memory_info says; None: no statistics.
+        #: What get_memory_info returns for each device; None means no statistics.
         self.figures: dict[str, dict[str, int] | None] = {
             name: {"current": 1280, "peak": 1280} for name in names
         }
@@ -40,7 +40,7 @@ class Gpus:
         self.executor = SimpleNamespace(is_async=lambda: False)
 
     def allocate(self, size: int, gpu: str = "GPU:0") -> None:
-        """Take, or give back, memory of a logical GPU."""
+        """Allocate or free memory of a logical GPU."""
         figures = self.figures[gpu]
         assert figures is not None
         figures["current"] += size
@@ -77,7 +77,7 @@ class Gpus:
 
 
 def stand_in(gpus: Gpus | None) -> None:
-    """Put a TensorFlow in ``sys.modules`` that has these GPUs, or no context yet."""
+    """Put a fake TensorFlow with these GPUs, or no context, into ``sys.modules``."""
     context, test_util = ModuleType(CONTEXT), ModuleType(TEST_UTIL)
     context.context_safe = lambda: gpus  # type: ignore[attr-defined]
     context.executing_eagerly = lambda: True  # type: ignore[attr-defined]
@@ -94,17 +94,17 @@ def stand_in(gpus: Gpus | None) -> None:
 def load_cuda(*uuids: str) -> None:
     """Load the fake CUDA, as TensorFlow would; its cards have these UUIDs."""
     os.environ["FAKE_CUDA"] = ",".join(uuids)
-    # past Python's copy of the environment, into the C library's
+    # not os.environ, since the C library has its own copy
     ctypes.CDLL("libcuda.so.1")
 
 
 def say(*lines: str) -> None:
-    """Let the fake NVML say this from now on."""
+    """Make the fake NVML report this from now on."""
     Path(os.environ["FAKE_NVML"]).write_text("\n".join(lines))
 
 
 def read(probe: Any) -> dict[str, int | None]:
-    """Return one reading of a probe's signals."""
+    """Read a probe once, and return its signals' readings."""
     signals = probe.signals()
     buffer = array("q", [MISSING]) * len(signals)
     probe.settle()

@@ -1,12 +1,11 @@
-"""Compare whole messages with the files beside this one.
+"""Compare whole messages with the files in this folder.
 
-``TFLEAK_REGENERATE_GOLD=1 pytest tests/gold`` writes the files anew: read the diff.
+``TFLEAK_REGENERATE=1 pytest tests/gold`` rewrites the files; then read the diff.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -14,17 +13,22 @@ from pathlib import Path
 import pytest
 
 from pytest_tfleak.known import KNOWN
-from pytest_tfleak.ledger import Ledger
-from pytest_tfleak.reports.header import header_lines
-from pytest_tfleak.reports.terminal import failure_text
-from pytest_tfleak.reports.terminal import headline
+from pytest_tfleak.known import name_clear_session
+from pytest_tfleak.reports.message import failure_text
+from pytest_tfleak.reports.message import headline
+from pytest_tfleak.reports.terminal import header_lines
 from pytest_tfleak.reports.terminal import summary_lines
+from pytest_tfleak.tf.access import KERASES
 from pytest_tfleak.verdict import Experiment
 from pytest_tfleak.verdict import Finding
+from pytest_tfleak.verdict import Ledger
+from pytest_tfleak.verdict import Origin
 from pytest_tfleak.verdict import Reason
 from pytest_tfleak.verdict import SignalReport
 from pytest_tfleak.verdict import Status
 from pytest_tfleak.verdict import Verdict
+from tests.builders import path_to
+from tests.regenerate import expected_text
 
 HERE = Path(__file__).parent
 KIB = 1024
@@ -234,7 +238,7 @@ def kernel_cache() -> Verdict:
                     per_iteration=-64.0,
                 ),
             ),
-            advice=str(KNOWN[-1].remedy),
+            advice=name_clear_session(str(KNOWN[-1].remedy), KERASES[0].clear_session),
         ),
         signals=(memory,),
     )
@@ -253,7 +257,7 @@ def beside_known_growth() -> Verdict:
 
 def released_by_clearing() -> Verdict:
     functions = signal("tf.py_functions", ramp(1), unit="Python functions")
-    clearing = "with keras.utils.clear_session() after each iteration"
+    clearing = "with the Keras session cleared after each iteration"
     return leak(
         "test_closure",
         finding(
@@ -362,6 +366,27 @@ def run_with_known_growth() -> Ledger:
     return ledger
 
 
+def run_with_a_shared_leak() -> Ledger:
+    """Return a run in which one list keeps a tensor for each call of 14 tests."""
+    held = path_to(
+        "tensorflow.python.framework.ops.EagerTensor", at="app.cache.HISTORY"
+    )
+    line = Origin(file="app/cache.py", line=12, function="remember", text="")
+    ledger = Ledger()
+    for number in range(14):
+        verdict = kept_tensor()
+        findings = tuple(
+            dataclasses.replace(one, path=held, origin=line, fingerprint="2:1f")
+            for one in verdict.findings
+        )
+        name = f"tests/test_model.py::test_history[{number}]"
+        ledger.add(dataclasses.replace(verdict, nodeid=name, findings=findings))
+    ledger.add(open_session())
+    ledger.add(native_heap())
+    ledger.add(clean())
+    return ledger
+
+
 PROBES = [
     ("host", None),
     ("python", None),
@@ -400,11 +425,14 @@ GOLD: dict[str, Callable[[bool], str]] = {}
 for _make in MESSAGES:
     GOLD[f"message_{_make.__name__}"] = partial(_message, _make)
 GOLD["headlines"] = lambda u: "\n".join(headline(make()) for make in MESSAGES)
-GOLD["header"] = lambda u: "\n".join(header_lines(PROBES, 0))
-GOLD["header_verbose"] = lambda u: "\n".join(header_lines(PROBES, 1))
+GOLD["header"] = lambda u: "\n".join(header_lines(PROBES))
 for _name, _verbosity in (("quiet", -1), ("default", 0), ("verbose", 1), ("full", 2)):
     GOLD[f"summary_{_name}"] = partial(_summary, whole_run, _verbosity)
 GOLD["summary_clean"] = partial(_summary, clean_run, 0)
+for _name, _verbosity in (("quiet", -1), ("default", 0), ("verbose", 1)):
+    GOLD[f"summary_shared_{_name}"] = partial(
+        _summary, run_with_a_shared_leak, _verbosity
+    )
 GOLD["summary_known"] = partial(_summary, run_with_known_growth, 0)
 GOLD["summary_known_verbose"] = partial(_summary, run_with_known_growth, 1)
 
@@ -414,9 +442,7 @@ GOLD["summary_known_verbose"] = partial(_summary, run_with_known_growth, 1)
 def test_matches_the_gold_file(name: str, encoding: str) -> None:
     text = GOLD[name](encoding == "utf8") + "\n"
     path = HERE / f"{name}.{encoding}.txt"
-    if os.environ.get("TFLEAK_REGENERATE_GOLD"):
-        path.write_text(text, encoding="utf-8")
-    assert text == path.read_text(encoding="utf-8")
+    assert text == expected_text(path, text)
     if encoding == "ascii":
         assert text.isascii()
 

@@ -1,4 +1,4 @@
-"""Run pieces of a test file on a real card, each way to manage its memory alone."""
+"""Run workloads on a real card, in each mode of managing its memory."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PROBE = (
     "import tensorflow as tf; "
     "print(len(tf.config.list_physical_devices('GPU')), tf.test.is_built_with_cuda())"
 )
-#: Environment and set-up of each way that TensorFlow manages a card's memory.
+#: Environment and set-up of each mode in which TensorFlow manages a card's memory.
 MODES: dict[str, dict[str, str]] = {
     "growth": {"TF_FORCE_GPU_ALLOW_GROWTH": "true"},
     "preallocation": {"TF_FORCE_GPU_ALLOW_GROWTH": "false"},
@@ -41,7 +41,7 @@ RunOnCard = Callable[..., dict[str, Verdict]]
 
 @cache
 def why_no_card() -> str | None:
-    """Say why there is no card to test on, None where there is one."""
+    """Return why there is no card to test on, None if there is one."""
     if not [*Path("/dev").glob("nvidia[0-9]*"), *Path("/dev").glob("dxg")]:
         return "the machine shows no NVIDIA device"
     done = subprocess.run(
@@ -62,7 +62,7 @@ def why_no_card() -> str | None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs a card where there is none, and say why."""
+    """Skip tests that need a card if there is none, and say why."""
     own = [item for item in items if HERE in item.path.parents]
     why = why_no_card() if own else None
     for item in own if why else ():

@@ -1,4 +1,4 @@
-"""What is kept on a card is found, in each way that TensorFlow manages its memory."""
+"""Leaks on a card are found in each mode in which TensorFlow manages its memory."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_leaks_are_found_and_clean_twins_are_clean(
         assert charged is not None and SQUARE <= charged < 2 * SQUARE, name
 
 
-def test_cuda_malloc_keeps_no_statistics_and_that_is_said(
+def test_cuda_malloc_keeps_no_statistics_and_the_report_says_so(
     run_on_card: RunOnCard,
 ) -> None:
     verdicts = run_on_card("malloc", "-k", "dropped")
@@ -64,7 +64,7 @@ def test_the_driver_knows_the_card_or_says_why_not(run_on_card: RunOnCard) -> No
             assert report.reason
 
 
-def test_pending_work_comes_to_rest_before_it_is_read(
+def test_pending_work_finishes_before_it_is_read(
     run_on_card: RunOnCard,
 ) -> None:
     verdicts = run_on_card("growth", "-k", "pending")

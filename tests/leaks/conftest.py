@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -27,10 +29,11 @@ def pytest_collection_modifyitems(items):
 """
 
 RunPlanted = Callable[..., dict[str, Verdict]]
+RunAlone = Callable[..., None]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs TensorFlow where there is none."""
+    """Skip tests that need TensorFlow if it is not installed."""
     if find_spec("tensorflow") is not None:
         return
     for item in items:
@@ -49,19 +52,46 @@ def run_planted(
     ) -> dict[str, Verdict]:
         monkeypatch.setenv("ORDER", order)
         monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
-        # oneDNN's pool, which host.allocator is about: off by default on some CPUs
+        # for host.allocator: oneDNN's pool is off by default on some CPUs
         monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "1")
-        pytester.makeconftest(DUMP)
         source = (HERE / "planted" / f"{name}.py").read_text()
-        pytester.makepyfile(**{f"test_{name}": source})
-        out = pytester.path / "verdicts.jsonl"
-        out.unlink(missing_ok=True)
-        # no diagnosis is to run out of time because the machine is busy
+        # a busy machine must not cut the diagnosis short
         how = "--tfleak-diagnose-time=180" if diagnose else "--tfleak-diagnose=off"
-        options = ("-p", "no:randomly", how)
-        result = pytester.runpytest_subprocess(*options, *arguments)
-        assert result.ret in (0, 1), result.stdout.str()
-        verdicts = map(Verdict.from_dict, map(json.loads, out.read_text().splitlines()))
-        return {v.nodeid.rpartition("::")[2]: v for v in verdicts}
+        return read_verdicts(pytester, source, how, *arguments, name=name)
+
+    return run
+
+
+def read_verdicts(
+    pytester: pytest.Pytester, source: str, *arguments: str, name: str = "it"
+) -> dict[str, Verdict]:
+    """Run a test file in a process of its own; return the verdicts by test."""
+    pytester.makeconftest(DUMP)
+    pytester.makepyfile(**{f"test_{name}": source})
+    out = pytester.path / "verdicts.jsonl"
+    out.unlink(missing_ok=True)
+    result = pytester.runpytest_subprocess("-p", "no:randomly", *arguments)
+    assert result.ret in (0, 1), result.stdout.str()
+    verdicts = map(Verdict.from_dict, map(json.loads, out.read_text().splitlines()))
+    return {v.nodeid.rpartition("::")[2]: v for v in verdicts}
+
+
+@pytest.fixture
+def run_alone(pytester: pytest.Pytester) -> RunAlone:
+    """Return a function that runs files of ``alone/`` in a process of their own.
+
+    The test fails unless every test in them passes.
+    """
+
+    def run(*names: str, options: Sequence[str] = ()) -> None:
+        files = [HERE / "alone" / f"{name}_cases.py" for name in names]
+        result = pytester.runpytest_subprocess(*files, "-p", "no:randomly", *options)
+        collected = re.search(
+            r"^collected (\d+) items?$", result.stdout.str(), re.MULTILINE
+        )
+        assert collected is not None
+        outcomes = result.parseoutcomes()
+        outcomes.pop("warnings", None)
+        assert outcomes == {"passed": int(collected[1])}
 
     return run

@@ -1,4 +1,4 @@
-"""The allocator probe on real TensorFlow: CPU:0 has the allocator that a GPU has."""
+"""The allocator probe on real TensorFlow; CPU:0 has the same allocator as a GPU."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def growth(verdict: Verdict) -> float | None:
 
 
 def assert_charged(verdict: Verdict, size: int) -> None:
-    """Assert that the allocator charges a size: pieces of 256 B, at most twice it."""
+    """Assert that the allocator counts a size in pieces of 256 B, at most doubled."""
     assert verdict.status is Status.LEAK
     charged = growth(verdict)
     assert charged is not None and size <= charged < 2 * size, verdict.nodeid
@@ -53,6 +53,20 @@ def test_the_allocator_shows_what_is_kept(run_planted: RunPlanted) -> None:
         assert_charged(verdicts[name], KEPT)
     report = verdicts["test_dropped_tensor_is_clean"].signal("host.allocator")
     assert (report.status, report.total) == ("measured", 0)
+
+
+def test_a_value_that_gets_longer_is_found_to_the_byte(
+    run_planted: RunPlanted,
+) -> None:
+    verdicts = run_planted("allocator", "-k", "length or longer", diagnose=False)
+    assert_clean_are_clean(verdicts)
+    rows = 8 * 300 * 4  # bytes; the pool counts whole chunks, so figures vary
+    for name in (
+        "test_tensor_that_gets_longer_leaks",
+        "test_variable_that_gets_longer_leaks",
+    ):
+        assert verdicts[name].status is Status.LEAK
+        assert verdicts[name].signal("host.tensors").per_iteration == rows
 
 
 def test_without_a_gpu_nothing_is_said_of_when_devices_started(

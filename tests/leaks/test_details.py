@@ -1,20 +1,12 @@
-"""What piles up, in words, on real TensorFlow and Keras objects.
+"""Descriptions of real TensorFlow and Keras objects, in a process of its own.
 
-The cases import TensorFlow; other tests say what happens in a process without it.
+The cases import TensorFlow, while other tests need a process without it.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import pytest
-
-ALONE = Path(__file__).parent / "alone"
-CASES = [ALONE / f"{name}_cases.py" for name in ("details", "retraces", "operations")]
+from collections.abc import Callable
 
 
-def test_tensorflow_objects_say_what_they_are(pytester: pytest.Pytester) -> None:
-    result = pytester.runpytest_subprocess(*CASES, "-q", "-p", "no:randomly")
-    outcomes = result.parseoutcomes()
-    assert outcomes.keys() <= {"passed", "warnings"}, outcomes
-    assert outcomes["passed"] > 50
+def test_tensorflow_objects_say_what_they_are(run_alone: Callable[..., None]) -> None:
+    run_alone("details", "retraces", "operations")

@@ -1,4 +1,4 @@
-"""The examples do what they say: the leaking tests fail as leaks, their twins pass."""
+"""The examples are right: the leaking tests fail as leaks, and the fixed ones pass."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 FILES = sorted(EXAMPLES.glob("test_*.py"))
 each_file = pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 
-# What each leaking test is reported for in the first place.
+# The signal that the message of each leaking test names first.
 LEAKS = {
     "test_leaks_the_session_when_the_block_fails": "tf.sessions",
     "test_leaks_an_operation_per_step": "tf.graphs.ops",
@@ -39,7 +39,7 @@ def names_of_tests(path: Path) -> list[str]:
 
 
 def growing_signal(failure: str) -> str:
-    """Return the signal that a failure names first, else what it begins with."""
+    """Return the signal that a failure names first, or else its beginning."""
     lines = failure.strip().splitlines() or [""]
     leak = re.match(r"LEAK: (\S+) \+.* per iteration", lines[0])
     return leak[1] if leak else lines[0]
@@ -51,7 +51,7 @@ def growing_signal(failure: str) -> str:
 def test_the_leaking_tests_fail_and_their_twins_pass(
     pytester: pytest.Pytester,
 ) -> None:
-    """All in one process, so that no leak may spoil a test that comes later."""
+    """All run in one process: no leak may affect a later test."""
     for path in FILES:
         shutil.copy(path, pytester.path)
     options = ("--junitxml=report.xml", "--tfleak-diagnose=off")

@@ -1,12 +1,15 @@
-"""Who holds what, and which line made it, for leaks on real TensorFlow."""
+"""Leaks on real TensorFlow name the holder and the allocation site."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from pytest_tfleak import Verdict
-from pytest_tfleak.reports.order import ordered
+from pytest_tfleak.reports.held_by import edges_of
+from pytest_tfleak.reports.words import ordered
 from pytest_tfleak.verdict import Finding
 
 RunPlanted = Callable[..., dict[str, Verdict]]
@@ -14,7 +17,7 @@ RunPlanted = Callable[..., dict[str, Verdict]]
 SOURCE = Path(__file__).parent / "planted" / "holders.py"
 MODULE = "test_holders"
 
-#: The leading finding's signal, and how its holder begins.
+#: The signal of the leading finding, and the beginning of its holder.
 WANTED = {
     "global_list": ("tf.tensors", (f"{MODULE}.HISTORY (list of", "dict['loss']")),
     "attribute": ("tf.tensors", (f"{MODULE}.SERVICE.log['loss'] (list of",)),
@@ -35,11 +38,12 @@ WANTED = {
     "retrace": ("tf.traces", (f"{MODULE}.double._function_cache",)),
     "thread": ("process.threads", ("Python's table of running threads",)),
     "file": ("process.fds", (f"{MODULE}.FILES (list of", "GFile")),
+    "callback": ("process.fds", ()),
     "view": ("host.heap", (f"{MODULE}.VIEWS (list of", "ndarray float32[4096]")),
     "block": ("tf.tensors", ("local variable kept of test_block() (list of",)),
     "weak_key": ("tf.tensors", (f"{MODULE}.WEAK",)),
 }
-#: Made by a line that another test shares.
+#: Tests whose allocation site is in code that they share with another test.
 LINES = {"attribute": "fixture"}
 
 
@@ -49,13 +53,14 @@ def line_of(name: str) -> int:
     return next(n for n, text in enumerate(lines, 1) if text.endswith(mark))
 
 
+@pytest.mark.slow
 def test_each_leak_names_its_holder_and_its_line(run_planted: RunPlanted) -> None:
     verdicts = run_planted("holders")
     told = {name: lead_of(verdicts[f"test_{name}"]) for name in WANTED}
 
     holders = {name: (f.signal, begins(f, WANTED[name][1])) for name, f in told.items()}
     assert holders == {name: (signal, True) for name, (signal, _) in WANTED.items()}, {
-        name: finding.holder for name, finding in told.items()
+        name: finding.path for name, finding in told.items()
     }
     lines = {name: f.origin and f.origin.line for name, f in told.items()}
     assert lines == {name: line_of(name) for name in WANTED}
@@ -67,7 +72,7 @@ def test_each_leak_names_its_holder_and_its_line(run_planted: RunPlanted) -> Non
     of_one = verdicts["test_global_list"].failing
     assert len({finding.fingerprint for finding in of_one}) == 1
 
-    # in any order and company the same leak has the same fingerprint
+    # the same leak has the same fingerprint, in any order and with other tests
     some = "global_list or closure or exception or global_session or retrace or graph"
     again = run_planted("holders", "-k", some, order="reversed")
     assert fingerprints(again) == fingerprints({n: verdicts[n] for n in again})
@@ -88,7 +93,7 @@ def lead_of(verdict: Verdict) -> Finding:
 
 
 def begins(finding: Finding, wanted: tuple[str, ...]) -> bool:
-    holder = finding.holder or ()
+    holder = edges_of(finding.path) if finding.path is not None else ()
     return len(holder) >= len(wanted) and all(
         edge.startswith(start) for edge, start in zip(holder, wanted, strict=False)
     )

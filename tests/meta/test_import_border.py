@@ -1,12 +1,14 @@
-"""Which module may import what: a fresh interpreter imports each one alone."""
+"""Which modules may import which, and what is imported only when needed."""
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import pkgutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,202 +18,142 @@ import pytest_tfleak
 HEAVY = frozenset(
     {"pytest", "_pytest", "tensorflow", "keras", "numpy", "psutil", "pynvml"}
 )
-NOTHING: frozenset[str] = frozenset()
-PYTEST = frozenset({"pytest", "_pytest"})
+#: Folders and modules whose import loads a heavy library. All others load none, and
+#: none at all loads TensorFlow, Keras, NumPy or pynvml.
+EXCEPTIONS = {"pytest_tfleak.plugin": {"pytest", "_pytest"}}
 
-# What each module may bring in, itself or by way of what it imports. A module without
-# an entry fails the test. TensorFlow, Keras, NumPy and pynvml: not one, ever.
+#: What each folder and each top-level module may import. Imports run one way: a row may
+#: only name rows below it.
 ALLOWED = {
-    "pytest_tfleak": NOTHING,
-    "pytest_tfleak.__main__": NOTHING,
-    "pytest_tfleak.amend": NOTHING,
-    "pytest_tfleak.baseline": NOTHING,
-    "pytest_tfleak.births": NOTHING,
-    "pytest_tfleak.bounded": NOTHING,
-    "pytest_tfleak.census": NOTHING,
-    "pytest_tfleak.changes": NOTHING,
-    "pytest_tfleak.check": NOTHING,
-    "pytest_tfleak.compare": NOTHING,
-    "pytest_tfleak.confirming": NOTHING,
-    "pytest_tfleak.diagnosis": NOTHING,
-    "pytest_tfleak.diagnosis.advising": NOTHING,
-    "pytest_tfleak.diagnosis.attribution": NOTHING,
-    "pytest_tfleak.diagnosis.bytes": NOTHING,
-    "pytest_tfleak.diagnosis.capture": NOTHING,
-    "pytest_tfleak.diagnosis.cause": NOTHING,
-    "pytest_tfleak.diagnosis.causes": NOTHING,
-    "pytest_tfleak.diagnosis.closing": NOTHING,
-    "pytest_tfleak.diagnosis.containers": NOTHING,
-    "pytest_tfleak.diagnosis.descriptors": NOTHING,
-    "pytest_tfleak.diagnosis.details": NOTHING,
-    "pytest_tfleak.diagnosis.edges": NOTHING,
-    "pytest_tfleak.diagnosis.evidence": NOTHING,
-    "pytest_tfleak.diagnosis.experiments": NOTHING,
-    "pytest_tfleak.diagnosis.fields": NOTHING,
-    "pytest_tfleak.diagnosis.folding": NOTHING,
-    "pytest_tfleak.diagnosis.group": NOTHING,
-    "pytest_tfleak.diagnosis.growth_causes": NOTHING,
-    "pytest_tfleak.diagnosis.holder_causes": NOTHING,
-    "pytest_tfleak.diagnosis.holders": NOTHING,
-    "pytest_tfleak.diagnosis.inquiry": NOTHING,
-    "pytest_tfleak.diagnosis.keras_names": NOTHING,
-    "pytest_tfleak.diagnosis.kinds": NOTHING,
-    "pytest_tfleak.diagnosis.known_causes": NOTHING,
-    "pytest_tfleak.diagnosis.libraries": NOTHING,
-    "pytest_tfleak.diagnosis.lines": NOTHING,
-    "pytest_tfleak.diagnosis.longer_values": NOTHING,
-    "pytest_tfleak.diagnosis.made_once": NOTHING,
-    "pytest_tfleak.diagnosis.native": NOTHING,
-    "pytest_tfleak.diagnosis.neutraliser": NOTHING,
-    "pytest_tfleak.diagnosis.neutralisers": NOTHING,
-    "pytest_tfleak.diagnosis.object_causes": NOTHING,
-    "pytest_tfleak.diagnosis.operations": NOTHING,
-    "pytest_tfleak.diagnosis.origins": NOTHING,
-    "pytest_tfleak.diagnosis.paths": NOTHING,
-    "pytest_tfleak.diagnosis.phrase": NOTHING,
-    "pytest_tfleak.diagnosis.places": NOTHING,
-    "pytest_tfleak.diagnosis.python_details": NOTHING,
-    "pytest_tfleak.diagnosis.quiet_iterators": NOTHING,
-    "pytest_tfleak.diagnosis.retraces": NOTHING,
-    "pytest_tfleak.diagnosis.roots": NOTHING,
-    "pytest_tfleak.diagnosis.session_causes": NOTHING,
-    "pytest_tfleak.diagnosis.signatures": NOTHING,
-    "pytest_tfleak.diagnosis.sites": NOTHING,
-    "pytest_tfleak.diagnosis.source": NOTHING,
-    "pytest_tfleak.diagnosis.stdlib_causes": NOTHING,
-    "pytest_tfleak.diagnosis.survey": NOTHING,
-    "pytest_tfleak.diagnosis.survivors": NOTHING,
-    "pytest_tfleak.diagnosis.symbols": NOTHING,
-    "pytest_tfleak.diagnosis.system_causes": NOTHING,
-    "pytest_tfleak.diagnosis.telling": NOTHING,
-    "pytest_tfleak.diagnosis.tensorflow_details": NOTHING,
-    "pytest_tfleak.documents": NOTHING,
-    "pytest_tfleak.diagnosis.tracing": NOTHING,
-    "pytest_tfleak.diagnosis.turnover": NOTHING,
-    "pytest_tfleak.ending": NOTHING,
-    "pytest_tfleak.environment": NOTHING,
-    "pytest_tfleak.failure": PYTEST,
-    "pytest_tfleak.growth": NOTHING,
-    "pytest_tfleak.hookspecs": PYTEST,
-    "pytest_tfleak.isolation": NOTHING,
-    "pytest_tfleak.items": PYTEST,
-    "pytest_tfleak.judge": NOTHING,
-    "pytest_tfleak.known": NOTHING,
-    "pytest_tfleak.ledger": NOTHING,
-    "pytest_tfleak.loop": NOTHING,
-    "pytest_tfleak.observed": NOTHING,
-    "pytest_tfleak.options": PYTEST,
-    "pytest_tfleak.outbox": PYTEST,
-    "pytest_tfleak.plan": NOTHING,
-    "pytest_tfleak.plugin": PYTEST,
-    "pytest_tfleak.probes": NOTHING,
-    "pytest_tfleak.probes.allocator": NOTHING,
-    "pytest_tfleak.probes.base": NOTHING,
-    "pytest_tfleak.probes.devices": NOTHING,
-    "pytest_tfleak.probes.driver": NOTHING,
-    "pytest_tfleak.probes.gpu_reasons": NOTHING,
-    "pytest_tfleak.probes.host": NOTHING,
-    "pytest_tfleak.probes.nvml": NOTHING,
-    "pytest_tfleak.probes.process": NOTHING,
-    "pytest_tfleak.probes.python": NOTHING,
-    "pytest_tfleak.probes.tensorflow": NOTHING,
-    "pytest_tfleak.progress": NOTHING,
-    "pytest_tfleak.pytest_html_row": PYTEST,
-    "pytest_tfleak.reach": NOTHING,
-    "pytest_tfleak.records": PYTEST,
-    "pytest_tfleak.reports": NOTHING,
-    "pytest_tfleak.reports.allow": NOTHING,
-    "pytest_tfleak.reports.base": NOTHING,
-    "pytest_tfleak.reports.baseline": NOTHING,
-    "pytest_tfleak.reports.curves": NOTHING,
-    "pytest_tfleak.reports.entry": NOTHING,
-    "pytest_tfleak.reports.evidence": NOTHING,
-    "pytest_tfleak.reports.github": NOTHING,
-    "pytest_tfleak.reports.header": NOTHING,
-    "pytest_tfleak.reports.html": NOTHING,
-    "pytest_tfleak.reports.html_row": NOTHING,
-    "pytest_tfleak.reports.json": NOTHING,
-    "pytest_tfleak.reports.junit": NOTHING,
-    "pytest_tfleak.reports.known": NOTHING,
-    "pytest_tfleak.reports.message": NOTHING,
-    "pytest_tfleak.reports.order": NOTHING,
-    "pytest_tfleak.reports.terminal": NOTHING,
-    "pytest_tfleak.reports.text": NOTHING,
-    "pytest_tfleak.reports.where": NOTHING,
-    "pytest_tfleak.reports.words": NOTHING,
-    "pytest_tfleak.seeds": PYTEST,
-    "pytest_tfleak.sharing": NOTHING,
-    "pytest_tfleak.sinks": PYTEST,
-    "pytest_tfleak.snapshot": NOTHING,
-    "pytest_tfleak.spread": NOTHING,
-    "pytest_tfleak.stock": NOTHING,
-    "pytest_tfleak.testing": NOTHING,
-    "pytest_tfleak.trace": NOTHING,
-    "pytest_tfleak.units": NOTHING,
-    "pytest_tfleak.values": NOTHING,
-    "pytest_tfleak.verdict": NOTHING,
-}
-
-# Data flows one way: these never bring in those.
-ONE_WAY = {
-    "pytest_tfleak.growth": {"loop", "probes", "census", "check", "reports"},
-    "pytest_tfleak.judge": {"loop", "probes", "census", "check", "reports"},
-    "pytest_tfleak.loop": {"judge", "check", "reports"},
-    "pytest_tfleak.ledger": {"loop", "judge", "probes", "check"},
-    "pytest_tfleak.options": {"loop", "judge", "probes", "check"},
-    "pytest_tfleak.reports.base": {"loop", "judge", "probes", "check"},
-    "pytest_tfleak.reports.github": {"loop", "judge", "probes", "check"},
-    "pytest_tfleak.reports.message": {"loop", "judge", "probes", "check"},
-    "pytest_tfleak.reports.terminal": {"loop", "judge", "probes", "check"},
-    "pytest_tfleak.testing": {"plugin", "options"},
-    "pytest_tfleak.diagnosis.inquiry": {"check", "reports", "plugin"},
-    "pytest_tfleak.diagnosis.telling": {"check", "reports", "plugin"},
-}
-
-MODULES = [
-    "pytest_tfleak",
-    *(
-        module.name
-        for module in pkgutil.walk_packages(pytest_tfleak.__path__, "pytest_tfleak.")
+    "__main__": "compare",
+    "plugin": (
+        "measurement diagnosis decide compare run probes reports plan verdict user_code"
+        " tf"
     ),
+    "measurement": (
+        "diagnosis decide run judge probes reports plan trace signals verdict known"
+    ),
+    "decide": "judge plan reports signals verdict known",
+    "diagnosis": (
+        "run judge probes plan reports trace signals verdict known quantities"
+        " user_code tf retaining_path object_facts"
+    ),
+    "run": (
+        "judge probes reports plan trace signals verdict known quantities user_code tf"
+    ),
+    "judge": "plan trace signals verdict quantities",
+    "compare": "reports signals verdict quantities",
+    "reports": "signals verdict known quantities retaining_path object_facts",
+    "testing": "probes trace signals",
+    "probes": "trace signals quantities tf",
+    "plan": "quantities",
+    "user_code": "verdict",
+    "verdict": "signals retaining_path",
+    "object_facts": "retaining_path",
+    "retaining_path": "",
+    "known": "signals",
+    "signals": "trace tf",
+    "trace": "",
+    "quantities": "",
+    "tf": "",
+}
+
+PACKAGE = Path(pytest_tfleak.__file__).parent
+MODULES = [
+    module.name
+    for module in pkgutil.walk_packages(pytest_tfleak.__path__, "pytest_tfleak.")
 ]
 
 
 def imported_by(code: str) -> set[str]:
-    """Return the modules that a piece of code brings into a fresh interpreter."""
-    program = (
-        "import sys, json; before = set(sys.modules)\n"
-        f"{code}\n"
-        "print('\\n' + json.dumps(sorted(set(sys.modules) - before)))"
+    """Return the modules that a piece of code loads into a new interpreter."""
+    return set(
+        run_python(
+            "import sys, json; before = set(sys.modules)\n"
+            f"{code}\n"
+            "print('\\n' + json.dumps(sorted(set(sys.modules) - before)))"
+        )
     )
+
+
+def run_python(program: str) -> list[str]:
+    """Run a program in a new interpreter; return the list that it prints as JSON."""
     environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-    environment.pop("PYTEST_ADDOPTS", None)
+    for name in ("PYTEST_ADDOPTS", "PYTEST_XDIST_WORKER"):
+        environment.pop(name, None)
     done = subprocess.run(
         [sys.executable, "-c", program],
         env=environment,
-        cwd=Path(pytest_tfleak.__file__).parents[1],
+        cwd=PACKAGE.parent,
         check=True,
         capture_output=True,
         text=True,
         timeout=120,
     )
-    return set(json.loads(done.stdout.splitlines()[-1]))
+    found: list[str] = json.loads(done.stdout.splitlines()[-1])
+    return found
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_a_module_imports_no_more_than_it_may(module: str) -> None:
-    assert module in ALLOWED, f"say in ALLOWED what {module} may import"
-    assert imported_by(f"import {module}") & HEAVY <= ALLOWED[module]
+def test_a_module_imports_no_heavy_library_at_once() -> None:
+    # the exceptions come last, as what they load would hide what others load
+    order = sorted(MODULES, key=is_exception)
+    brought = run_python(
+        "import importlib, json, sys\n"
+        f"heavy, brought = {sorted(HEAVY)!r}, []\n"
+        f"for name in {order!r}:\n"
+        "    before = set(sys.modules)\n"
+        "    importlib.import_module(name)\n"
+        "    new = set(sys.modules) - before\n"
+        "    brought += [f'{name} {h}' for h in heavy if h in new]\n"
+        "print(json.dumps(brought))"
+    )
+    for module, heavy in (line.split() for line in brought):
+        allowed = [
+            libraries
+            for exception, libraries in EXCEPTIONS.items()
+            if module == exception or module.startswith(exception + ".")
+        ]
+        assert any(heavy in libraries for libraries in allowed), (module, heavy)
 
 
-@pytest.mark.parametrize("module", sorted(ONE_WAY))
-def test_data_flows_one_way(module: str) -> None:
-    never = {f"pytest_tfleak.{name}" for name in ONE_WAY[module]}
-    assert not imported_by(f"import {module}") & never
+def is_exception(module: str) -> bool:
+    return any((module + ".").startswith(name + ".") for name in EXCEPTIONS)
 
 
-def test_the_tables_have_no_row_for_a_module_that_is_gone() -> None:
-    assert {*ALLOWED, *ONE_WAY} <= set(MODULES)
+def test_imports_run_one_way() -> None:
+    rows = list(ALLOWED)
+    for name, allowed in ALLOWED.items():
+        below = rows[rows.index(name) + 1 :]
+        assert set(allowed.split()) <= set(below), name
+
+
+@pytest.mark.parametrize(
+    "path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.relative_to(PACKAGE))
+)
+def test_a_module_imports_only_what_its_folder_may(path: Path) -> None:
+    place = path.relative_to(PACKAGE).with_suffix("").parts[0]
+    if place == "__init__":  # it imports each public name when it is used
+        return
+    assert place in ALLOWED, f"say in ALLOWED what {place} may import"
+    imported = {name for name in imports_of(path) if name != place}
+    assert imported <= set(ALLOWED[place].split())
+
+
+def imports_of(path: Path) -> Iterator[str]:
+    """Yield the folders and top modules that a file imports when it runs."""
+    tree = ast.parse(path.read_text("utf-8"))
+    only_types = {
+        id(node)
+        for block in ast.walk(tree)
+        if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING"
+        for node in ast.walk(block)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and id(node) not in only_types:
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            for parts in (name.split(".") for name in names):
+                if parts[0] == "pytest_tfleak":
+                    yield parts[1]
 
 
 @pytest.mark.parametrize(
@@ -230,6 +172,26 @@ def test_a_suite_without_tensorflow_pays_nothing_for_it(
     assert not imported & {"tensorflow", "keras", "numpy", "pynvml"}
 
 
+def test_a_suite_that_measures_nothing_loads_no_measurement_and_no_report(
+    tmp_path: Path,
+) -> None:
+    tmp_path.joinpath("test_plain.py").write_text("def test_plain():\n    pass\n")
+    options = ["--rootdir", str(tmp_path), "-p", "no:cacheprovider"]
+    options += ["-p", "pytest_tfleak.plugin", "test_plain.py"]
+    imported = imported_by(
+        f"import os, pytest; os.chdir({str(tmp_path)!r})\n"
+        f"assert pytest.main({options!r}) == 0"
+    )
+    own = {name for name in imported if name.startswith("pytest_tfleak.")}
+    folders = {name.split(".")[1] for name in own}
+    assert folders == {"plan", "plugin", "quantities", "reports", "run", "trace"}
+    assert "jinja2" not in imported
+    assert {name for name in own if name.startswith("pytest_tfleak.reports")} == {
+        "pytest_tfleak.reports",
+        "pytest_tfleak.reports.text",
+    }
+
+
 def test_a_measured_test_without_tensorflow_does_not_import_it(tmp_path: Path) -> None:
     tmp_path.joinpath("test_marked.py").write_text(
         "import pytest\n\n@pytest.mark.tfleak\ndef test_marked():\n    pass\n"
@@ -240,5 +202,5 @@ def test_a_measured_test_without_tensorflow_does_not_import_it(tmp_path: Path) -
         f"import os, pytest; os.chdir({str(tmp_path)!r})\n"
         f"assert pytest.main({options!r}) == 0"
     )
-    assert "pytest_tfleak.loop" in imported
+    assert "pytest_tfleak.run.loop" in imported
     assert not imported & {"tensorflow", "keras", "numpy"}

@@ -1,12 +1,10 @@
-"""What the README shows is what happens.
+"""The README shows what really happens.
 
-``TFLEAK_REGENERATE_README=1 pytest tests/meta/test_readme.py`` rewrites its tables and
-outputs.
+``TFLEAK_REGENERATE=1 pytest tests/meta/test_readme.py`` rewrites tables and outputs.
 """
 
 from __future__ import annotations
 
-import os
 import re
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,10 +12,16 @@ from pathlib import Path
 import pytest
 
 from pytest_tfleak.known import KNOWN
-from pytest_tfleak.plan import option_table
+from pytest_tfleak.known import name_clear_session
+from pytest_tfleak.plan import Plan
+from pytest_tfleak.plugin.command_line import all_options
+from pytest_tfleak.signals import SIGNALS
+from pytest_tfleak.signals import SignalRow
+from pytest_tfleak.signals import base_name
+from pytest_tfleak.tf.access import KERASES
+from tests.regenerate import REGENERATE
 
 README = Path(__file__).parents[2] / "README.md"
-REGENERATE = bool(os.environ.get("TFLEAK_REGENERATE_README"))
 needs_tensorflow = pytest.mark.skipif(
     find_spec("tensorflow") is None, reason="TensorFlow is not installed"
 )
@@ -31,7 +35,7 @@ def block(kind: str, name: str) -> str:
 
 
 def assert_shown(kind: str, name: str, wanted: str) -> None:
-    """Compare a block of the README, figures of time and memory aside."""
+    """Compare a block of the README, except figures of time and memory."""
     if REGENERATE:
         text = README.read_text()
         match = re.search(BLOCK.format(kind=kind, name=name), text, re.DOTALL)
@@ -52,12 +56,12 @@ def assert_table(name: str, rows: list[str]) -> None:
 
 
 def scrub(text: str) -> str:
-    # where a line breaks depends on the figures in it
+    # line breaks depend on the length of the figures
     text = re.sub(r"\n {15,}(?=\S)", " ", text)
     text = re.sub(r"[\d.,]+ (ms|s|min|B|KiB|MiB)\b", r"# \1", text)
     text = re.sub(r"# \w+(?= ?\()|# (ms|s)\b", "#", text)
     text = re.sub(r"(python\.blocks \+)[\d.,]+", r"\1#", text)
-    # how often a body has run by then depends on what the diagnosis had time for
+    # the number of calls depends on how much the diagnosis had time for
     text = re.sub(r"((?:of|→|=) ?|\w: )[\d,]+", r"\1#", text)
     return re.sub(r" +(?=\n|$)", "", text)
 
@@ -73,8 +77,33 @@ def test_table_of_known_growth_is_complete() -> None:
     rows = ["| what grows | issues | remedy |", "|---|---|---|"]
     for known in KNOWN:
         issues = ", ".join(known.issues)
-        rows.append(f"| {known.title} | {issues} | {known.remedy or 'none'} |")
+        remedy = name_clear_session(known.remedy or "none", KERASES[0].clear_session)
+        rows.append(f"| {known.title} | {issues} | {remedy} |")
     assert_table("known", rows)
+
+
+def test_table_of_signals_is_complete() -> None:
+    section = README.read_text().partition("### What is read\n")[2]
+    section = section.partition("\n#")[0]
+    shown = {
+        base_name(name): decides.partition(",")[0].strip()
+        for names, decides in re.findall(
+            r"^\| (`.*?) \|.*\|(.*)\|$", section, re.MULTILINE
+        )
+        for name in re.findall(r"`(.+?)`", names)
+    }
+    assert shown == {row.name: decides_when(row) for row in SIGNALS}
+
+
+def decides_when(row: SignalRow) -> str:
+    if row.allowance is None:
+        return "no"
+    if row.instead_of:
+        return f"if `{row.instead_of}` has no figure"
+    if row.name == "python.objects":
+        return "if objects of your own classes pile up"
+    is_off = row.option and getattr(Plan(), row.option) is None
+    return f"if you set `{row.option}`" if is_off else "yes"
 
 
 def test_option_table_is_complete() -> None:
@@ -82,9 +111,9 @@ def test_option_table_is_complete() -> None:
         "| option | default | unit | what |",
         "|---|---|---|---|",
         *(
-            f"| `{row.name if 'marker' in row.doors else row.command_line_flag}` "
+            f"| `{row.name if 'marker' in row.sources else row.command_line_flag}` "
             f"| {row.default_text} | {row.unit.replace('|', 'or')} | {row.help} |"
-            for row in option_table()
+            for row in all_options()
         ),
     ]
     assert_table("options", rows)
@@ -109,7 +138,7 @@ def test_an_example_prints_what_is_shown(
     pytester.makepyfile(**{test: block("example", name)})
     # a busy machine must not cut the diagnosis short
     options = ["--color=no", "-p", "no:randomly", "--tfleak-diagnose-time=180"]
-    # on Python 3.13 TensorFlow's AutoGraph calls what is deprecated
+    # on Python 3.13, TensorFlow's AutoGraph uses deprecated functions
     options += ["-W", "ignore::DeprecationWarning:gast.astn"]
     result = pytester.runpytest_subprocess(*options)
     assert result.ret == pytest.ExitCode.TESTS_FAILED

@@ -1,4 +1,4 @@
-"""What gets installed: the metadata, and the files beside it."""
+"""What gets installed: the metadata and the files."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def files(installed: Distribution) -> list[PurePosixPath]:
 
 
 def requirements(installed: Distribution, extra: str) -> set[str]:
-    """Return the names of what an extra requires, "" for what is always required."""
+    """Return the names of an extra's requirements, "" for those always required."""
     required = map(Requirement, installed.requires or ())
     return {
         str(one.name)
@@ -110,7 +110,7 @@ def test_nothing_but_the_package_is_shipped(files: list[PurePosixPath]) -> None:
 def test_the_installed_package_is_that_of_the_checkout(
     installed: Distribution, files: list[PurePosixPath]
 ) -> None:
-    """Tests in this process import the checkout's package, subprocesses the other."""
+    """Tests in this process import the checkout, subprocesses the installed package."""
     if not (ROOT / "pytest_tfleak").is_dir():
         pytest.skip("the source is not here: this is the wheel's own test")
     shipped = {

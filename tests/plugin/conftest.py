@@ -5,23 +5,34 @@ from importlib.metadata import entry_points
 
 import pytest
 
+# Runs of pytester in this process forget the modules that they imported, and to import
+# these again would take half of the time of each test.
+import pytest_tfleak.plugin.item  # noqa: F401 (see above)
+
 Run = Callable[..., pytest.RunResult]
 
 
 @pytest.fixture(autouse=True)
 def _few_plugins(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out of inner runs what is slow to load or changes their order."""
-    # a checkout that is not installed has no entry point, and is loaded by name
+    """Disable plugins in inner runs that are slow to load or change their order."""
+    # without an installed entry point, load the plugin by name
     if not entry_points(group="pytest11", name="tfleak"):
         monkeypatch.setenv("PYTEST_PLUGINS", "pytest_tfleak.plugin")
-    # Hypothesis' plugin imports all of it, rewritten anew, at the end of each inner run
-    names = ("hypothesispytest", "randomly", "memray", "cacheprovider")
+    # Hypothesis' plugin would import all of Hypothesis again in each inner run
+    names = (
+        "hypothesispytest",
+        "randomly",
+        "memray",
+        "cacheprovider",
+        "asyncio",
+        "anyio",
+    )
     monkeypatch.setenv("PYTEST_ADDOPTS", " ".join(f"-p no:{name}" for name in names))
 
 
 @pytest.fixture(params=["one process", "xdist"])
 def run(request: pytest.FixtureRequest, pytester: pytest.Pytester) -> Run:
-    """Run pytest on the test's files, once as it is and once with two workers."""
+    """Return a function that runs pytest, in one process or with two workers."""
     if request.param == "one process":
         return pytester.runpytest_inprocess
     pytest.importorskip("xdist")
@@ -47,7 +58,7 @@ def leaks(pytester: pytest.Pytester) -> None:
 
 @pytest.fixture
 def fake_probe(pytester: pytest.Pytester) -> None:
-    """Add a probe whose one signal, ``fake.things``, grows by 1 an iteration."""
+    """Add a probe whose only signal, ``fake.things``, grows by 1 per iteration."""
     pytester.makeconftest(
         """
         from itertools import count

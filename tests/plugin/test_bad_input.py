@@ -10,6 +10,10 @@ Run = Callable[..., pytest.RunResult]
 BYTES = 'expected 4096 or "4 KiB" (units: B, KB, MB, GB, KiB, MiB, GiB)'
 MISTAKES = [
     ("iterations=0", "iterations=0: expected a whole number, 1 or more"),
+    (
+        "iterations=2147483647",
+        "iterations=2147483647: expected a whole number, 100000 or less",
+    ),
     ("warmup=-1", "warmup=-1: expected a whole number, 0 or more"),
     ("warmup=True", "warmup=True: expected a whole number, 0 or more"),
     ("host_per_iteration='4 KBs'", f"host_per_iteration='4 KBs': {BYTES}"),
@@ -75,7 +79,7 @@ def test_all_bad_markers_are_named_at_once(pytester: pytest.Pytester, run: Run) 
         def test_good(): pathlib.Path("ran").touch()
         """
     )
-    result = run("-k", "test_good")  # a mistake in a test that is not selected
+    result = run("-k", "test_good")  # the mistake is in a test that is not selected
     assert_usage_error(
         result,
         "ERROR: test_it.py::test_a: tfleak marker: iterations=0: expected",
@@ -170,3 +174,38 @@ def test_a_bad_marker_that_a_fixture_adds_fails_its_test(
     result = pytester.runpytest()
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["tfleak marker: iterations=0: expected *"])
+
+
+TWICE = """
+    from itertools import repeat
+    from pytest_tfleak.testing import FakeProbe
+
+    def pytest_tfleak_probes(census):
+        return [FakeProbe({"tf.tensors": repeat(1)})]
+"""
+
+
+def test_a_signal_that_two_probes_read_ends_the_run_before_a_test(
+    pytester: pytest.Pytester, run: Run
+) -> None:
+    pytester.makeconftest(TWICE)
+    pytester.makepyfile(
+        test_it="""
+        import pathlib, pytest
+
+        def test_first(): pathlib.Path("ran").touch()
+
+        @pytest.mark.tfleak(iterations=5)
+        def test_it(): pass
+        """
+    )
+    assert_usage_error(
+        run(), "tfleak: two probes read a signal named 'tf.tensors': 'tensorflow' and"
+    )
+    assert not (pytester.path / "ran").exists()
+
+
+def test_probes_matter_only_where_a_test_is_measured(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest(TWICE)
+    pytester.makepyfile("def test_it(): pass")
+    pytester.runpytest().assert_outcomes(passed=1)

@@ -1,4 +1,4 @@
-"""A baseline in real runs: recorded, read, worse, new, gone, under xdist as without."""
+"""A baseline in real runs: recorded, read, worse, new, gone, with and without xdist."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.usefixtures("untraced")  # the figures are close to allowances
 Run = Callable[..., pytest.RunResult]
 FILE = "tfleak.json"
 READ = f"--tfleak-baseline={FILE}"
@@ -45,7 +46,7 @@ def test_checks(tfleak):
 
 @pytest.fixture
 def leaking(pytester: pytest.Pytester) -> Callable[..., None]:
-    """Say how many blocks of 2 KB each test keeps per iteration."""
+    """Write a test file whose tests each keep some blocks of 2 KB per iteration."""
     pytester.makepyfile(test_it=SUITE)
 
     def write(**rates: int) -> None:
@@ -138,7 +139,7 @@ def test_the_json_report_holds_what_became_of_the_baseline(
     pytester: pytest.Pytester, run: Run, leaking: Callable[..., None]
 ) -> None:
     run(READ)
-    leaking(one=30, three=10, first=10, second=40)
+    leaking(one=22, three=10, first=10, second=40)  # few enough blocks to be allowed
     run(READ, "--tfleak-json=report.json")
     report = json.loads((pytester.path / "report.json").read_text())
     baseline = report["baseline"]

@@ -1,4 +1,4 @@
-"""How often the body runs, and what is set up for it."""
+"""How often the body runs, and which fixtures are set up for it."""
 
 from __future__ import annotations
 
@@ -194,3 +194,41 @@ def test_it(monkeypatch):
     result = run_source(pytester, source, "-v")
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(["clean*::test_it*"])
+
+
+def test_what_a_fixture_records_in_all_calls_is_no_leak_of_the_test(
+    pytester: pytest.Pytester,
+) -> None:
+    source = """
+class Call:
+    pass
+
+class Recorder:
+    def __init__(self):
+        self.calls = []
+
+    def send(self):
+        self.calls.append(Call())
+
+@pytest.fixture
+def own(): return Recorder()
+
+@pytest.fixture(scope="module")
+def shared(): return Recorder()
+
+@pytest.mark.tfleak(iterations=20)
+def test_own(own): own.send()
+
+@pytest.mark.tfleak(iterations=20)
+class TestIt:
+    def setup_method(self): self.recorder = Recorder()
+
+    def test_instance(self): self.recorder.send()
+
+@pytest.mark.tfleak(iterations=20)
+def test_shared(shared): shared.send()
+"""
+    pytester.makepyfile(f"import pytest\n{source}")
+    result = pytester.runpytest_subprocess("-rA")
+    result.assert_outcomes(passed=2, failed=1)
+    result.stdout.fnmatch_lines(["*_ test_shared _*", "LEAK: python.objects *"])

@@ -1,4 +1,4 @@
-"""Where reports are written to: good and bad paths, full disks, odd terminals."""
+"""Writing reports: good and bad paths, full disks, odd terminals."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+
+from pytest_tfleak.plugin import outputs
 
 Run = Callable[..., pytest.RunResult]
 SUITE = """
@@ -24,7 +26,7 @@ def test_leaky(): leak()
 @pytest.mark.tfleak(iterations=20)
 def test_clean(): pass
 """
-#: Writing ends in the middle of the file, as on a full disk.
+#: A conftest.py that makes writing fail in the middle of the file.
 FULL_DISK = """
 import resource
 
@@ -43,7 +45,7 @@ def suite(pytester: pytest.Pytester, leaks: None) -> pytest.Pytester:
 
 
 def assert_refused(suite: pytest.Pytester, result: pytest.RunResult, line: str) -> None:
-    """Check for one clear line, before any test ran."""
+    """Check that one clear line is printed before any test runs."""
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     errors = [text for text in result.stderr.lines if text]
     pytest.LineMatcher(errors).fnmatch_lines([line])
@@ -51,7 +53,8 @@ def assert_refused(suite: pytest.Pytester, result: pytest.RunResult, line: str) 
     assert not (suite.path / "ran").exists()
 
 
-FLAGS = ["--tfleak-json", "--tfleak-html", "--tfleak-save-baseline"]
+REPORTS = [reporter.option.command_line_flag for reporter in outputs.REPORTERS]
+FLAGS = [*REPORTS, "--tfleak-save-baseline"]
 
 
 @pytest.mark.parametrize("flag", FLAGS)
@@ -123,14 +126,14 @@ def test_a_report_does_not_replace_the_baseline(
     assert not (suite.path / "ran").exists()
 
 
-def test_a_home_that_there_is_not_is_a_name(suite: pytest.Pytester) -> None:
+def test_an_unknown_home_directory_is_taken_literally(suite: pytest.Pytester) -> None:
     result = suite.runpytest_inprocess("--tfleak-json=~no such user/report.json")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     assert (suite.path / "~no such user/report.json").exists()
 
 
 @pytest.mark.parametrize("flag", ["--tfleak-baseline", "--tfleak-save-baseline"])
-def test_a_baseline_that_is_none_is_refused(
+def test_a_file_that_is_no_baseline_is_refused(
     suite: pytest.Pytester, run: Run, flag: str
 ) -> None:
     result = run(f"{flag}=test_it.py")
@@ -138,7 +141,7 @@ def test_a_baseline_that_is_none_is_refused(
     assert (suite.path / "test_it.py").read_text().startswith("import os")
 
 
-def test_directories_are_made(suite: pytest.Pytester, run: Run) -> None:
+def test_missing_directories_are_created(suite: pytest.Pytester, run: Run) -> None:
     run("--tfleak-json=new/deep/report.json", "--tfleak-html=new/report.html")
     assert json.loads((suite.path / "new/deep/report.json").read_text())
     assert (suite.path / "new/report.html").read_text("utf-8").startswith("<!")
@@ -147,7 +150,7 @@ def test_directories_are_made(suite: pytest.Pytester, run: Run) -> None:
     ]
 
 
-def test_a_path_means_the_directory_that_pytest_was_started_in(
+def test_a_path_is_relative_to_where_pytest_was_started(
     suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     suite.mkdir("elsewhere")
@@ -164,7 +167,7 @@ def test_a_path_means_the_directory_that_pytest_was_started_in(
 
 
 @needs_resource
-def test_a_link_stays_a_link_and_a_mode_stays(suite: pytest.Pytester) -> None:
+def test_a_symlink_stays_one_and_the_mode_is_kept(suite: pytest.Pytester) -> None:
     target = suite.mkdir("kept") / "report.json"
     target.write_text("old")
     target.chmod(0o640)
@@ -177,8 +180,9 @@ def test_a_link_stays_a_link_and_a_mode_stays(suite: pytest.Pytester) -> None:
 
 
 @needs_resource
+@pytest.mark.usefixtures("untraced")
 @pytest.mark.parametrize("selected", ["clean", "clean or leaky"])
-@pytest.mark.parametrize("flag", [FLAGS[0], FLAGS[1]])
+@pytest.mark.parametrize("flag", REPORTS)
 def test_on_a_full_disk_the_old_file_stays_and_the_exit_status_says_so(
     suite: pytest.Pytester, flag: str, selected: str
 ) -> None:
@@ -195,6 +199,7 @@ def test_on_a_full_disk_the_old_file_stays_and_the_exit_status_says_so(
 
 
 @needs_resource
+@pytest.mark.usefixtures("untraced")
 def test_on_a_full_disk_workers_change_nothing(suite: pytest.Pytester) -> None:
     pytest.importorskip("xdist")
     suite.makeconftest(FULL_DISK)
@@ -206,7 +211,7 @@ def test_on_a_full_disk_workers_change_nothing(suite: pytest.Pytester) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
-def test_a_report_that_fails_does_not_take_the_others_with_it(
+def test_a_report_that_fails_does_not_affect_the_others(
     suite: pytest.Pytester,
 ) -> None:
     result = suite.runpytest_inprocess(
@@ -255,7 +260,7 @@ def test_a_missing_baseline_is_recorded_and_then_accepts(
     assert set(found) == {"accepted"}
 
 
-def test_a_check_in_a_test_goes_by_the_baseline_as_well(
+def test_a_check_in_a_test_uses_the_baseline_too(
     pytester: pytest.Pytester, leaks: None, run: Run
 ) -> None:
     pytester.makepyfile(
@@ -272,7 +277,7 @@ def test_a_check_in_a_test_goes_by_the_baseline_as_well(
 
 
 def outcome(suite: pytest.Pytester) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return what JSON and JUnit say of each test, figures aside."""
+    """Return what the JSON and JUnit files say about each test, except figures."""
     document = json.loads((suite.path / "report.json").read_text())
     by_json = {test["nodeid"]: test["status"] for test in document["tests"]}
     cases = ElementTree.parse(suite.path / "junit.xml").iter("testcase")
@@ -320,7 +325,7 @@ def test_files_are_the_same_whatever_the_terminal_and_the_workers(
     [{"COLUMNS": "20"}, {"PYTHONIOENCODING": "ascii"}, {"TERM": "dumb"}],
     ids=lambda environment: next(iter(environment)),
 )
-def test_a_poor_terminal_is_told_what_was_written(
+def test_an_ascii_terminal_shows_what_was_written(
     suite: pytest.Pytester,
     monkeypatch: pytest.MonkeyPatch,
     environment: dict[str, str],
@@ -341,3 +346,28 @@ def test_a_quiet_run_prints_no_names_of_files(suite: pytest.Pytester) -> None:
     result = suite.runpytest_inprocess("-q", "--tfleak-json=report.json")
     result.stdout.no_fnmatch_line("*report.json*")
     assert (suite.path / "report.json").exists()
+
+
+def test_a_row_in_the_table_of_reporters_makes_a_report(
+    suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suite.makepyfile(
+        names="""
+        def render(document):
+            return "\\n".join(test["nodeid"] for test in document["tests"])
+        """
+    )
+    row = outputs.Reporter(
+        name="names",
+        title="list of names",
+        help="write the names of the measured tests to this file",
+        module="names",
+    )
+    monkeypatch.setattr(outputs, "REPORTERS", (*outputs.REPORTERS, row))
+    suite.syspathinsert()
+    result = suite.runpytest_inprocess("--tfleak-names=out/names.txt", "-k", "clean")
+    result.stdout.fnmatch_lines(["*tfleak: list of names written to *names.txt*"])
+    text = (suite.path / "out" / "names.txt").read_text()
+    assert text == "test_it.py::test_clean"
+    help_text = " ".join(suite.runpytest_inprocess("--help").stdout.str().split())
+    assert "--tfleak-names=FILE write the names of the measured tests" in help_text

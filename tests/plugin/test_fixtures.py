@@ -1,10 +1,12 @@
-"""The fixtures, and probes from a hook."""
+"""The fixtures, and probes that a hook adds."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 import pytest
+
+from pytest_tfleak.tf import access
 
 Run = Callable[..., pytest.RunResult]
 
@@ -120,7 +122,7 @@ def test_what_a_checked_block_raises_reaches_the_test(
     )
     result = pytester.runpytest()
     result.assert_outcomes(passed=1, failed=1)
-    result.stdout.fnmatch_lines(["*ZeroDivisionError*", "NOT MEASURED*::test_fails*"])
+    result.stdout.fnmatch_lines(["*ZeroDivisionError*", "2 not measured: failed"])
 
 
 def test_a_check_inside_a_check_is_an_error(pytester: pytest.Pytester) -> None:
@@ -135,10 +137,10 @@ def test_a_check_inside_a_check_is_an_error(pytester: pytest.Pytester) -> None:
     )
     result = pytester.runpytest()
     result.assert_outcomes(failed=1, passed=1)
-    result.stdout.fnmatch_lines(["*this code is being measured already*"])
+    result.stdout.fnmatch_lines(["*this code is already being measured*"])
 
 
-def test_snapshots_subtract(pytester: pytest.Pytester) -> None:
+def test_snapshots_can_be_subtracted(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         """
         import threading
@@ -201,6 +203,18 @@ def test_clear_keras_session_clears_before_and_after(
     pytester.runpytest().assert_outcomes(passed=2)
 
 
+def test_clear_keras_session_says_why_it_did_nothing(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(access, "call_clear_session", lambda: "an RPC server is alive")
+    pytester.makepyfile("def test_it(clear_keras_session): ...")
+    result = pytester.runpytest("-Wdefault")
+    result.assert_outcomes(passed=1, warnings=1)
+    result.stdout.fnmatch_lines(
+        ["*PytestWarning: clear_keras_session did nothing: an RPC server is alive*"]
+    )
+
+
 MEASURED = """
 import pytest
 @pytest.mark.tfleak(iterations=10, warmup=2)
@@ -212,7 +226,7 @@ def test_a_probe_from_a_hook_decides(
     pytester: pytest.Pytester, fake_probe: None, run: Run
 ) -> None:
     pytester.makepyfile(test_it=MEASURED)
-    result = run()
+    result = run("-v")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
         [
@@ -229,7 +243,9 @@ def test_a_hook_may_return_nothing(pytester: pytest.Pytester) -> None:
     pytester.runpytest().assert_outcomes(passed=1)
 
 
-def test_a_probe_of_a_folder_reads_the_tests_in_it(pytester: pytest.Pytester) -> None:
+def test_a_probe_of_a_folder_reads_only_the_tests_in_it(
+    pytester: pytest.Pytester,
+) -> None:
     for name in ("with", "without"):
         folder = pytester.mkdir(name)
         (folder / f"test_{name}.py").write_text(MEASURED, encoding="utf-8")
@@ -245,7 +261,7 @@ def test_a_probe_of_a_folder_reads_the_tests_in_it(pytester: pytest.Pytester) ->
     result.stdout.fnmatch_lines(["LEAK*test_with.py::test_it*", "1 clean"])
 
 
-def test_a_probe_that_cannot_read_does_not_pass_unseen(
+def test_a_probe_that_cannot_read_is_reported(
     pytester: pytest.Pytester,
 ) -> None:
     pytester.makeconftest(

@@ -1,4 +1,4 @@
-"""GitHub Actions: what its runner and its Markdown make of what is printed."""
+"""GitHub Actions: how its runner and its Markdown interpret the output."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def unescape(text: str) -> str:
 
 
 def table(text: str) -> list[list[str]]:
-    """Return the cells of the one table in a text, which holds no HTML or link."""
+    """Return the cells of the only table in a text that contains no HTML or link."""
     rows: list[list[str]] = []
     for token in MarkdownIt("gfm-like", {"html": True, "linkify": False}).parse(text):
         assert token.type != "html_block"

@@ -13,7 +13,7 @@ pytest.importorskip("pytest_html")
 
 
 def rows(pytester: pytest.Pytester) -> dict[str, list[str]]:
-    """Return the HTML that our plugin added to each test of pytest-html's report."""
+    """Return the HTML that the plugin added to each test in pytest-html's report."""
     page = (pytester.path / "report.html").read_text("utf-8")
     match = re.search(r'data-jsonblob="([^"]*)"', page)
     assert match is not None

@@ -64,7 +64,7 @@ def test_cut():
 def test_last():
     time.sleep(0.05)
 """
-#: What ends a run in the middle of a test.
+#: Ways to end a run in the middle of a test.
 WAYS = {
     "Ctrl-C": "os.kill(os.getpid(), signal.SIGINT)",
     "exit": "pytest.exit('enough')",
@@ -82,7 +82,7 @@ EVIL = "<script>alert(1)</script>\x1b[31m`|]]>&\udcff\r\n::error::x\x00%0A,:\uff
 
 
 def strict(schema: Any) -> Any:
-    """Return a schema that refuses keys which it does not describe."""
+    """Return a copy of a schema that allows no unknown keys."""
     if isinstance(schema, dict):
         schema = {key: strict(value) for key, value in schema.items()}
         if "properties" in schema:
@@ -92,7 +92,7 @@ def strict(schema: Any) -> Any:
 
 
 def read(pytester: pytest.Pytester, name: str = "report.json") -> dict[str, Any]:
-    """Return a report that a strict reader of JSON takes and its schema describes."""
+    """Read a report strictly as JSON, and check it against its schema."""
 
     def refuse(constant: str) -> None:
         raise ValueError(constant)
@@ -125,7 +125,7 @@ def run_apart(request: pytest.FixtureRequest, pytester: pytest.Pytester) -> Run:
     return partial(pytester.runpytest_subprocess, "-n2")
 
 
-def test_the_schema_is_one() -> None:
+def test_the_schema_is_valid() -> None:
     Draft202012Validator.check_schema(read_schema())
 
 
@@ -240,7 +240,7 @@ def test_an_interrupted_controller_writes_what_workers_had_sent(
 ) -> None:
     pytest.importorskip("xdist")
     cut = "os.kill(os.getppid(), signal.SIGINT); time.sleep(30)"
-    # one test at a time, so that the first one's report has arrived
+    # run one test at a time, so that the report of the first has arrived
     source = CUT.format(how=cut).replace("iterations=10", "iterations=5, warmup=0")
     pytester.makepyfile(test_it=source)
     result = pytester.runpytest_subprocess("-n1", "--tfleak-json=report.json")
@@ -252,7 +252,7 @@ def test_an_interrupted_controller_writes_what_workers_had_sent(
 
 @pytest.fixture
 def evil(pytester: pytest.Pytester) -> None:
-    """Make a suite whose names and messages are as bad as they can be."""
+    """Make a suite with the worst possible names and messages."""
     pytester.makeconftest(
         f"""
         from itertools import count
@@ -296,7 +296,7 @@ def test_bad_text_does_no_harm(pytester: pytest.Pytester, run: Run) -> None:
     assert "\x00" not in result.stdout.str()
     document = read(pytester)
     leak = next(test for test in document["tests"] if test["status"] == "leak")
-    shown = EVIL.replace("\udcff", "\\udcff")  # the rest is as it was
+    shown = EVIL.replace("\udcff", "\\udcff")  # the rest is unchanged
     (finding,) = [f for f in leak["findings"] if f["signal"].startswith("things")]
     assert finding["signal"] == "things" + shown
     assert finding["unit"] == "u" + shown

@@ -58,7 +58,7 @@ def properties(case: Any) -> dict[str, str]:
 
 
 def entries(pytester: pytest.Pytester) -> dict[str, list[dict[str, Any]]]:
-    """Return what the JSON report of the same run says, by the name of the test."""
+    """Return the entries in the JSON report of the same run, by name of the test."""
     found: dict[str, list[dict[str, Any]]] = {}
     for test in json.loads((pytester.path / "report.json").read_text())["tests"]:
         found.setdefault(test["nodeid"].rpartition("::")[2], []).append(test)

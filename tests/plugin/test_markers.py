@@ -1,4 +1,4 @@
-"""Which tests are measured, and which marker is the nearest."""
+"""Which tests are measured, and which of several markers wins."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ from collections.abc import Callable
 
 import pytest
 
-from pytest_tfleak import options
 from pytest_tfleak.plan import Plan
+from pytest_tfleak.plugin import command_line
 
 PlansOf = Callable[..., dict[str, Plan | None]]
 
 
 @pytest.fixture
 def plans_of(pytester: pytest.Pytester) -> PlansOf:
-    """Return a function: the tests of a source, and what each is measured with."""
+    """Return a function that returns the plan of each test in a source text."""
 
     def collect(source: str, *args: str) -> dict[str, Plan | None]:
         items, _ = pytester.inline_genitems(pytester.makepyfile(source), *args)
-        run = options.run_options(items[0].config)
-        asked = {item.name: options.request_for(item, run) for item in items}
+        run = command_line.run_options(items[0].config)
+        asked = {item.name: command_line.request_for(item, run) for item in items}
         return {name: one.plan if one else None for name, one in asked.items()}
 
     return collect
 
 
-def test_the_nearest_marker_wins_key_by_key(plans_of: PlansOf) -> None:
+def test_the_innermost_marker_wins_key_by_key(plans_of: PlansOf) -> None:
     plan = plans_of(
         """
         import pytest
@@ -101,7 +101,7 @@ OPTED_OUT = """
 
 
 @pytest.mark.parametrize("args", [[], ["--tfleak"]], ids=["", "--tfleak"])
-def test_a_nearer_marker_measures_what_a_farther_one_opts_out(
+def test_an_inner_marker_opts_in_what_an_outer_one_opts_out(
     plans_of: PlansOf, args: list[str]
 ) -> None:
     plans = plans_of(OPTED_OUT, *args)

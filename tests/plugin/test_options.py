@@ -1,15 +1,15 @@
-"""Every row of the option table, at every level it offers, and who wins."""
+"""Every row of the option table, from every source it allows, and which source wins."""
 
 from __future__ import annotations
 
 import pytest
 
-from pytest_tfleak import options
-from pytest_tfleak.plan import Door
 from pytest_tfleak.plan import Option
 from pytest_tfleak.plan import Plan
+from pytest_tfleak.plan import RunOptions
+from pytest_tfleak.plan import Source
 from pytest_tfleak.plan import option_table
-from pytest_tfleak.plan import parse_option
+from pytest_tfleak.plugin import command_line
 
 MARKED = "import pytest\n@pytest.mark.tfleak({})\ndef test_it(): pass"
 
@@ -17,6 +17,7 @@ MARKED = "import pytest\n@pytest.mark.tfleak({})\ndef test_it(): pass"
 def written(row: Option) -> str:
     """Return a value that is not the row's default, as an ini file would hold it."""
     words = {
+        "depth": "quick",
         "repeat": "test",
         "clear_session": "never",
         "diagnose": "off",
@@ -34,35 +35,46 @@ def written(row: Option) -> str:
 
 
 def plan_of(pytester: pytest.Pytester, source: str, *args: str) -> Plan | None:
-    """Return what the last test of a file is measured with."""
+    """Return the plan of the last test in a file."""
     items, _ = pytester.inline_genitems(pytester.makepyfile(source), *args)
-    request = options.request_for(items[-1], options.run_options(items[-1].config))
+    request = command_line.request_for(
+        items[-1], command_line.run_options(items[-1].config)
+    )
     return None if request is None else request.plan
 
 
-def expected_of(door: Door) -> dict[str, object]:
-    """Return what the written values of all options at a door stand for."""
-    expected = {
-        row.name: parse_option(row.name, written(row), door)
-        for row in option_table(door)
-    }
-    assert not [r for r in option_table(door) if expected[r.name] == r.default]
+def set_of(config: pytest.Config) -> dict[str, object]:
+    """Return the options of a run that are not at their defaults, by name."""
+    run = command_line.run_options(config)
+    found: dict[str, object] = dict(run.reports)
+    for row in option_table():
+        value = getattr(run.plan if hasattr(run.plan, row.name) else run, row.name)
+        if value != row.default:
+            found[row.name] = value
+    return found
+
+
+def expected_of(source: Source) -> dict[str, object]:
+    """Return the parsed values of all options of a source."""
+    rows = command_line.all_options(source)
+    expected = {row.name: row.read(written(row)) for row in rows}
+    assert not [row for row in rows if expected[row.name] == row.default]
     return expected
 
 
 def test_each_option_can_be_set_on_the_command_line(pytester: pytest.Pytester) -> None:
     args = [
         row.command_line_flag + ("" if row.is_switch else f"={written(row)}")
-        for row in option_table("command line")
+        for row in command_line.all_options("command line")
     ]
-    found = options.run_options(pytester.parseconfig(*args))
+    found = set_of(pytester.parseconfig(*args))
     assert found == expected_of("command line")
 
 
 def test_each_option_can_be_set_in_the_ini_file(pytester: pytest.Pytester) -> None:
     lines = [f"{row.ini_key} = {written(row)}" for row in option_table("ini")]
     pytester.makeini("\n".join(["[pytest]", *lines]))
-    assert options.run_options(pytester.parseconfig()) == expected_of("ini")
+    assert set_of(pytester.parseconfig()) == expected_of("ini")
 
 
 def test_each_option_can_be_set_as_a_text_in_pyproject(
@@ -70,7 +82,7 @@ def test_each_option_can_be_set_as_a_text_in_pyproject(
 ) -> None:
     lines = [f'{row.ini_key} = "{written(row)}"' for row in option_table("ini")]
     pytester.makepyprojecttoml("\n".join(["[tool.pytest.ini_options]", *lines]))
-    assert options.run_options(pytester.parseconfig()) == expected_of("ini")
+    assert set_of(pytester.parseconfig()) == expected_of("ini")
 
 
 def test_each_option_can_be_set_by_the_marker(pytester: pytest.Pytester) -> None:
@@ -86,16 +98,15 @@ def test_each_option_can_be_set_by_the_marker(pytester: pytest.Pytester) -> None
     assert {name: getattr(plan, name) for name in expected} == expected
 
 
-def test_nothing_is_set_where_nobody_sets_it(pytester: pytest.Pytester) -> None:
-    assert options.run_options(pytester.parseconfig()) == {}
+def test_nothing_is_set_by_default(pytester: pytest.Pytester) -> None:
+    assert command_line.run_options(pytester.parseconfig()) == RunOptions()
     plan = plan_of(pytester, MARKED.format(""))
     assert plan == Plan()
 
 
 def test_a_zero_in_the_ini_file_is_a_value(pytester: pytest.Pytester) -> None:
     pytester.makeini("[pytest]\ntfleak_warmup = 0\ntfleak_blocks = 0")
-    found = options.run_options(pytester.parseconfig())
-    assert found == {"warmup": 0, "blocks": 0}
+    assert set_of(pytester.parseconfig()) == {"warmup": 0, "blocks": 0}
 
 
 @pytest.mark.skipif(
@@ -109,6 +120,7 @@ def test_pyproject_holds_options_in_types_of_toml(pytester: pytest.Pytester) -> 
         tfleak_warmup = 0
         tfleak_strict = true
         tfleak_require_gpu = false
+        tfleak_spread_gpus = true
         tfleak_max_time = 2.5
         tfleak_host_per_iteration = 4096
         tfleak_host_total = "1 MiB"
@@ -116,11 +128,11 @@ def test_pyproject_holds_options_in_types_of_toml(pytester: pytest.Pytester) -> 
         tfleak_ignore = ["a.*", "b.*"]
         """
     )
-    assert options.run_options(pytester.parseconfig()) == {
+    assert set_of(pytester.parseconfig()) == {
         "iterations": 12,
         "warmup": 0,
         "strict": True,
-        "require_gpu": False,
+        "spread_gpus": True,
         "max_time": 2.5,
         "host_per_iteration": 4096,
         "host_total": 2**20,
@@ -138,8 +150,7 @@ def test_pyproject_holds_whole_numbers_and_switches_of_toml(
     pytester.makepyprojecttoml(
         "[tool.pytest]\ntfleak_iterations = 12\ntfleak_strict = true"
     )
-    found = options.run_options(pytester.parseconfig())
-    assert found == {"iterations": 12, "strict": True}
+    assert set_of(pytester.parseconfig()) == {"iterations": 12, "strict": True}
 
 
 @pytest.mark.parametrize(
@@ -179,4 +190,4 @@ def test_override_ini_wins_over_the_ini_file(pytester: pytest.Pytester) -> None:
 
 def test_patterns_on_the_command_line_add_up(pytester: pytest.Pytester) -> None:
     config = pytester.parseconfig("--tfleak-ignore=a.*", "--tfleak-ignore=b.*")
-    assert options.run_options(config) == {"ignore": ("a.*", "b.*")}
+    assert set_of(config) == {"ignore": ("a.*", "b.*")}

@@ -1,4 +1,4 @@
-"""What a user reads: header, letters, summary line, the section at the end, help."""
+"""The output for users: header, letters, summary line, section at the end, help."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from pytest_tfleak.plan import option_table
+from pytest_tfleak.plugin.command_line import all_options
 
 Run = Callable[..., pytest.RunResult]
 SUITE = """
@@ -53,8 +53,6 @@ def test_a_leak_has_a_letter_a_word_and_a_line(
     result.assert_outcomes(failed=1, passed=3)
     result.stdout.fnmatch_lines(
         [
-            "tfleak: probes: python, host, process",
-            "tfleak: off: allocator, nvml, tensorflow (until the tests import *)",
             "*L*",
             "*= FAILURES =*",
             "LEAK: python.blocks +* per iteration*",
@@ -68,6 +66,54 @@ def test_a_leak_has_a_letter_a_word_and_a_line(
             "*1 failed, 3 passed*",
         ]
     )
+
+
+HEADER = [
+    "tfleak: probes: python, host, process",
+    "tfleak: off: allocator, nvml, tensorflow (until the tests import *)",
+]
+
+
+def test_the_header_names_the_probes_where_tests_are_measured(
+    suite: pytest.Pytester,
+) -> None:
+    suite.runpytest("-k", "clean").stdout.fnmatch_lines(["collected 4 items*", *HEADER])
+
+
+@pytest.mark.parametrize("option", ["-v", "--tfleak"])
+def test_the_header_comes_first_where_it_is_asked_for(
+    pytester: pytest.Pytester, run: Run, option: str
+) -> None:
+    pytester.makepyfile("def test_plain(): pass")
+    lines = run(option).stdout
+    lines.fnmatch_lines([*HEADER, "*passed*"])
+    assert sum(line.startswith("tfleak: probes") for line in lines.lines) == 1
+
+
+def test_the_header_says_where_rss_decides(suite: pytest.Pytester) -> None:
+    suite.makepyfile(
+        no_heap="""
+        from pytest_tfleak.probes import host
+
+        host.find_heap_reader = lambda: None
+        """
+    )
+    # in a process of its own: runs in this one may hold another copy of the module
+    result = suite.runpytest_subprocess("-p", "no_heap", "-k", "clean")
+    result.stdout.fnmatch_lines(
+        ["tfleak: probes: python, host (*: RSS decides), process"]
+    )
+
+
+@pytest.mark.parametrize("args", [["-k", "plain"], ["-k", "clean", "-q"]])
+def test_there_is_no_header_where_nothing_is_measured_and_with_q(
+    suite: pytest.Pytester, run: Run, args: list[str]
+) -> None:
+    suite.makepyfile(
+        test_off="import pytest\n@pytest.mark.tfleak(enabled=False)\n"
+        "def test_plain(): pass"
+    )
+    assert "tfleak: " not in run(*args).stdout.str()
 
 
 @pytest.mark.parametrize(
@@ -111,7 +157,7 @@ def test_verbose_words_name_a_leak(suite: pytest.Pytester) -> None:
     )
 
 
-def test_columns_are_kept(
+def test_lines_are_no_wider_than_the_terminal(
     suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "60")
@@ -136,7 +182,7 @@ def test_one_line_for_each_failure_names_the_test(
 ) -> None:
     result = run("--tb=line")
     result.stdout.fnmatch_lines(["*test_it.py:*: python.blocks +*"])
-    result.stdout.no_fnmatch_line("*items.py*")
+    result.stdout.no_fnmatch_line("*item.py*")
 
 
 def test_a_directory_that_is_gone_is_no_trouble(
@@ -224,10 +270,10 @@ def test_help_gives_every_option_with_unit_and_default(
     pytester: pytest.Pytester,
 ) -> None:
     text = " ".join(pytester.runpytest("--help").stdout.str().split())
-    for row in option_table("command line"):
+    for row in all_options("command line"):
         assert f" {row.command_line_flag}" in text
         assert f"{row.help} [{row.unit}; default: {row.default_text}]" in text
-    for row in option_table("ini"):
+    for row in all_options("ini"):
         assert f" {row.ini_key} (" in text
 
 
@@ -236,7 +282,7 @@ def test_markers_give_every_keyword_with_unit_and_default(
 ) -> None:
     text = " ".join(pytester.runpytest("--markers").stdout.str().split())
     assert "@pytest.mark.tfleak(**options): repeat the test" in text
-    for row in option_table("marker"):
+    for row in all_options("marker"):
         assert f"{row.name}={row.default_text}: {row.help} [{row.unit}]" in text
 
 
@@ -275,3 +321,29 @@ def test_the_plugin_works_without_its_entry_point(
     result = suite.runpytest_subprocess("-p", "pytest_tfleak.plugin", "-q")
     result.assert_outcomes(failed=1, passed=3)
     assert section(result)
+
+
+def test_v_names_objects_that_pile_up_within_the_allowances(
+    pytester: pytest.Pytester,
+) -> None:
+    pytester.makepyfile(
+        """
+        import asyncio, pytest
+
+        AUDITS = set()
+
+        async def score():
+            AUDITS.add(asyncio.create_task(asyncio.sleep(0)))
+
+        @pytest.mark.tfleak
+        def test_it():
+            asyncio.run(score())
+        """
+    )
+    result = pytester.runpytest_subprocess("-v")
+    result.assert_outcomes(passed=1)
+    said = " ".join(result.stdout.str().split())
+    assert "Python objects pile up, within the allowances of memory: 1 " in said
+    assert " Task" in said and "objects=0 would judge them" in said
+    quiet = pytester.runpytest_subprocess()
+    quiet.stdout.no_fnmatch_line("*pile up*")

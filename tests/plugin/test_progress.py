@@ -1,4 +1,4 @@
-"""The live line on a real terminal: shown while a test runs, gone when it is done."""
+"""The live line on a real terminal: shown while a test runs, erased at its end."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def test_leak():
 def test_block(tfleak):
     tfleak.check(lambda: None, iterations=20)
 """
-#: Every iteration is shown, so that no test has to be slow.
+#: A conftest.py that shows every iteration, so that no test has to be slow.
 EAGER = """
-from pytest_tfleak import progress
+from pytest_tfleak.run import progress
 
 progress.DELAY = progress.INTERVAL = 0.0
 """
@@ -57,7 +57,7 @@ def run_on_terminal(
     width: int = 80,
     environment: Mapping[str, str] = MappingProxyType({}),
 ) -> str:
-    """Return what pytest writes to a terminal."""
+    """Run pytest on a terminal, and return what it writes."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, width, 0, 0))
     clean = {k: v for k, v in os.environ.items() if k not in _IGNORED}
@@ -83,7 +83,7 @@ def read_all(descriptor: int, into: bytearray) -> None:
     while True:
         try:
             into += os.read(descriptor, 4096)
-        except OSError:  # nobody has the terminal open any more
+        except OSError:  # no process has the terminal open any more
             return
 
 

@@ -1,4 +1,4 @@
-"""What pytest records of a test is as after one call, and is not blamed on the body."""
+"""pytest's records of a measured test are those of one call, and do not look leaked."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_bodies_are_clean_whatever_pytest_records_of_them(
     pytester: pytest.Pytester,
 ) -> None:
     pytester.makepyfile(**{f"test_{n}": MARKED + body for n, body in BODIES.items()})
-    # in process, the handlers of the outer pytest would keep the log records
+    # not in process, where the outer pytest's handlers would keep the log records
     result = pytester.runpytest_subprocess("-v", "-Wdefault")
     result.assert_outcomes(passed=len(BODIES), warnings=2)
     result.stdout.fnmatch_lines_random([f"clean*test_{n}.py::test_it*" for n in BODIES])
@@ -169,7 +169,7 @@ def test_it(request):
     request.addfinalizer(lambda: DONE.append(len(big)))
 
 def test_after():
-    assert len(DONE) == 15
+    assert len(DONE) >= 15
 """
     )
     result = pytester.runpytest_subprocess("-v")

@@ -1,4 +1,4 @@
-"""Tests that pass once and do not bear repeating."""
+"""Tests that pass once but fail when they are repeated."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MKDIR = """
 """
 
 
-def test_a_test_that_nobody_marked_passes_as_without_us(
+def test_an_unmarked_test_passes_as_without_the_plugin(
     pytester: pytest.Pytester,
 ) -> None:
     pytester.makepyfile(MKDIR.format(mark=""))
@@ -52,3 +52,130 @@ def test_a_test_that_fails_at_once_fails_as_itself(pytester: pytest.Pytester) ->
     result.stdout.fnmatch_lines(
         ["not measured: the test ended with Assert* in iteration 1"]
     )
+
+
+LATER = """
+    import asyncio, itertools, sys
+    import pytest
+    from leaks import leak
+    calls = itertools.count(1)
+
+    {mark}
+    def test_it({fixtures}):
+        {before}
+        if next(calls) == {call}:
+            {ending}
+"""
+
+
+@pytest.mark.parametrize("call", [2, 9])
+@pytest.mark.parametrize(
+    ("ending", "words"),
+    [
+        ("raise ValueError", "ValueError"),
+        ("pytest.fail('no')", "Failed"),
+        ("sys.exit('already running')", "SystemExit"),
+        ("raise GeneratorExit", "GeneratorExit"),
+        ("raise asyncio.CancelledError", "CancelledError"),
+        ("pytest.skip('the port is taken')", "skipped"),
+        ("pytest.xfail('the port is taken')", "xfailed"),
+    ],
+)
+def test_an_unmarked_test_has_the_outcome_of_its_first_call(
+    pytester: pytest.Pytester, leaks: None, ending: str, words: str, call: int
+) -> None:
+    source = LATER.format(mark="", fixtures="", before="", call=call, ending=ending)
+    pytester.makepyfile(source)
+    result = pytester.runpytest_inprocess("--tfleak")
+    assert set(result.parseoutcomes()) == {"passed"}
+    text = " ".join(result.stdout.str().split())
+    assert f"cannot be repeated: passed at first, {words} in iteration {call};" in text
+
+
+@pytest.mark.parametrize(
+    "ending", ["sys.exit(3)", "pytest.skip('taken')", "pytest.xfail('taken')"]
+)
+def test_a_later_call_says_how_a_marked_test_ended(
+    pytester: pytest.Pytester, leaks: None, ending: str
+) -> None:
+    pytester.makepyfile(
+        LATER.format(
+            mark="@pytest.mark.tfleak", fixtures="", before="", call=2, ending=ending
+        )
+    )
+    result = pytester.runpytest_inprocess()
+    assert "passed" not in result.parseoutcomes()
+    result.stdout.fnmatch_lines(["*cannot be repeated: passed at first*"])
+
+
+@pytest.mark.parametrize("ending", ["raise KeyboardInterrupt", "pytest.exit('enough')"])
+def test_what_ends_the_run_ends_it_in_a_later_call_too(
+    pytester: pytest.Pytester, leaks: None, ending: str
+) -> None:
+    source = LATER.format(mark="", fixtures="", before="", call=2, ending=ending)
+    pytester.makepyfile(source)
+    result = pytester.runpytest_subprocess("--tfleak")
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+
+
+def test_a_leak_that_was_found_stands_however_the_search_for_it_ends(
+    pytester: pytest.Pytester, leaks: None
+) -> None:
+    """After 20 and 20 iterations, the 45th belongs to the search for the cause."""
+    source = LATER.format(
+        mark="@pytest.mark.tfleak(iterations=20, warmup=2)",
+        fixtures="",
+        before="leak()",
+        call=45,
+        ending="sys.exit(3)",
+    )
+    pytester.makepyfile(source)
+    result = pytester.runpytest_inprocess()
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["LEAK: python.blocks*", "* was interrupted."])
+    result.stdout.no_fnmatch_line("*: SystemExit*")
+
+
+@pytest.mark.skipif(pytest.version_tuple < (9,), reason="this pytest has no subtests")
+@pytest.mark.parametrize(
+    ("mark", "call", "outcomes"),
+    [
+        ("", 1, {"failed": 2}),
+        ("", 2, {"passed": 1}),
+        ("@pytest.mark.tfleak", 2, {"failed": 2}),
+    ],
+)
+def test_a_subtest_that_fails_in_a_later_call_fails_a_marked_test_only(
+    pytester: pytest.Pytester,
+    leaks: None,
+    mark: str,
+    call: int,
+    outcomes: dict[str, int],
+) -> None:
+    source = LATER.format(
+        mark=mark,
+        fixtures="subtests",
+        before="",
+        call=call,
+        ending="with subtests.test('s'): assert 0",
+    )
+    pytester.makepyfile(source)
+    result = pytester.runpytest_inprocess("--tfleak")
+    assert result.parseoutcomes() == outcomes
+    result.stdout.fnmatch_lines(["NOT MEASURED *"])
+
+
+def test_a_later_call_that_measures_by_itself_is_not_run_again(
+    pytester: pytest.Pytester, leaks: None
+) -> None:
+    source = LATER.format(
+        mark="",
+        fixtures="",
+        before="assert next(calls) < 4",
+        call=4,
+        ending="__import__('pytest_tfleak').find_leaks(lambda: None)",
+    )
+    pytester.makepyfile(source)
+    result = pytester.runpytest_inprocess("--tfleak")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["*calls the library*"])

@@ -1,27 +1,8 @@
-"""What else may surround a measured test."""
+"""A measured test together with other features of pytest."""
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-
 import pytest
-
-
-def test_a_skipped_test_of_an_unsupported_shape_is_skipped(
-    pytester: pytest.Pytester,
-) -> None:
-    pytester.makepyfile(
-        """
-        import unittest
-        import pytest
-
-        @pytest.mark.skip(reason="later")
-        @pytest.mark.tfleak
-        class TestOld(unittest.TestCase):
-            def test_it(self): ...
-        """
-    )
-    pytester.runpytest().assert_outcomes(skipped=1)
 
 
 def test_a_test_that_calls_the_library_measures_itself(
@@ -40,28 +21,9 @@ def test_a_test_that_calls_the_library_measures_itself(
     result.stdout.fnmatch_lines(["*measures itself: calls the library"])
 
 
-@pytest.mark.skipif(
-    find_spec("pytest_timeout") is None, reason="pytest-timeout is not installed"
-)
-def test_the_loop_stays_inside_the_limit_of_pytest_timeout(
+def test_a_wrapped_runtest_is_still_wrapped_afterwards(
     pytester: pytest.Pytester,
 ) -> None:
-    pytester.makepyfile(
-        """
-        import time
-        import pytest
-
-        @pytest.mark.timeout(6)
-        @pytest.mark.tfleak
-        def test_slow():
-            time.sleep(0.1)
-        """
-    )
-    result = pytester.runpytest_subprocess("-v")
-    result.assert_outcomes(passed=1)
-
-
-def test_a_wrapped_runtest_is_wrapped_afterwards(pytester: pytest.Pytester) -> None:
     pytester.makeconftest(
         """
         def pytest_collection_modifyitems(items):

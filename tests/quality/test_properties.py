@@ -1,4 +1,4 @@
-"""What holds of the judge for any readings."""
+"""What is true of the judge for any readings."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_tfleak.judge import is_suspicious
-from pytest_tfleak.judge import judge
 from pytest_tfleak.plan import Plan
+from pytest_tfleak.signals import make_signal
 from pytest_tfleak.trace import Signal
 from pytest_tfleak.verdict import Finding
 from pytest_tfleak.verdict import Reason
@@ -20,10 +20,11 @@ from tests.quality.simulate import HEAP
 from tests.quality.simulate import RSS
 from tests.quality.simulate import TENSORS
 from tests.quality.simulate import trace_of
+from tests.quality.simulate import verdict_of
 
-SESSIONS = Signal(name="tf.sessions", unit="sessions", allowance="sessions")
+SESSIONS = make_signal("tf.sessions")
 THIRD_PARTY = Signal(name="mylib.handles", unit="handles", allowance=2)
-CONTEXT = Signal(name="host.uss", unit="B", nature="noisy")
+CONTEXT = make_signal("host.uss")
 Columns = Mapping[Signal, Sequence[int | None]]
 
 series = st.lists(st.integers(-(10**6), 10**6), min_size=10, max_size=80)
@@ -40,7 +41,7 @@ def judged(
 ) -> Verdict:
     measured, confirmed = split(rows)
     trace = trace_of(columns, measured=measured, confirmed=confirmed)
-    return judge(trace, plan or Plan(iterations=max(1, measured)))
+    return verdict_of(trace, plan or Plan(iterations=max(1, measured)))
 
 
 def outcome(verdict: Verdict) -> tuple[Status, Reason | None, tuple[Finding, ...]]:
@@ -48,7 +49,7 @@ def outcome(verdict: Verdict) -> tuple[Status, Reason | None, tuple[Finding, ...
 
 
 @given(gaps, st.sampled_from([TENSORS, HEAP, RSS, THIRD_PARTY]))
-def test_any_readings_have_a_verdict_and_always_the_same(
+def test_any_readings_have_exactly_one_verdict(
     readings: list[int | None], signal: Signal
 ) -> None:
     first = judged({signal: readings}, readings)
@@ -62,11 +63,11 @@ def test_a_constant_series_is_clean(value: int, iterations: int) -> None:
     trace = trace_of({TENSORS: rows}, measured=iterations, confirmed=0)
     plan = Plan(iterations=iterations)
     assert not is_suspicious(trace, plan)
-    assert judge(trace, plan).status is Status.CLEAN
+    assert verdict_of(trace, plan).status is Status.CLEAN
 
 
 @given(st.integers(1, 10**9), st.integers(0, 10**9), st.integers(5, 100))
-def test_a_constant_leak_is_a_leak_just_where_it_exceeds_the_allowance(
+def test_constant_growth_is_a_leak_only_above_the_allowance(
     size: int, allowance: int, iterations: int
 ) -> None:
     rows = [size * row for row in range(2 * iterations)]

@@ -12,19 +12,25 @@ from random import Random
 import pytest
 
 from pytest_tfleak.judge import is_suspicious
-from pytest_tfleak.judge import judge
 from pytest_tfleak.plan import Plan
 from pytest_tfleak.trace import Signal
 from pytest_tfleak.trace import Trace
+from pytest_tfleak.verdict import Reason
 from pytest_tfleak.verdict import Status
 from tests.quality.simulate import BLOCKS
 from tests.quality.simulate import CLEAN
+from tests.quality.simulate import EMPTIED
+from tests.quality.simulate import FALLING
+from tests.quality.simulate import FLIPPING
 from tests.quality.simulate import HEAP
 from tests.quality.simulate import LEAKS
+from tests.quality.simulate import MOST_LOOKS
+from tests.quality.simulate import PAGES
 from tests.quality.simulate import RSS
 from tests.quality.simulate import SCALES
 from tests.quality.simulate import TENSORS
 from tests.quality.simulate import WARMUP
+from tests.quality.simulate import Column
 from tests.quality.simulate import Family
 from tests.quality.simulate import allocator_jitter
 from tests.quality.simulate import bounded_walk
@@ -32,8 +38,11 @@ from tests.quality.simulate import clean_drift
 from tests.quality.simulate import constant_leak
 from tests.quality.simulate import drift_and_steps
 from tests.quality.simulate import fill_until
+from tests.quality.simulate import flipping_leak
 from tests.quality.simulate import growing_leak
+from tests.quality.simulate import kept_mappings
 from tests.quality.simulate import late_leak
+from tests.quality.simulate import leak_and_falls
 from tests.quality.simulate import leak_on_drift
 from tests.quality.simulate import level
 from tests.quality.simulate import look_twice
@@ -43,12 +52,13 @@ from tests.quality.simulate import readings_of
 from tests.quality.simulate import sawtooth
 from tests.quality.simulate import sawtooth_of
 from tests.quality.simulate import sparse_leak_of
+from tests.quality.simulate import verdict_of
 
 PLAN = Plan()
 EXACT = (HEAP, BLOCKS, TENSORS)
 #: Any growth of a count is a leak, so there is no clean drift of counts.
 NOT_OF_COUNTS = (clean_drift, drift_and_steps)
-#: 95 % upper bounds of how many to expect, by how many were seen (Poisson).
+#: 95 % upper bounds of the expected number, by the number that was seen (Poisson).
 UPPER_BOUND = (3.0, 4.75, 6.3, 7.76, 9.16, 10.52, 11.85, 13.15, 14.44, 15.71)
 each_number = pytest.mark.parametrize("iterations", [20, 30, 100, 200])
 
@@ -92,6 +102,65 @@ def test_of_100_leaks_at_least_99_are_found(family: Family) -> None:
         assert counted[Status.LEAK] / counted.total() >= 0.99, signal.name
 
 
+#: Nearly all of those called leaks show no fall in 100 iterations. If falls in the
+#: first third were ignored, it would be 0.07, 0.06, 0.10, 0.17 and 0.
+OFTEN_CALLED_LEAKS = {
+    "emptied_at_random": 0.05,
+    "emptied_in_part": 0.04,
+    "evicted_at_random": 0.07,
+    "batch": 0.01,
+    "halved_batch": 0.001,
+}
+
+
+@pytest.mark.parametrize("family", EMPTIED, ids=lambda family: family.__name__)
+def test_a_buffer_that_is_seldom_emptied_is_no_leak_if_a_fall_shows_it(
+    family: Family,
+) -> None:
+    counted = statuses(family, EXACT, 150)
+    most = OFTEN_CALLED_LEAKS[family.__name__]
+    assert counted[Status.LEAK] / counted.total() <= most
+
+
+@pytest.mark.parametrize("family", FALLING, ids=lambda family: family.__name__)
+def test_a_fall_does_not_hide_a_leak(family: Family) -> None:
+    for signal in EXACT:
+        counted = statuses(family, [signal], 100)
+        least = 0.92 if family is leak_and_falls else 0.96
+        assert counted[Status.LEAK] / counted.total() >= least, signal.name
+
+
+@pytest.mark.parametrize("size", [-100, -40, 2, 10, 40, 60, 90])
+def test_one_object_per_iteration_is_found_beside_a_step_at_any_place(
+    size: int,
+) -> None:
+    for place in range(1, 2 * PLAN.iterations):
+        rows = range(-WARMUP, MOST_LOOKS * PLAN.iterations)
+        readings = [row - size * (row >= place) for row in rows]
+        assert status_of(readings) is Status.LEAK, place
+
+
+@pytest.mark.parametrize("ending", [40, 70])
+def test_threads_of_an_earlier_test_that_end_do_not_hide_a_leak(ending: int) -> None:
+    for threads in (8, 20, 40):
+        rng = Random(threads)
+        ends = sorted(rng.randint(ending, ending + 8) for _ in range(threads))
+        rows = range(-WARMUP, MOST_LOOKS * PLAN.iterations)
+        readings = [row - sum(end <= row for end in ends) for row in rows]
+        assert status_of(readings) is Status.LEAK, threads
+
+
+def test_the_lows_of_a_growing_pool_are_judged() -> None:
+    counted = statuses(flipping_leak, [HEAP, BLOCKS], 200)
+    assert counted[Status.LEAK] / counted.total() >= 0.94
+
+
+@pytest.mark.parametrize("family", FLIPPING, ids=lambda family: family.__name__)
+def test_a_pool_that_flips_is_clean(family: Family) -> None:
+    counted = statuses(family, EXACT, 200)
+    assert counted[Status.LEAK] / counted.total() < 0.005
+
+
 @pytest.mark.parametrize("family", CLEAN, ids=lambda family: family.__name__)
 def test_a_noisy_signal_raises_no_more_false_alarms(family: Family) -> None:
     assert statuses(family, [RSS], 300)[Status.LEAK] == 0
@@ -102,11 +171,47 @@ def test_a_noisy_signal_finds_leaks_too(family: Family) -> None:
     assert statuses(family, [RSS], 200)[Status.LEAK] >= 198
 
 
+def resident(
+    family: Family, heap: int | None, trials: int
+) -> Counter[tuple[Status, Reason | None]]:
+    """Judge RSS beside a heap that is level, or that is not read."""
+    counted: Counter[tuple[Status, Reason | None]] = Counter()
+    for trial in range(trials):
+        rng = Random(f"{family.__name__} {trial}")
+        readings = readings_of(family, RSS, rng, PLAN)
+        columns: dict[Signal, Column] = {
+            HEAP: [heap] * len(readings),
+            RSS: readings,
+        }
+        verdict = look_twice(columns, PLAN)
+        counted[verdict.status, verdict.reason] += 1
+    return counted
+
+
+@pytest.mark.parametrize("family", [*PAGES, *CLEAN], ids=lambda family: family.__name__)
+def test_pages_that_come_with_clean_code_raise_no_doubt(family: Family) -> None:
+    assert resident(family, 10**8, 200) == {(Status.CLEAN, None): 200}
+
+
+@pytest.mark.parametrize("family", PAGES, ids=lambda family: family.__name__)
+def test_pages_that_come_with_clean_code_are_no_leak_without_heap_figures(
+    family: Family,
+) -> None:
+    statuses = {status for status, _ in resident(family, None, 200)}
+    assert Status.LEAK not in statuses
+
+
+def test_what_only_rss_shows_is_a_doubt_and_without_heap_figures_a_leak() -> None:
+    doubt = Status.INCONCLUSIVE, Reason.UNEXPLAINED
+    assert resident(kept_mappings, 10**8, 200) == {doubt: 200}
+    assert resident(kept_mappings, None, 200) == {(Status.LEAK, None): 200}
+
+
 @pytest.mark.parametrize("every", [1, 2, 4])
 def test_a_steady_leak_of_one_object_is_found_at_any_number_of_iterations(
     every: int,
 ) -> None:
-    # a first look at a leak of every fourth iteration wants a few of them
+    # a first look at a leak in every fourth iteration needs a few of them
     for iterations in range(5 if every == 1 else 6 * every, 201):
         plan = Plan(iterations=iterations)
         for phase in range(every):
@@ -238,7 +343,7 @@ def test_a_leak_is_found_among_30_signals_in_a_few_milliseconds() -> None:
     trace = Trace(signals, PLAN.warmup, 2 * PLAN.iterations)
     for column in range(30):
         readings = readings_of(leak_on_drift, HEAP, Random(column), PLAN)
-        for row, reading in enumerate(readings):
+        for row, reading in enumerate(readings[: PLAN.warmup + 2 * PLAN.iterations]):
             trace.buffer[row * trace.width + column] = reading
     trace.warmed_up, trace.measured = PLAN.warmup, PLAN.iterations
     assert is_suspicious(trace, PLAN)
@@ -246,6 +351,6 @@ def test_a_leak_is_found_among_30_signals_in_a_few_milliseconds() -> None:
     seconds = []
     for _ in range(5):
         start = time.process_time()
-        assert len(judge(trace, PLAN).findings) == 30
+        assert len(verdict_of(trace, PLAN).findings) == 30
         seconds.append(time.process_time() - start)
     assert min(seconds) < 0.02

@@ -1,4 +1,4 @@
-"""The judge on traces that our own loop recorded, each in a process of its own."""
+"""The judge on traces that the loop recorded, each in a process of its own."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FOLDER = Path(__file__).with_name("recorded")
 FILES = sorted(FOLDER.glob("*.jsonl"))
 RECORDINGS = [recording for file in FILES for recording in read_recordings(file)]
 PLAN = Plan()
-#: By which signal a leak must be found; others that it moves may accuse it as well.
+#: The signal that must show each leak; other signals may show it as well.
 FOUND_BY = {
     "leaky_tensor_kept": "tf.tensors",
     "leaky_session_kept": "tf.sessions",
@@ -68,7 +68,7 @@ def test_what_was_seen_between_the_iterations_is_written_and_judged() -> None:
     (leak,) = (r for r in RECORDINGS if r.name == "leaky_malloc")
     seen = replace(leak, collected={"host.heap": -64}, kept={"host.heap": 0.0})
     assert Recording.from_line(seen.to_line()) == seen
-    # it was given back after the confirmation
+    # it was freed after the confirmation
     assert judge_recording(seen, PLAN).status is Status.CLEAN
 
 

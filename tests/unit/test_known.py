@@ -3,57 +3,50 @@ from __future__ import annotations
 import dataclasses
 import re
 import sys
-from contextlib import suppress
 from types import ModuleType
+from typing import Any
 from typing import cast
 
 import pytest
 
-from pytest_tfleak.diagnosis import experiments
-from pytest_tfleak.diagnosis.attribution import what_is_known
-from pytest_tfleak.diagnosis.experiments import Explanation
-from pytest_tfleak.diagnosis.experiments import growth_of
-from pytest_tfleak.diagnosis.experiments import is_lowered
-from pytest_tfleak.diagnosis.neutraliser import Neutraliser
-from pytest_tfleak.diagnosis.neutralisers import NEUTRALISERS
+from pytest_tfleak.diagnosis.experiments import search as experiments
+from pytest_tfleak.diagnosis.experiments.intervention import Intervention
+from pytest_tfleak.diagnosis.experiments.search import growth_of
+from pytest_tfleak.diagnosis.experiments.tensorflow import INTERVENTIONS
 from pytest_tfleak.known import KNOWN
 from pytest_tfleak.known import Known
 from pytest_tfleak.known import find_known
+from pytest_tfleak.known import is_lowered
 from pytest_tfleak.known import known_here
-from pytest_tfleak.loop import Loop
+from pytest_tfleak.known import name_clear_session
 from pytest_tfleak.plan import PlanError
 from pytest_tfleak.plan import make_plan
+from pytest_tfleak.run.budget import Budget
+from pytest_tfleak.run.budget import Deadline
+from pytest_tfleak.run.loop import Loop
 from pytest_tfleak.testing import trace_of
 from pytest_tfleak.trace import Signal
 from pytest_tfleak.trace import Trace
-from pytest_tfleak.verdict import Experiment
 from pytest_tfleak.verdict import Finding
+from tests.builders import make_finding
 
 HEAP = Signal(name="host.heap", unit="B", allowance="host_per_iteration")
-REGISTRY, KERNELS = KNOWN[0], KNOWN[-1]
+REGISTRY = KNOWN[0]
 each_entry = pytest.mark.parametrize("entry", KNOWN, ids=lambda entry: str(entry.name))
 
 
-def finding(signal: str, rate: float | None = 10_000.0, **more: object) -> Finding:
-    fields: dict[str, object] = {
-        "signal": signal,
-        "unit": "B",
-        "per_iteration": rate,
-        "total": round(100 * (rate or 1)),
-        "allowance": 6_144.0,
-        "first": 1,
-        "last": 100,
-        "allow": "host_per_iteration",
-    }
-    return Finding(**(fields | more))  # type: ignore[arg-type]
+def finding(signal: str, rate: float | None = 10_000.0, **more: Any) -> Finding:
+    fields = {"unit": "B", "allowance": 6_144.0, "allow": "host_per_iteration"}
+    return make_finding(signal, rate, **(fields | more))
 
 
 @each_entry
 def test_an_entry_is_complete(entry: Known) -> None:
     assert re.fullmatch(r"[a-z]+(-[a-z]+)*", entry.name)
     assert entry.issues
-    assert all(re.fullmatch(r"[a-z]+#[0-9]+", issue) for issue in entry.issues)
-    assert entry.experiment in NEUTRALISERS
+    reference = r"[a-z]+#[0-9]+|tensorflow/[a-z/]+[.]cc"
+    assert all(re.fullmatch(reference, issue) for issue in entry.issues)
+    assert entry.experiment in INTERVENTIONS
     assert "host.heap" in entry.signals
     assert find_known(entry.name) is entry
 
@@ -85,15 +78,15 @@ def test_an_unknown_name_has_no_entry() -> None:
         ("unknown", False),
     ],
 )
-def test_a_version_has_it_or_not(version: str | None, expected: bool) -> None:
+def test_an_entry_applies_to_some_versions(version: str | None, expected: bool) -> None:
     entry = dataclasses.replace(REGISTRY, fixed=(2, 22))
     assert entry.is_in(version) is expected
 
 
-def test_nothing_is_known_of_a_library_that_is_not_imported(
+def test_there_are_no_entries_for_a_library_that_is_not_imported(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for name in ("tensorflow", "keras"):
+    for name in ("tensorflow", "keras", "tf_keras"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     assert known_here() == ()
     assert "tensorflow" not in sys.modules
@@ -108,6 +101,27 @@ def test_the_version_is_that_of_the_imported_module(
         vars(module)["__version__"] = number.replace("2.21", "3.15")
         monkeypatch.setitem(sys.modules, name, module)
     assert len(known_here()) == count
+
+
+@pytest.mark.parametrize(
+    ("library", "version"), [("keras", "3.15"), ("keras", "2.15"), ("tf_keras", "2.21")]
+)
+def test_automatic_names_are_known_of_each_keras(
+    monkeypatch: pytest.MonkeyPatch, library: str, version: str
+) -> None:
+    for name in ("tensorflow", "keras", "tf_keras"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    module = ModuleType(library)
+    vars(module)["__version__"] = version
+    monkeypatch.setitem(sys.modules, library, module)
+    assert [entry.name for entry in known_here()] == ["keras-automatic-names"]
+
+
+@pytest.mark.parametrize("entry", [e for e in KNOWN if e.remedy])
+def test_a_remedy_names_the_keras_at_hand(entry: Known) -> None:
+    named = name_clear_session(str(entry.remedy), "tf_keras.clear()")
+    assert ("tf_keras.clear()" in named) is ("{" in str(entry.remedy))
+    assert "{" not in named and "keras.utils" not in named
 
 
 @pytest.mark.parametrize(
@@ -142,104 +156,21 @@ def test_growth_is_a_mean_but_of_few_rows_a_median() -> None:
     assert growth_of(one_step, "tf.tensors") == 2
 
 
-def test_growth_of_next_to_nothing() -> None:
+def test_growth_of_a_series_with_gaps_or_one_reading() -> None:
     assert growth_of(trace_of([5], warmup=1), "tf.tensors") == 0
     assert growth_of(trace_of([None, 7, None, 9], warmup=0), "tf.tensors") == 2
 
 
-def explanation(**fields: object) -> Explanation:
-    return Explanation(**fields)  # type: ignore[arg-type]
-
-
-def test_without_a_cause_findings_stay_as_they_are() -> None:
-    findings = (finding("host.heap"),)
-    assert what_is_known(findings, findings, Explanation(), True) == findings
-
-
-def test_a_remedy_does_not_excuse_a_finding() -> None:
-    words = NEUTRALISERS[KERNELS.experiment].words
-    shown = explanation(
-        remedies={"host.heap": (KERNELS, 9_000.0)},
-        experiments={"host.heap": [Experiment(name=words, per_iteration=64.0)]},
-    )
-    heap = finding("host.heap")
-    (told,) = what_is_known([heap], [heap], shown, True)
-    assert (told.known, told.accepted) == (KERNELS.name, False)
-    assert told.advice == KERNELS.remedy
-    assert told.experiments == (Experiment(name=words, per_iteration=64.0),)
-
-
-def test_a_remedy_for_a_part_says_so() -> None:
-    words = NEUTRALISERS[KERNELS.experiment].words
-    shown = explanation(
-        remedies={"host.heap": (KERNELS, 36_000.0)},
-        experiments={"host.heap": [Experiment(name=words, per_iteration=16_384.0)]},
-    )
-    heap = finding("host.heap", 53_000.0)
-    (told,) = what_is_known([heap], [heap], shown, True)
-    assert told.advice == f"for the larger part: {KERNELS.remedy}"
-
-
-def test_what_clear_session_releases_is_said() -> None:
-    shown = explanation(released={"host.heap"})
-    heap = finding("host.heap")
-    (told,) = what_is_known([heap], [heap], shown, True)
-    assert told.known is None
-    assert "clear_session() releases it" in str(told.advice)
-
-
-@pytest.mark.parametrize("accepted", [True, False])
-def test_what_went_away_is_known(accepted: bool) -> None:
-    shown = explanation(causes=[REGISTRY])
-    (told,) = what_is_known([finding("host.heap")], [], shown, accepted)
-    assert (told.known, told.accepted) == (REGISTRY.name, accepted)
-    assert told.per_iteration == 10_000
-
-
-@pytest.mark.parametrize("signal", ["process.fds", "tf.tensors"])
-def test_what_no_experiment_took_away_is_not_excused(signal: str) -> None:
-    shown = explanation(causes=[REGISTRY], known={"host.heap": (REGISTRY, 9e5)})
-    heap = finding("host.heap", 1_000_000.0)
-    own = finding(signal, 1.0, unit="objects", allowance=0.0)
-    told = what_is_known([heap, own], [], shown, True)
-    assert [(f.signal, f.known) for f in told] == [
-        (signal, None),
-        ("host.heap", REGISTRY.name),
-    ]
-
-
-def test_what_is_left_is_the_users_own_and_the_rest_is_known() -> None:
-    shown = explanation(causes=[REGISTRY], known={"host.heap": (REGISTRY, 9e5)})
-    heap, left = finding("host.heap", 1_000_000.0), finding("host.heap", 100_000.0)
-    tensors = finding("tf.tensors", 1.0, unit="tensors", allowance=0.0)
-    told = what_is_known([heap, tensors], [left, tensors], shown, True)
-    assert [(f.signal, f.per_iteration, f.known) for f in told] == [
-        ("host.heap", 100_000, None),
-        ("tf.tensors", 1, None),
-        ("host.heap", 900_000, REGISTRY.name),
-    ]
-    assert [f.accepted for f in told] == [False, False, True]
-    assert told[-1].total == 90_000_000
-
-
-def test_what_is_still_there_has_nothing_to_do_with_growth() -> None:
-    left = finding("tf.sessions", None, unit="sessions", allowance=0.0)
-    told = what_is_known(
-        [left, finding("host.heap")], [], explanation(causes=[REGISTRY]), True
-    )
-    assert [(f.signal, f.accepted) for f in told] == [
-        ("tf.sessions", False),
-        ("host.heap", True),
-    ]
-
-
-@pytest.mark.parametrize("make", NEUTRALISERS.values(), ids=NEUTRALISERS)
-def test_a_neutraliser_puts_back_what_it_changed(make: type[Neutraliser]) -> None:
+@pytest.mark.parametrize("make", INTERVENTIONS.values(), ids=INTERVENTIONS)
+def test_an_intervention_without_tensorflow_does_nothing(
+    make: type[Intervention],
+) -> None:
     before = set(sys.modules)
     assert make.words
-    with suppress(AttributeError), make() as neutraliser:  # TensorFlow is not there
-        neutraliser.after()
+    with make() as intervention:
+        intervention.after()
     assert set(sys.modules) == before
+    assert not intervention.seen
 
 
 @pytest.mark.parametrize(
@@ -257,32 +188,66 @@ def test_diagnose_is_nothing_else(written: object) -> None:
 
 
 class Scripted:
-    """A loop whose heap grows by the next of some rates in each experiment."""
-
-    seconds_per_iteration = 0.001
-    seconds_left = 60.0
+    """A loop whose heap grows at the next of these rates in each experiment."""
 
     def __init__(self, *rates: int) -> None:
         self.rates = list(rates)
+        self.trace = trace_of([0] * 105, warmup=5, signal=HEAP)
 
-    def run_again(self, _after: object, warmup: int, iterations: int) -> Trace:
+    def run_again(
+        self, _after: object, warmup: int, iterations: int, deadline: Deadline
+    ) -> Trace:
         rate = self.rates.pop(0)
         readings = [k * rate for k in range(warmup + iterations + 1)]
         return trace_of(readings, warmup=warmup, signal=HEAP)
 
 
-class Busy(Neutraliser):
-    """What every body does something for."""
+class Busy(Intervention):
+    """An intervention in something that every body does."""
 
-    def __enter__(self) -> Neutraliser:
+    def __enter__(self) -> Intervention:
         self.seen = 1
         return self
+
+
+class Idle(Intervention):
+    """An intervention in something that no body does."""
+
+    def __enter__(self) -> Intervention:
+        return self
+
+
+FIRST, SECOND, THIRD = (
+    dataclasses.replace(REGISTRY, name=name, experiment=name)
+    for name in ("first", "second", "third")
+)
+
+
+def search(
+    monkeypatch: pytest.MonkeyPatch,
+    loop: Scripted,
+    *,
+    idle: str = "",
+    fits: list[bool] | None = None,
+) -> experiments.Search:
+    """Return a search among three entries; ``fits`` says whether there is time left."""
+    entries = (FIRST, SECOND, THIRD)
+    monkeypatch.setattr(experiments, "known_here", lambda: entries)
+    monkeypatch.setattr(experiments, "is_keras_imported", lambda: False)
+    made = {e.name: Idle if e.name in idle else Busy for e in entries}
+    monkeypatch.setattr(experiments, "INTERVENTIONS", made)
+    growth = [finding("host.heap", 90_000)]
+    plan = make_plan()
+    found = experiments.Search(cast(Loop, loop), plan, growth, Budget(plan))
+    if fits is not None:
+        monkeypatch.setattr(found, "_fits", lambda: fits.pop(0) if fits else False)
+    return found
 
 
 @pytest.mark.parametrize(
     ("rates", "names"),
     [
-        # as it is, without the first, without both; the same twice; and what is left
+        # unchanged, without the first, without both, and once more without the first
         ([90_000, 30_000, 0, 30_000], ["first", "second"]),
         ([90_000, 50_000, 0, 1_000], ["first"]),
     ],
@@ -291,16 +256,58 @@ class Busy(Neutraliser):
 def test_a_single_step_of_the_heap_is_no_second_cause(
     monkeypatch: pytest.MonkeyPatch, rates: list[int], names: list[str]
 ) -> None:
-    first, second = (
-        dataclasses.replace(REGISTRY, name=name, experiment=name)
-        for name in ("first", "second")
-    )
-    monkeypatch.setattr(experiments, "known_here", lambda: (first, second))
-    monkeypatch.setattr(experiments, "is_keras_imported", lambda: False)
-    busy = dict.fromkeys(("first", "second"), Busy)
-    monkeypatch.setattr(experiments, "NEUTRALISERS", busy)
     loop = Scripted(*rates)
-    growth = [finding("host.heap", 90_000)]
-    found = experiments.Search(cast(Loop, loop), make_plan(), growth).run()
+    found = search(monkeypatch, loop, idle="third").run()
     assert [entry.name for entry in found.causes] == names
+    assert not found.untried
     assert not loop.rates
+
+
+@pytest.mark.parametrize(
+    ("fits", "rates", "causes", "untried"),
+    [
+        ([], [], [], [FIRST, SECOND, THIRD]),
+        ([True], [90_000], [], [FIRST, SECOND, THIRD]),
+        ([True, True], [90_000, 90_000], [], [SECOND, THIRD]),
+        ([True, True], [90_000, 20_000], [FIRST], [SECOND, THIRD]),
+        ([True, True], [90_000, 0], [FIRST], []),
+        # a small cause may show only when a larger one is taken away
+        ([True] * 4, [90_000, 90_000, 20_000, 20_000], [SECOND], [FIRST, THIRD]),
+    ],
+    ids=["none", "only as it is", "one", "a part", "all", "not for a second time"],
+)
+def test_what_there_was_no_time_for_is_untried(
+    monkeypatch: pytest.MonkeyPatch,
+    fits: list[bool],
+    rates: list[int],
+    causes: list[Known],
+    untried: list[Known],
+) -> None:
+    found = search(monkeypatch, Scripted(*rates), fits=fits).run()
+    assert (list(found.causes), sorted(found.untried, key=lambda e: e.name)) == (
+        causes,
+        untried,
+    )
+    assert found.failure is None
+
+
+def test_what_the_body_does_not_do_needs_no_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loop = Scripted(90_000)
+    found = search(monkeypatch, loop, idle="first third", fits=[True]).run()
+    assert found.untried == (SECOND,)
+
+
+@pytest.mark.parametrize(
+    ("rates", "untried"),
+    [([], [FIRST, SECOND]), ([90_000], [FIRST, SECOND]), ([90_000] * 2, [SECOND])],
+    ids=["as it is", "without the first", "without the second"],
+)
+def test_a_cause_is_untried_if_the_body_fails_in_its_experiment(
+    monkeypatch: pytest.MonkeyPatch, rates: list[int], untried: list[Known]
+) -> None:
+    failing = search(monkeypatch, Scripted(*rates), idle="third")
+    with pytest.raises(IndexError):  # the script has ended
+        failing.run()
+    assert [e for e in failing.result.untried if e != THIRD] == untried

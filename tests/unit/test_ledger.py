@@ -2,47 +2,33 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import replace
 
 import pytest
 
-from pytest_tfleak.ledger import Ledger
-from pytest_tfleak.ledger import closeness
-from pytest_tfleak.ledger import excess
 from pytest_tfleak.verdict import Finding
+from pytest_tfleak.verdict import Ledger
 from pytest_tfleak.verdict import Reason
 from pytest_tfleak.verdict import SignalReport
 from pytest_tfleak.verdict import Status
 from pytest_tfleak.verdict import Verdict
+from pytest_tfleak.verdict import closeness
+from pytest_tfleak.verdict import excess
+from tests.builders import make_finding
+from tests.builders import make_report
 
 
 def report(
     name: str, rate: float | None, allowance: float | None, decides: bool = True
 ) -> SignalReport:
-    return SignalReport(
-        name=name,
-        unit="B",
-        status="measured",
-        reason=None,
-        per_iteration=rate,
-        total=None if rate is None else round(rate * 49),
-        allowance=allowance,
-        decides=decides,
-        series=(),
-    )
+    return make_report(name, rate, unit="B", allowance=allowance, decides=decides)
 
 
 def finding(
     rate: float | None, allowance: float, allow: str = "x", total: int = 1
 ) -> Finding:
-    return Finding(
-        signal="host.heap",
-        unit="B",
-        per_iteration=rate,
-        total=total,
-        allowance=allowance,
-        first=1,
-        last=100,
-        allow=allow,
+    return make_finding(
+        "host.heap", rate, allowance=allowance, allow=allow, total=total
     )
 
 
@@ -126,6 +112,7 @@ def test_counts_every_status() -> None:
         ((report("a", -3_000, 6_000),), ("a", 0.0)),
         ((report("a", 0, 0), report("b", 0, 6_000)), ("b", 0.0)),
         ((report("a", 0.5, 0), report("b", 6_000, 6_000)), ("a", math.inf)),
+        ((replace(report("tf.sessions", 1, 10), total=5),), ("tf.sessions", 0.5)),
     ],
 )
 def test_closeness(
@@ -138,4 +125,5 @@ def test_closeness(
 def test_measures_excess_of_a_total_by_the_total() -> None:
     assert excess(finding(10.0, 100, "host_total", total=300)) == 3.0
     assert excess(finding(300.0, 100, "host_per_iteration", total=1)) == 3.0
+    assert excess(finding(1.0, 10, "sessions", total=30)) == 3.0
     assert excess(finding(None, 5)) == math.inf

@@ -13,11 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_tfleak.plan import EVERYWHERE
-from pytest_tfleak.plan import Door
+from pytest_tfleak.plan import MOST_ITERATIONS
 from pytest_tfleak.plan import Group
 from pytest_tfleak.plan import Option
 from pytest_tfleak.plan import Plan
 from pytest_tfleak.plan import PlanError
+from pytest_tfleak.plan import RunOptions
+from pytest_tfleak.plan import Source
 from pytest_tfleak.plan import make_plan
 from pytest_tfleak.plan import option_table
 from pytest_tfleak.plan import parse_option
@@ -32,18 +34,18 @@ PATTERNS_ALLOWED = 'expected a pattern such as "mylib.cache*", or a list of them
 each_option = pytest.mark.parametrize("row", TABLE, ids=lambda row: row.name)
 
 
-def door_of(row: Option) -> Door:
-    return min(row.doors)
+def source_of(row: Option) -> Source:
+    return min(row.sources)
 
 
 @each_option
 def test_an_option_parses_its_own_default(row: Option) -> None:
-    assert parse_option(row.name, row.default, door_of(row)) == row.default
+    assert parse_option(row.name, row.default, source_of(row)) == row.default
 
 
 @each_option
 def test_an_option_parses_its_default_as_it_is_shown(row: Option) -> None:
-    assert parse_option(row.name, row.default_text, door_of(row)) == row.default
+    assert parse_option(row.name, row.default_text, source_of(row)) == row.default
 
 
 @each_option
@@ -58,14 +60,14 @@ def test_an_option_is_documented(row: Option) -> None:
 
 @each_option
 def test_an_option_is_offered_somewhere(row: Option) -> None:
-    assert row.doors
-    assert row.doors <= EVERYWHERE
+    assert row.sources
+    assert row.sources <= EVERYWHERE
 
 
 @each_option
 def test_an_option_refuses_nonsense_by_name_and_value(row: Option) -> None:
     with pytest.raises(PlanError, match=rf"^{row.name}=<object .*: expected "):
-        parse_option(row.name, object(), door_of(row))
+        parse_option(row.name, object(), source_of(row))
 
 
 def test_flags_and_ini_keys_are_unique() -> None:
@@ -80,13 +82,23 @@ def test_flags_and_ini_keys_follow_from_the_name() -> None:
     assert rows["all_tests"].command_line_flag == "--tfleak"
 
 
-def test_each_door_offers_its_own_rows() -> None:
-    doors = {door: {row.name for row in option_table(door)} for door in get_args(Door)}
-    assert doors["marker"] - doors["ini"] == {"enabled", "reason"}
-    files = {"json", "html", "baseline", "save_baseline"}
-    assert doors["command line"] - doors["ini"] == {"all_tests", *files}
-    assert doors["ini"] - doors["library"] == {"repeat", "junit", "spread_gpus"}
-    assert {row.name for row in TABLE} == set().union(*doors.values())
+def test_each_source_offers_its_own_rows() -> None:
+    rows = {
+        source: {row.name for row in option_table(source)}
+        for source in get_args(Source)
+    }
+    assert rows["marker"] - rows["ini"] == {"enabled", "reason"}
+    files = {"baseline", "save_baseline"}
+    assert rows["command line"] - rows["ini"] == {"all_tests", *files}
+    of_runs = {"repeat", "junit", "spread_gpus", "max_total_time"}
+    assert rows["ini"] - rows["library"] == of_runs
+    assert {row.name for row in TABLE} == set().union(*rows.values())
+
+
+def test_a_plan_holds_nothing_of_the_run() -> None:
+    plan = {field.name for field in dataclasses.fields(Plan)}
+    assert plan == {row.name for row in option_table("marker")}
+    assert not plan & {field.name for field in dataclasses.fields(RunOptions)}
 
 
 def test_the_defaults_are_those_that_the_documentation_states() -> None:
@@ -168,7 +180,7 @@ def test_a_keyword_far_from_all_gets_no_suggestion() -> None:
         make_plan(zzz=1)
 
 
-def test_a_keyword_of_another_door_is_unknown() -> None:
+def test_a_keyword_of_another_source_is_unknown() -> None:
     with pytest.raises(PlanError, match="unknown keyword 'enabled'"):
         make_plan(enabled=False)
     with pytest.raises(PlanError, match="unknown keyword 'all_tests'"):
@@ -179,6 +191,14 @@ def test_a_keyword_of_another_door_is_unknown() -> None:
     ("options", "message"),
     [
         ({"iterations": 0}, "iterations=0: expected a whole number, 1 or more"),
+        (
+            {"iterations": 2**31 - 1},
+            "iterations=2147483647: expected a whole number, 100000 or less",
+        ),
+        (
+            {"warmup": 100_001},
+            "warmup=100001: expected a whole number, 100000 or less",
+        ),
         ({"warmup": -1}, "warmup=-1: expected a whole number, 0 or more"),
         (
             {"host_per_iteration": "4 KBs"},
@@ -234,7 +254,7 @@ def test_a_whole_number_is_a_whole_number(name: str, value: object) -> None:
 
 
 @pytest.mark.parametrize("name", WHOLE)
-@given(value=st.integers(1, 2**31 - 1))
+@given(value=st.integers(1, MOST_ITERATIONS))
 def test_a_whole_number_may_be_text(name: str, value: int) -> None:
     assert parse_option(name, value, "library") == value
     assert parse_option(name, f" {value} ", "library") == value
@@ -328,6 +348,6 @@ def test_any_value_is_parsed_or_refused_by_name(value: object) -> None:
 
 def outcome(row: Option, value: object) -> tuple[Any, str]:
     try:
-        return parse_option(row.name, value, door_of(row)), ""
+        return parse_option(row.name, value, source_of(row)), ""
     except PlanError as error:
         return None, str(error)

@@ -8,6 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pytest_tfleak.retaining_path import Array
+from pytest_tfleak.retaining_path import RetainingPath
+from pytest_tfleak.retaining_path import Root
+from pytest_tfleak.retaining_path import Step
 from pytest_tfleak.verdict import SCHEMA
 from pytest_tfleak.verdict import Experiment
 from pytest_tfleak.verdict import Finding
@@ -16,6 +20,8 @@ from pytest_tfleak.verdict import Reason
 from pytest_tfleak.verdict import SignalReport
 from pytest_tfleak.verdict import Status
 from pytest_tfleak.verdict import Verdict
+from tests.builders import make_finding
+from tests.builders import make_report
 
 numbers = st.floats(allow_nan=False, allow_infinity=False)
 integers = st.integers(-(2**62), 2**62)
@@ -38,6 +44,43 @@ texts = st.lists(st.text(), max_size=3).map(tuple)
 origins = st.builds(
     Origin, file=st.text(), line=integers, function=st.text(), text=st.text()
 )
+roots = st.builds(
+    Root,
+    kind=st.text(),
+    name=st.text(),
+    thread=st.text(),
+    is_library=st.booleans(),
+    size=st.none() | integers,
+)
+steps = st.builds(
+    Step,
+    kind=st.text(),
+    name=st.text(),
+    function=st.text(),
+    file=st.text(),
+    line=integers,
+    types=texts,
+    role=st.text(),
+    is_new=st.booleans(),
+    container=st.text(),
+    size=st.none() | integers,
+    store=st.text(),
+    is_shown=st.booleans(),
+)
+arrays = st.builds(
+    Array,
+    type=st.text(),
+    dtype=st.text(),
+    shape=st.none() | st.lists(st.none() | integers, max_size=3).map(tuple),
+)
+paths = st.builds(
+    RetainingPath,
+    root=roots,
+    steps=st.lists(steps, max_size=3).map(tuple),
+    target=st.text(),
+    array=st.none() | arrays,
+    in_native_part=st.booleans(),
+)
 findings = st.builds(
     Finding,
     signal=st.text(),
@@ -51,7 +94,7 @@ findings = st.builds(
     kind=st.none() | st.text(),
     what=st.none() | st.text(),
     fingerprint=st.none() | st.text(),
-    holder=st.none() | texts,
+    path=st.none() | paths,
     origin=st.none() | origins,
     stack=st.lists(origins, max_size=3).map(tuple),
     native=st.none() | texts,
@@ -83,7 +126,7 @@ verdicts = st.builds(
 
 
 def types_in(value: Any) -> set[type]:
-    """Return the types of all that a nest of builtins holds."""
+    """Return the types of all values in nested builtins."""
     if type(value) is dict:
         return {dict}.union(*map(types_in, [*value, *value.values()]))
     if type(value) is list:
@@ -117,16 +160,7 @@ def test_figures_of_other_libraries_become_builtins() -> None:
 
         __slots__ = ()
 
-    finding = Finding(
-        signal="my.signal",
-        unit="B",
-        per_iteration=Float(1),
-        total=3,
-        allowance=Float(0),
-        first=1,
-        last=50,
-        allow="",
-    )
+    finding = make_finding("my.signal", Float(1), allowance=Float(0))
     verdict = Verdict(
         nodeid="", status=Status.LEAK, findings=(finding,), notes=(Text("x"),)
     )
@@ -169,23 +203,13 @@ def test_from_dict_leaves_its_argument_alone() -> None:
 
 
 @pytest.mark.parametrize("status", Status)
-def test_a_verdict_is_no_truth_value(status: Status) -> None:
+def test_a_verdict_has_no_truth_value(status: Status) -> None:
     with pytest.raises(TypeError, match=r"compare verdict\.status"):
         bool(Verdict(nodeid="", status=status))
 
 
 def test_a_signal_is_found_by_name() -> None:
-    report = SignalReport(
-        name="host.heap",
-        unit="B",
-        status="unavailable",
-        reason="musl",
-        per_iteration=None,
-        total=None,
-        allowance=None,
-        decides=False,
-        series=(),
-    )
+    report = make_report("host.heap", None, reason="musl")
     verdict = Verdict(nodeid="", status=Status.CLEAN, signals=(report,))
     assert verdict.signal("host.heap") is report
     with pytest.raises(KeyError, match=r"host\.rss"):

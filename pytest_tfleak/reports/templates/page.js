@@ -16,7 +16,7 @@
       status,
       name,
       text: `${name}\n${brief}\n${body.rows[0].cells[2].textContent}`.toLowerCase(),
-      growth: -place, // the page comes worst first
+      growth: -place, // the page is in this order, worst first
       verdict: -order.indexOf(status),
       memory: number(body.dataset.memory),
       iterations: number(body.dataset.iterations),
@@ -52,8 +52,8 @@
     prepare();
   }
 
-  // What the browser skips is not there for a screen reader either, so all of it gets
-  // ready, a few tests at a time. It makes 2,000 tests open and sort at once.
+  // Content that the browser does not render is missing for screen readers, too. So
+  // render all of it, a few tests at a time: then 2,000 tests open and sort quickly.
   const whenIdle = window.requestIdleCallback || setTimeout;
   let round = 0;
   function prepare() {
@@ -75,20 +75,29 @@
     button.addEventListener("click", () => sort(header));
     header.append(button);
   }
-  // the figures of a test open it as well; its summary does so by keyboard
+  // a click on a test's figures opens it, too; from the keyboard, use its summary
   table.addEventListener("click", (event) => {
     const row = event.target.closest("tbody > tr:first-child");
     if (!row || row.closest(".test") || String(getSelection())) return;
     const details = row.parentNode.querySelector("details");
     details.open = !details.open;
   });
-  // until a test is opened its details are one piece of text: 2,000 open at once
+  // a test's details stay one text node until it is opened, so that 2,000 load quickly
   const fill = (details) => {
     const text = details.querySelector("noscript");
     if (text) text.outerHTML = text.textContent;
   };
   table.addEventListener("toggle", (event) => fill(event.target), true);
   table.querySelectorAll("details[open]").forEach(fill);
+  // a link from a leak to one of its tests opens the test, even if it is filtered out
+  addEventListener("hashchange", () => {
+    const test = document.getElementById(location.hash.slice(1));
+    const details = test && test.querySelector("details");
+    if (!details) return;
+    test.hidden = false;
+    details.open = true;
+    test.scrollIntoView();
+  });
   controls.addEventListener("input", filter);
   controls.addEventListener("submit", (event) => event.preventDefault());
   controls.hidden = false;

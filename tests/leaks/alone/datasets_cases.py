@@ -1,4 +1,4 @@
-"""Datasets give the same elements while what TensorFlow keeps of them is taken away."""
+"""Datasets give the same elements while the intervention on datasets is active."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pytest_tfleak.diagnosis.quiet_iterators import QuietIterators
+from pytest_tfleak.diagnosis.experiments.datasets import QuietIterators
 
 Data = tf.data.Dataset
 TEN = Data.range(10)

@@ -1,4 +1,4 @@
-"""What objects of TensorFlow, Keras and NumPy are, in words."""
+"""Descriptions of objects of TensorFlow, Keras and NumPy."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from typing import NoReturn
 
 import pytest
 
-from pytest_tfleak.diagnosis.descriptors import new_threads
-from pytest_tfleak.diagnosis.descriptors import threads_now
-from pytest_tfleak.diagnosis.details import describe_group
-from pytest_tfleak.diagnosis.details import describe_object
-from pytest_tfleak.diagnosis.libraries import plain_function_name
+from pytest_tfleak.diagnosis.what.descriptors import find_new
+from pytest_tfleak.diagnosis.what.descriptors import rates_of_new
+from pytest_tfleak.diagnosis.what.descriptors import threads_now
+from pytest_tfleak.diagnosis.what.retraces import plain_function_name
+from tests.builders import describe_group
+from tests.builders import describe_object
 
 tf: Any = pytest.importorskip("tensorflow")
 keras: Any = pytest.importorskip("keras")
@@ -34,7 +35,7 @@ def touch(*_: object, **__: object) -> NoReturn:
 
 
 class OwnModel(keras.Model):  # type: ignore[misc]
-    """A user's model whose own attributes must not be asked."""
+    """A user's model whose own attributes must not be read."""
 
     def __repr__(self) -> str:
         raise TouchedError
@@ -196,7 +197,7 @@ def test_a_file_of_tensorflows_says_that_it_is_open(
 
 
 def test_a_tensor_on_a_gpu_says_so() -> None:
-    # no GPU here: a class that stands where TensorFlow's stands
+    # without a GPU, a fake takes the place of TensorFlow's class
     body = {
         "__module__": "tensorflow.python.framework.ops",
         "_datatype_enum": lambda _: 1,
@@ -273,7 +274,7 @@ def test_threads_that_tensorflow_makes_are_counted() -> None:
         dataset = tf.data.Dataset.range(10).map(lambda x: x).with_options(options)
         iterators.append(iter(dataset))
         next(iterators[-1])
-    words = new_threads(before, threads_now(), 3)
-    assert words is not None
-    assert "native thread" in words
+    rates = rates_of_new(before, threads_now(), 3)
+    assert any("native thread" in name for name in rates)
+    assert any(thread.is_native for thread in find_new(before, threads_now()))
     assert len(threads_now()) > threading.active_count()

@@ -1,4 +1,4 @@
-"""What one test leaves behind is put back before the next one starts."""
+"""State that one test leaves behind is restored before the next one starts."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ from typing import Any
 
 import pytest
 
-from pytest_tfleak import isolation
-from pytest_tfleak.isolation import Leftover
-from pytest_tfleak.isolation import Surroundings
+from pytest_tfleak.run import isolation
+from pytest_tfleak.run.isolation import Leftover
+from pytest_tfleak.run.isolation import Surroundings
+from pytest_tfleak.tf import names
 
 tf: Any = pytest.importorskip("tensorflow")
 keras: Any = pytest.importorskip("keras")
@@ -50,6 +51,16 @@ def state() -> dict[str, Any]:
         "device": (local.device_name, local.device_spec.to_string()),
         "scope": (local.scope_name, graph.get_name_scope()),
         "seed": (context.global_seed(), graph.seed),
+        "mode": context.default_execution_mode,
+        "version": (
+            names.TF2_ENABLED.get()(),
+            v1.resource_variables_enabled(),
+            v1.control_flow_v2_enabled(),
+            names.TENSOR_EQUALITY.get(),
+            names.SHAPES_OF_2.get(),
+            sys.modules["tensorflow.python.data.ops.dataset_ops"].Dataset,
+        ),
+        "functions": tf.config.functions_run_eagerly(),
         "strategy": list(graph._distribution_strategy_stack),
         "set strategy": graph._global_distribute_strategy_scope,
         "creators": list(graph._variable_creator_stack),
@@ -81,7 +92,7 @@ def works() -> None:
 
 @pytest.fixture(autouse=True)
 def unraisable(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """Fail a test after which something that dies raises."""
+    """Fail a test if an object raises while it is freed."""
     raised: list[str] = []
     monkeypatch.setattr(sys, "unraisablehook", lambda seen: raised.append(repr(seen)))
     gc.collect()
@@ -187,7 +198,7 @@ def persistent_tape() -> Any:
 
 
 def three_tapes() -> Any:
-    # One after another is dropped, so that the next one may get its address.
+    # Each one is dropped before the next is made, which may get the same address.
     _tape()
     _tape(persistent=True)
     return _tape()
@@ -266,6 +277,18 @@ def seed() -> Any:
     tf.random.set_seed(7)
 
 
+def eager_execution_disabled() -> Any:
+    v1.disable_eager_execution()
+
+
+def version_1() -> Any:
+    v1.disable_v2_behavior()
+
+
+def functions_run_eagerly() -> Any:
+    tf.config.run_functions_eagerly(True)
+
+
 def stored_exception() -> Any:
     sys.last_value = ValueError("stored")
     sys.last_type = ValueError
@@ -274,7 +297,7 @@ def stored_exception() -> Any:
 
 Leak = Callable[[], Any]
 GRAPH, SESSION = "graph_stack", "session_stack"
-# What is left -> the leftovers while it is held, and once it was dropped.
+# What a test leaves -> the leftovers while it is held, and after it was dropped.
 LEFT: dict[Leak, tuple[dict[str, int], dict[str, int]]] = {
     interactive_session_with_graph: ({GRAPH: 1, SESSION: 1},) * 2,
     interactive_session_made_inside_its_graph: ({GRAPH: 1, SESSION: 1},) * 2,
@@ -288,7 +311,7 @@ LEFT: dict[Leak, tuple[dict[str, int], dict[str, int]]] = {
     graph: ({GRAPH: 1}, {}),
     graph_twice: ({GRAPH: 2}, {}),
     graph_in_a_suspended_generator: ({GRAPH: 1}, {}),
-    # A variable scope enters the graph once more.
+    # A variable scope enters the graph a second time.
     graph_with_scopes_of_its_own: ({GRAPH: 2}, {}),
     session: ({GRAPH: 1, SESSION: 1},) * 2,
     session_as_default: ({SESSION: 1}, {}),
@@ -310,14 +333,23 @@ LEFT: dict[Leak, tuple[dict[str, int], dict[str, int]]] = {
     graph_mode: ({"eager_mode": 1}, {}),
     eager_mode: ({"eager_mode": 1}, {}),
     seed: ({"seed": 1},) * 2,
+    eager_execution_disabled: ({"default_mode": 1},) * 2,
+    version_1: ({"behaviour": 1, "default_mode": 1},) * 2,
+    functions_run_eagerly: ({"run_eagerly": 1},) * 2,
     stored_exception: ({"stored_exception": 1},) * 2,
 }
-SETTINGS = ("seed", "stored_exception")
+SETTINGS = (
+    "seed",
+    "eager_execution_disabled",
+    "version_1",
+    "functions_run_eagerly",
+    "stored_exception",
+)
 
 
 @pytest.mark.parametrize("held", [True, False], ids=["held", "dropped"])
 @pytest.mark.parametrize("leave", LEFT, ids=lambda leave: leave.__name__)
-def test_what_was_left_is_put_back(leave: Leak, held: bool) -> None:
+def test_what_a_test_left_is_restored(leave: Leak, held: bool) -> None:
     before = state()
     surroundings = Surroundings()
     kept = leave() if held else leave() and None
@@ -427,7 +459,7 @@ def test_an_interactive_session_made_before_stays() -> None:
     outer.close()
 
 
-def test_a_session_made_before_and_closed_in_the_test_is_not_brought_back() -> None:
+def test_a_session_made_before_and_closed_in_the_test_is_not_restored() -> None:
     outer = v1.InteractiveSession(graph=tf.Graph())
     surroundings = Surroundings()
     outer.close()
@@ -467,7 +499,7 @@ def test_the_tape_of_the_caller_goes_on_recording(held: bool) -> None:
 
 
 @pytest.mark.parametrize("held", [True, False], ids=["held", "dropped"])
-def test_a_tape_that_was_put_back_records_no_more(held: bool) -> None:
+def test_a_tape_that_was_stopped_no_longer_records(held: bool) -> None:
     surroundings = Surroundings()
     tape = _entered(tf.GradientTape())
     variable = tf.Variable(1.0)
@@ -480,7 +512,7 @@ def test_a_tape_that_was_put_back_records_no_more(held: bool) -> None:
     assert pywrap_tfe.TFE_Py_TapeSetIsEmpty()
 
 
-def test_tapes_of_other_threads_are_let_be() -> None:
+def test_tapes_of_other_threads_are_left_alone() -> None:
     started, finish = threading.Event(), threading.Event()
     gradients: list[float] = []
 
@@ -538,7 +570,7 @@ def test_nothing_is_put_back_twice() -> None:
 
 
 @pytest.mark.parametrize("inner_first", [True, False])
-def test_two_at_once_do_not_lose_a_tape(inner_first: bool) -> None:
+def test_two_surroundings_at_once_do_not_lose_a_tape(inner_first: bool) -> None:
     methods = dict(vars(tf.GradientTape))
     first = Surroundings()
     second = Surroundings()
@@ -582,7 +614,7 @@ def test_frozen_generators_are_found() -> None:
     del kept
 
 
-def test_the_kernels_are_kept_where_the_seed_is_put_back() -> None:
+def test_restoring_the_seed_keeps_the_kernels() -> None:
     cleared: list[int] = []
     clear = pywrap_tfe.TFE_ContextClearCaches
     surroundings = Surroundings()
@@ -597,7 +629,7 @@ def test_the_kernels_are_kept_where_the_seed_is_put_back() -> None:
     clear(context.context()._context_handle)
 
 
-def test_a_seed_that_a_fixture_set_comes_back_where_it_was() -> None:
+def test_the_seed_of_a_fixture_is_restored_with_its_position() -> None:
     surroundings_of_this_test = Surroundings()
     tf.random.set_seed(3)
     expected = [float(tf.random.uniform([])) for _ in range(3)][2]
@@ -633,7 +665,7 @@ def test_one_sentence_says_what_was_left() -> None:
     del kept
 
 
-def test_it_costs_little_where_nothing_was_left() -> None:
+def test_it_is_cheap_if_nothing_was_left() -> None:
     def seconds() -> float:
         start = time.perf_counter()
         assert Surroundings().restore() == ()
@@ -642,7 +674,7 @@ def test_it_costs_little_where_nothing_was_left() -> None:
     assert min(seconds() for _ in range(20)) < 0.002
 
 
-def test_what_cannot_be_put_back_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_restored_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     surroundings = Surroundings()
     kept = interactive_session_with_graph()
 
@@ -654,6 +686,68 @@ def test_what_cannot_be_put_back_is_said(monkeypatch: pytest.MonkeyPatch) -> Non
     assert "ValueError: refused" in left["unrestored"].text
     assert left[GRAPH].leak
     del kept
+
+
+def test_an_attribute_that_cannot_be_restored_does_not_affect_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = state()
+    surroundings = Surroundings()
+    kept = [seed(), name_scope(), device(), graph_mode(), session()]
+    put_back = isolation._put_back
+
+    def refuse(one: Any) -> None:
+        if one.watched.noun == "the global seed":
+            raise AttributeError("refused")
+        put_back(one)
+
+    monkeypatch.setattr(isolation, "_put_back", refuse)
+    left = {item.kind: item for item in surroundings.restore()}
+    assert left["unrestored"].note == (
+        "The global seed could not be put back: AttributeError: refused."
+    )
+    assert not left["unrestored"].leak
+    assert state() == {**before, "seed": (7, before["seed"][1])}
+    context.context()._seed, _ = before["seed"]
+    context.context()._rng = None
+    del context.context()._rng, kept
+
+
+def test_a_tape_that_cannot_be_stopped_does_not_affect_others() -> None:
+    class BrittleTape(tf.GradientTape):  # type: ignore[misc]
+        def __setattr__(self, name: str, value: object) -> None:
+            if name == "_recording" and getattr(self, name, False):
+                raise RuntimeError("refused")
+            super().__setattr__(name, value)
+
+    before = state()
+    surroundings = Surroundings()
+    kept = [_entered(BrittleTape()), _tape(), device()]
+    left = surroundings.restore()
+    assert counts(left) == {"unrestored": 1, "tapes": 2, "device_scope": 1}
+    assert "a gradient tape could not be put back: RuntimeError" in left[0].text
+    assert state() == before
+    del kept
+
+
+def test_a_note_says_that_a_setting_was_put_back() -> None:
+    surroundings = Surroundings()
+    tf.random.set_seed(7)
+    (left,) = surroundings.restore()
+    assert left.note == (
+        "The global seed was changed and not put back; it was put back after the test."
+    )
+
+
+def test_a_mode_that_was_chosen_before_the_test_stays() -> None:
+    outer = Surroundings()
+    v1.disable_eager_execution()
+    surroundings = Surroundings()
+    context.default_execution_mode = context.EAGER_MODE
+    assert counts(surroundings.restore()) == {"default_mode": 1}
+    assert not tf.executing_eagerly()
+    outer.restore()
+    assert tf.executing_eagerly()
 
 
 def _python(code: str) -> str:
@@ -672,7 +766,7 @@ def _python(code: str) -> str:
 def test_without_tensorflow_nothing_is_imported() -> None:
     code = """
         import sys
-        from pytest_tfleak.isolation import Surroundings
+        from pytest_tfleak.run.isolation import Surroundings
         surroundings = Surroundings()
         sys.last_value = ValueError("stored")
         assert [item.kind for item in surroundings.restore()] == ["stored_exception"]
@@ -687,7 +781,7 @@ def test_without_tensorflow_nothing_is_imported() -> None:
 def test_no_eager_context_and_no_device_is_made() -> None:
     code = """
         import tensorflow as tf
-        from pytest_tfleak.isolation import Surroundings
+        from pytest_tfleak.run.isolation import Surroundings
         from tensorflow.python.eager import context
         assert Surroundings().restore() == ()
         assert context._context is None
@@ -702,10 +796,10 @@ def test_no_eager_context_and_no_device_is_made() -> None:
 
 
 @pytest.mark.parametrize("imported", ["before", "between"])
-def test_tensorflow_that_begins_in_the_test_is_left_pristine(imported: str) -> None:
+def test_tensorflow_first_imported_by_the_test_is_left_pristine(imported: str) -> None:
     code = f"""
         import gc
-        from pytest_tfleak.isolation import Surroundings
+        from pytest_tfleak.run.isolation import Surroundings
         if {imported == "before"}:
             import tensorflow as tf
         surroundings = Surroundings()
@@ -732,5 +826,40 @@ def test_tensorflow_that_begins_in_the_test_is_left_pristine(imported: str) -> N
         assert Surroundings().restore() == ()
         with tf.Graph().as_default(), v1.Session():
             pass
+    """
+    _python(code)
+
+
+def test_a_context_that_begins_in_graph_mode_is_eager_afterwards() -> None:
+    code = """
+        import threading
+        import tensorflow as tf
+        from pytest_tfleak.run.isolation import Surroundings
+        surroundings = Surroundings()
+        tf.compat.v1.disable_eager_execution()
+        with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+            session.run(tf.constant(1))
+        (left,) = surroundings.restore()
+        assert left.kind == "default_mode", left
+        variables = []
+
+        @tf.function
+        def double(x):
+            if not variables:
+                variables.append(tf.Variable(2.0))
+            return x * variables[0]
+
+        def check(x):
+            assert tf.executing_eagerly()
+            assert float(double(tf.constant(x))) == 2 * x
+            checked.append(x)
+
+        checked = []
+        check(1.0)
+        thread = threading.Thread(target=check, args=(2.0,))
+        thread.start()
+        thread.join()
+        assert checked == [1.0, 2.0]
+        assert Surroundings().restore() == ()
     """
     _python(code)

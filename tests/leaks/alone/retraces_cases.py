@@ -1,4 +1,4 @@
-"""Which argument forces a tf.function to be traced again."""
+"""The argument that forces a tf.function to be retraced is found."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from typing import Any
 
 import pytest
 
-from pytest_tfleak.diagnosis.retraces import Retrace
-from pytest_tfleak.diagnosis.retraces import count_traces
-from pytest_tfleak.diagnosis.retraces import explain_retraces
-from pytest_tfleak.diagnosis.retraces import made_in_loop
+from pytest_tfleak.diagnosis.what.retraces import count_traces
+from pytest_tfleak.diagnosis.what.retraces import explain_retraces
+from pytest_tfleak.diagnosis.what.retraces import made_in_loop
+from pytest_tfleak.object_facts import Retrace
+from pytest_tfleak.reports.retraced import why_retraced
+from pytest_tfleak.reports.retraced import words_of_remade
 
 tf: Any = pytest.importorskip("tensorflow")
 keras: Any = pytest.importorskip("keras")
@@ -43,7 +45,7 @@ def first(x: Any, *_: Any, **__: Any) -> Any:
 
 
 def trace(parameters: str, calls: Any) -> Any:
-    """Return a tf.function of these parameters that was called with these values."""
+    """Return a tf.function with these parameters after calls with these values."""
     code = f"lambda {parameters}: tf.constant(1.0)"
     function = tf.function(eval(code, {"tf": tf}), autograph=False)
     for call in calls:
@@ -172,7 +174,7 @@ def test_the_argument_that_forces_a_retrace_is_named(name: str) -> None:
     make, sort, words = CASES[name]
     retrace = explain_retraces(make())
     assert retrace is not None
-    assert retrace.words() == words
+    assert why_retraced(retrace) == words
     assert retrace.sort == sort
     KEPT.clear()
 
@@ -190,14 +192,14 @@ def test_a_retrace_says_where_the_function_is_written() -> None:
         argument="n",
         values=("0", "1", "2", "…"),
         sort="python_scalar",
-        reason="a Python int",
-        file=__file__,
+        reason="python-value",
+        kind="int",
+        file=Path(__file__).name,
         line=line,
-        traces=4,
     )
 
 
-def test_traces_of_before_are_left_out() -> None:
+def test_earlier_traces_are_ignored() -> None:
     function = trace("x, n", [(ones([k]), 1) for k in range(1, 6)])
     since = count_traces(function)
     for n in range(2, 5):
@@ -206,7 +208,7 @@ def test_traces_of_before_are_left_out() -> None:
     assert (since, retrace and retrace.argument) == (5, "n")
 
 
-def test_one_new_trace_is_compared_with_those_of_before() -> None:
+def test_one_new_trace_is_compared_with_earlier_ones() -> None:
     function = trace("x", [(ones([k]),) for k in range(1, 6)])
     function(ones([6]))
     retrace = explain_retraces(function, 5)
@@ -220,7 +222,7 @@ def test_a_function_called_in_a_new_graph_each_time() -> None:
             function(tf.ones([]))
     retrace = explain_retraces(function)
     assert retrace is not None
-    assert retrace.words() == "it is called inside a new tf.Graph each time"
+    assert why_retraced(retrace) == "it is called inside a new tf.Graph each time"
     assert retrace.sort == "context"
 
 
@@ -238,14 +240,14 @@ def test_a_function_that_makes_variables_is_traced_twice_and_no_more() -> None:
     assert explain_retraces(build) is None
 
 
-def test_what_is_not_traced_again_has_no_reason() -> None:
+def test_a_function_that_is_not_retraced_has_no_reason() -> None:
     assert explain_retraces(trace("x", [(ones([2]),)] * 3)) is None
     assert explain_retraces(trace("x", [])) is None
     assert explain_retraces(object()) is None
     assert explain_retraces(None) is None
 
 
-def test_functions_made_in_a_loop_are_told_by_their_line() -> None:
+def test_functions_made_in_a_loop_are_recognised_by_their_line() -> None:
     def make() -> Any:
         @tf.function
         def step(x: Any) -> Any:
@@ -257,14 +259,19 @@ def test_functions_made_in_a_loop_are_told_by_their_line() -> None:
     [remade] = made_in_loop([*functions, tf.function(lambda x: x)])
     line = functions[0].python_function.__code__.co_firstlineno
     where = f"{Path(__file__).name}:{line}"
-    assert remade.words() == f"tf.function is made anew in each call: step at {where}"
-    assert (remade.count, remade.file, remade.line) == (3, __file__, line)
+    assert (
+        words_of_remade(remade)
+        == f"tf.function is created in each call: step at {where}"
+    )
+    assert (remade.count, remade.file, remade.line) == (3, Path(__file__).name, line)
 
 
-def test_methods_of_new_instances_are_told_from_functions_made_in_a_loop() -> None:
+def test_methods_of_new_instances_are_no_functions_made_in_a_loop() -> None:
     [remade] = made_in_loop([Net().call for _ in range(3)])
     assert remade.method
-    assert remade.words().startswith("a tf.function for each new instance: Net.call at")
+    assert words_of_remade(remade).startswith(
+        "a tf.function for each new instance: Net.call at"
+    )
     nets = [Net() for _ in range(2)]
     [remade] = made_in_loop([tf.function(net.step) for net in nets])
     assert not remade.method
@@ -274,7 +281,7 @@ def test_methods_of_new_instances_are_told_from_functions_made_in_a_loop() -> No
 
 
 def test_functions_of_keras_models_are_named_as_such() -> None:
-    kept = gc.get_objects()  # alive: what dies would hand its id on
+    kept = gc.get_objects()  # kept alive, so that no id is reused
     before = {id(o) for o in kept}
     models = []
     for _ in range(2):
@@ -286,7 +293,5 @@ def test_functions_of_keras_models_are_named_as_such() -> None:
         for o in gc.get_objects()
         if id(o) not in before and type(o).__name__ == "Function"
     ]
-    words = {remade.words() for remade in made_in_loop(functions)}
-    assert words == {
-        "the train or test step of a Keras model is made anew in each call"
-    }
+    words = {words_of_remade(remade) for remade in made_in_loop(functions)}
+    assert words == {"the train or test step of a Keras model is created in each call"}

@@ -1,4 +1,4 @@
-"""What TensorFlow's allocator must show on CPU:0; a GPU has the same one."""
+"""Leaks that TensorFlow's allocator must show on CPU:0; GPUs have the same one."""
 
 from __future__ import annotations
 
@@ -63,3 +63,33 @@ def test_session_with_a_variable_in_with_is_clean():
 @pytest.mark.tfleak(iterations=20, warmup=3, host_per_iteration="1 MiB", tensors=1)
 def test_kept_tensor_within_its_allowance_is_clean():
     KEPT.append(big())
+
+
+class Observations:
+    """Appends the rows of each call to those of earlier calls."""
+
+    def __init__(self, value):
+        self.seen = value
+
+    def add(self, rows):
+        self.seen = tf.concat([self.seen, rows], axis=0)
+
+
+TENSOR = Observations(tf.zeros([SIDE, SIDE]))
+#: A variable whose static shape does not tell its length.
+VARIABLE = tf.Variable(tf.zeros([SIDE, SIDE]), shape=[None, SIDE])
+
+
+@MARK
+def test_tensor_that_gets_longer_leaks():
+    TENSOR.add(tf.zeros([8, SIDE]))
+
+
+@MARK
+def test_variable_that_gets_longer_leaks():
+    VARIABLE.assign(tf.concat([VARIABLE, tf.zeros([8, SIDE])], axis=0))
+
+
+@MARK
+def test_tensor_of_one_length_is_clean():
+    TENSOR.seen = tf.concat([TENSOR.seen[8:], tf.zeros([8, SIDE])], axis=0)

@@ -1,4 +1,4 @@
-"""Operations that still run when the call is over, as on a GPU."""
+"""Operations that still run after the call has ended, as on a GPU."""
 
 from __future__ import annotations
 

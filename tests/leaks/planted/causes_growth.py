@@ -1,4 +1,4 @@
-"""How it grows: chains, longer values, classes, callbacks; and the code mended."""
+"""Ways to grow: chains, longer values, classes, callbacks; each with mended code."""
 
 import collections
 import ctypes
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-#: What is found by counting is not weighed, which would take long.
+#: Memory is not judged, since a diagnosis of it would take long.
 pytestmark = pytest.mark.tfleak(
     iterations=12, warmup=3, host_per_iteration="1 GiB", blocks=1_000_000
 )
@@ -187,7 +187,7 @@ INPUT = keras.Input((4,))
 BACKBONE = keras.Model(INPUT, keras.layers.Dense(4)(INPUT))
 
 
-@pytest.mark.tfleak(tensors=100, variables=100)  # the layers say it all
+@pytest.mark.tfleak(tensors=100, variables=100)  # only layers are judged
 def test_layer_added_to_shared_model():
     head = keras.layers.Dense(1, name="head")  # planted
     head(BACKBONE.output)

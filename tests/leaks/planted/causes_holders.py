@@ -1,4 +1,4 @@
-"""What stands between the root and the object: each cause, and the code mended."""
+"""Objects between the root and what leaks: each cause, with mended code."""
 
 import asyncio
 import atexit
@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-#: What is found by counting is not weighed, which would take long.
+#: Memory is not judged, since a diagnosis of it would take long.
 pytestmark = pytest.mark.tfleak(
     iterations=12, warmup=3, host_per_iteration="1 GiB", blocks=1_000_000
 )
@@ -286,7 +286,7 @@ def fit(model, **options):
     return model.fit(*BATCH, verbose=0, **options)
 
 
-@pytest.mark.tfleak(tensors=100, variables=100)  # the layers say it all
+@pytest.mark.tfleak(tensors=100, variables=100)  # only layers are judged
 def test_history_kept():
     KEPT.append(fit(make_model()))
 
@@ -299,7 +299,7 @@ class Watcher(keras.callbacks.Callback):
     pass
 
 
-@pytest.mark.tfleak(tensors=100, variables=100)  # the layers say it all
+@pytest.mark.tfleak(tensors=100, variables=100)  # only layers are judged
 def test_callback_kept():
     watcher = Watcher()
     fit(make_model(), callbacks=[watcher])
@@ -349,7 +349,7 @@ HEAD = Head()
 START = HEAD.head.get_weights()
 
 
-@pytest.mark.tfleak(tensors=100, variables=100)  # the layers say it all
+@pytest.mark.tfleak(tensors=100, variables=100)  # only layers are judged
 def test_layer_replaced():
     HEAD.head = HEAD.new_head()
     keras.utils.clear_session(free_memory=False)
@@ -406,3 +406,14 @@ def collect_anew(x, seen=None):
 
 def test_default_argument_grows_mended():
     collect_anew(tf.ones([64]))
+
+
+@pytest.mark.parametrize("kept", [pytest.param([], id=pytest.HIDDEN_PARAM)])
+def test_parameter_grows(kept):
+    kept.append(tf.ones([64]))  # planted
+
+
+@pytest.mark.parametrize("make", [pytest.param(list, id=pytest.HIDDEN_PARAM)])
+def test_parameter_grows_mended(make):
+    kept = make()
+    kept.append(tf.ones([64]))

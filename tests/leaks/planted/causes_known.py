@@ -1,14 +1,17 @@
-"""Growth of TensorFlow's own and scopes that stay open, and the code mended."""
+"""Known growth of TensorFlow, and scopes that stay open, each with mended code."""
 
 import itertools
+from collections import namedtuple
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.python.eager import context
 
 pytestmark = pytest.mark.tfleak(iterations=20, warmup=3, known="fail")
 STEPS = itertools.count()
+MODES = []
 BATCH = np.ones([2, 2], "f4"), np.ones([2, 1], "f4")
 
 
@@ -63,6 +66,55 @@ def test_tf_data_iterators():
     for _ in range(30):
         for _ in ROWS:
             pass
+
+
+def test_nest_types():
+    pair = namedtuple("pair", "x y")
+    for _ in range(10):
+        tf.nest.flatten(pair(1, 2))
+
+
+Pair = namedtuple("Pair", "x y")
+
+
+def test_nest_types_mended():
+    tf.nest.flatten(Pair(1, 2))
+
+
+def sum_up(rows):
+    for _ in rows.scan(np.int64(0), lambda total, row: (total, total)):
+        pass
+
+
+def test_tf_data_functions():
+    sum_up(tf.data.Dataset.range(4))
+
+
+def test_tf_data_functions_mended():
+    keras.utils.clear_session()
+    sum_up(tf.data.Dataset.range(4))
+
+
+def double(x):
+    return x * 2
+
+
+def make_rows():
+    rows = tf.data.Dataset.range(2)
+    return rows.map(lambda x: tf.numpy_function(double, [x], tf.int64))
+
+
+def test_py_function_wrappers():
+    for _ in make_rows():
+        pass
+
+
+DOUBLED = make_rows()
+
+
+def test_py_function_wrappers_mended():
+    for _ in DOUBLED:
+        pass
 
 
 STREAM = iter(ROWS.repeat())
@@ -162,7 +214,10 @@ def test_scope_never_left_mended():
 
 @pytest.mark.tfleak(warmup=0, iterations=10)
 def test_eager_mode_switched():
-    tf.compat.v1.disable_eager_execution()
+    # not disable_eager_execution(), which is a setting that would be restored
+    mode = context.graph_mode()
+    mode.__enter__()
+    MODES.append(mode)
 
 
 def test_eager_mode_switched_mended():

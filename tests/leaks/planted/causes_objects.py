@@ -1,4 +1,4 @@
-"""What is kept: models, data, tensors, buffers: each cause, and the code mended."""
+"""Kept models, data, tensors and buffers: each cause, with mended code."""
 
 import collections
 import ctypes
@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 v1 = tf.compat.v1
-#: What is found by counting is not weighed, which would take long.
+#: Memory is not judged, since a diagnosis of it would take long.
 pytestmark = pytest.mark.tfleak(
     iterations=12, warmup=3, host_per_iteration="1 GiB", blocks=1_000_000
 )
@@ -26,7 +26,7 @@ def make_model():
     return keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])  # planted
 
 
-@pytest.mark.tfleak(tensors=100, variables=100)  # the layers say it all
+@pytest.mark.tfleak(tensors=100, variables=100)  # only layers are judged
 def test_model_kept():
     KEPT.append(make_model())
 
@@ -78,7 +78,7 @@ def test_run_metadata_kept_mended(session):
 
 
 OPTIONS = tf.data.Options()
-OPTIONS.autotune.enabled = False  # or hundreds of threads die slowly in the end
+OPTIONS.autotune.enabled = False  # or hundreds of threads take long to end
 OPTIONS.threading.private_threadpool_size = 1
 DATASET = tf.data.Dataset.range(4).with_options(OPTIONS)
 

@@ -1,4 +1,4 @@
-"""What Python's own library keeps: mocks, timers, queues; and the code mended."""
+"""Objects kept by Python's own library: mocks, timers, queues; with mended code."""
 
 import asyncio
 import collections
@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-#: What is found by counting is not weighed, which would take long.
+#: Memory is not judged, since a diagnosis of it would take long.
 pytestmark = pytest.mark.tfleak(
     iterations=12, warmup=3, host_per_iteration="1 GiB", blocks=1_000_000
 )

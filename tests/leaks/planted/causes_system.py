@@ -1,4 +1,4 @@
-"""Threads, files, processes, native memory: each cause, and the code mended."""
+"""Threads, files, processes, native memory: each cause, with mended code."""
 
 import ctypes
 import subprocess
@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 v1 = tf.compat.v1
-#: What is found by counting is not weighed, which would take long.
+#: Memory is not judged, since a diagnosis of it would take long.
 pytestmark = pytest.mark.tfleak(
     iterations=12, warmup=3, host_per_iteration="1 GiB", blocks=1_000_000
 )

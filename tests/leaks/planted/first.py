@@ -1,4 +1,4 @@
-"""Leaks that a first user would try, and clean code beside them."""
+"""Leaks that a new user would try first, and clean code."""
 
 import ctypes
 import functools
@@ -197,6 +197,18 @@ def test_session_that_replaces_the_last_one_is_clean():
     if OneSession.current is not None:
         OneSession.current.close()
     OneSession.current = v1.Session(graph=tf.Graph())
+
+
+@pytest.fixture
+def open_session():
+    session = v1.Session(graph=tf.Graph())
+    yield session
+    session.close()
+
+
+def test_session_of_a_fixture_set_up_again_leaks(open_session):
+    with open_session.graph.as_default():
+        open_session.run(v1.constant(1.0))
 
 
 @pytest.fixture

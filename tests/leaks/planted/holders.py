@@ -1,4 +1,5 @@
 import functools
+import os
 import threading
 import tracemalloc
 import weakref
@@ -42,6 +43,11 @@ def load(number):
 @tf.function
 def double(number):
     return number * 2
+
+
+def open_again(_):
+    os.open(__file__, os.O_RDONLY)  # made: callback
+    return np.float32(0)
 
 
 @pytest.fixture(scope="module")
@@ -171,6 +177,13 @@ WEAK = weakref.WeakKeyDictionary()
 def test_weak_key():
     key = Key()
     WEAK[key] = (key, tf.ones([6]))  # made: weak_key
+
+
+@pytest.mark.tfleak(iterations=20, warmup=2, py_functions=1)
+def test_callback():
+    numbers = tf.data.Dataset.range(1)
+    for _ in numbers.map(lambda x: tf.py_function(open_again, [x], tf.float32)):
+        pass
 
 
 def test_nothing_is_left_switched_on():

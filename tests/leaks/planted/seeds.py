@@ -1,4 +1,4 @@
-"""Seeds that fixtures set, seen by the tests that come after."""
+"""Seeds that fixtures set, and what later tests see of them."""
 
 import pytest
 import tensorflow as tf

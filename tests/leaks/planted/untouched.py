@@ -1,4 +1,4 @@
-"""A test that sets up devices itself: nobody may have initialised them before."""
+"""A test that sets up devices itself, which must not be initialised before."""
 
 from __future__ import annotations
 

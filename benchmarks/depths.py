@@ -1,0 +1,112 @@
+"""Measure what a test costs at each depth, against bare calls of its body.
+
+    python -m benchmarks.depths [--turns N] [--output FILE]
+
+Run it in the root of a checkout, in an environment with TensorFlow and Keras. Bare
+calls and measurements take turns in one process, after a first measurement, which scans
+all objects. Verdicts are checked: each body is clean.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+from benchmarks.overhead_bodies import make_bodies
+from benchmarks.overhead_bodies import time_calls
+from pytest_tfleak import find_leaks
+from pytest_tfleak.verdict import Status
+
+#: How many bare calls the cost of a depth is compared with.
+CALLS = {"leftovers": 1, "quick": 15, "full": 55}
+_OF_OVERHEAD = ("0 ms", "20 ms", "model.fit")
+
+
+def build_and_fit() -> None:
+    """Build, compile and fit a new tiny model, as most tests of Keras code do."""
+    keras: Any = import_module("keras")
+    numpy: Any = import_module("numpy")
+    inputs = numpy.random.default_rng(0).random((32, 4)).astype("float32")
+    layers = [
+        keras.Input((4,)),
+        keras.layers.Dense(4, "relu"),
+        keras.layers.Dense(1, "sigmoid"),
+    ]
+    model = keras.Sequential(layers)
+    model.compile("adam", "binary_crossentropy")
+    model.fit(inputs, inputs[:, :1] > 0.5, epochs=1, verbose=0)
+
+
+def measure(body: Callable[[], object], depth: str) -> dict[str, float]:
+    """Return seconds of a measurement and of bare calls, and the judged iterations."""
+    calls = CALLS[depth]
+    bare = time_calls(body, calls)
+    started = perf_counter()
+    verdict = find_leaks(body, depth=depth)
+    seconds = perf_counter() - started
+    if verdict.status is not Status.CLEAN:
+        raise SystemExit(f"{depth}: {verdict.status}, {verdict.failing}")
+    return {
+        "bare": bare,
+        "seconds": seconds,
+        "own": seconds - verdict.body_seconds,
+        "judged": verdict.iterations,
+    }
+
+
+def measure_all(turns: int) -> dict[str, dict[str, Any]]:
+    """Measure each body at each depth in turns; return medians."""
+    made = make_bodies()
+    bodies = {name: made[name] for name in _OF_OVERHEAD}
+    bodies["build and fit"] = build_and_fit
+    for body in bodies.values():
+        find_leaks(body, depth="quick")
+    runs: dict[tuple[str, str], list[dict[str, float]]] = {}
+    for _ in range(turns):
+        for name, body in bodies.items():
+            for depth in CALLS:
+                runs.setdefault((name, depth), []).append(measure(body, depth))
+    return {
+        f"{name}, {depth}": {
+            figure: median(run[figure] for run in found) for figure in found[0]
+        }
+        for (name, depth), found in runs.items()
+    }
+
+
+def table(results: dict[str, dict[str, Any]]) -> str:
+    """Return the results as a table in Markdown."""
+    lines = [
+        "| body, depth | bare calls | measured | ratio | beside its calls | judged |",
+        "|---|--:|--:|--:|--:|--:|",
+    ]
+    for name, run in results.items():
+        calls = CALLS[name.rpartition(", ")[2]]
+        lines.append(
+            f"| {name} | {calls}: {run['bare']:.3f} s | {run['seconds']:.3f} s "
+            f"| {run['seconds'] / max(run['bare'], 1e-9):.2f} | {run['own']:.3f} s "
+            f"| {run['judged']:.0f} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure, print the table, and write the results if asked to."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--output", type=Path)
+    arguments = parser.parse_args()
+    results = measure_all(arguments.turns)
+    print(table(results))
+    if arguments.output is not None:
+        arguments.output.write_text(json.dumps(results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

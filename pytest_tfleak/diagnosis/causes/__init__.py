@@ -1,0 +1,11 @@
+"""The table of causes: why code leaks, and what to do about it.
+
+To add a cause, add its row to the file of its subject: ``sessions.py``, ``python.py``,
+``tensorflow_objects.py``, ``growth.py`` (how it grows), ``system.py`` or ``known.py``
+(TensorFlow's own growth). Its priority says which rows are tried before it; its rule
+checks the ``Evidence``. Add a case to ``test_all_causes.py``.
+``docs/causes.md`` is generated from the rows: ``TFLEAK_REGENERATE=1 python -m pytest
+tests/unit/diagnosis/causes`` writes it.
+"""
+
+from __future__ import annotations

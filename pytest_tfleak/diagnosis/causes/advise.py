@@ -1,0 +1,229 @@
+"""Add the cause of each finding, and advice on what to do about it.
+
+Findings about the same objects share one cause, so that one mistake leads to one piece
+of advice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
+from dataclasses import replace
+
+from pytest_tfleak.diagnosis.causes.all_causes import CAUSES
+from pytest_tfleak.diagnosis.causes.all_causes import cause_named
+from pytest_tfleak.diagnosis.causes.all_causes import find_cause
+from pytest_tfleak.diagnosis.causes.cause import FUNCTION_CACHE
+from pytest_tfleak.diagnosis.causes.cause import Cause
+from pytest_tfleak.diagnosis.causes.cause import Evidence
+from pytest_tfleak.diagnosis.origin.source_hints import hints_of
+from pytest_tfleak.diagnosis.survivors.groups import Group
+from pytest_tfleak.diagnosis.survivors.groups import Part
+from pytest_tfleak.diagnosis.survivors.structure import Observed
+from pytest_tfleak.reports.held_by import name_holder
+from pytest_tfleak.signals import LARGEST_BLOCK
+from pytest_tfleak.signals import base_name
+from pytest_tfleak.signals import is_memory
+from pytest_tfleak.signals import is_size
+from pytest_tfleak.signals import row_of
+from pytest_tfleak.verdict import Finding
+
+Key = tuple[str, ...]  # why findings belong together, and where
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """A finding, and what explains it."""
+
+    finding: Finding
+    group: Group | None = None
+    seen: Observed | None = None
+    part: Part | None = None  # the part of the group that the finding counts
+    kind: str = ""  # the type that grew, as guessed before the search for holders
+
+
+def advise(
+    explained: Sequence[Explained],
+    groups: Sequence[Group] = (),
+    *,
+    is_searched: bool = False,
+) -> tuple[Finding, ...]:
+    """Return the findings with their causes and with advice.
+
+    ``groups`` are all groups of survivors, even those that explain no finding.
+    ``is_searched`` says whether the search saw all objects that may hold others.
+    """
+    beside = frozenset(name for group in groups for name in group.members)
+    related: dict[Key, list[Explained]] = {}
+    for one in explained:
+        related.setdefault(_key(one), []).append(one)
+    causes = {
+        key: find_cause(
+            replace(_evidence(some, explained), beside=beside, is_searched=is_searched)
+        )
+        for key, some in related.items()
+    }
+    lead = _lead(causes, related)
+    advised = []
+    for one in explained:
+        key = _key(one)
+        cause = causes[key]
+        has_only_signal = key[0] == "signal" and not _is_open_scope(one.finding)
+        # for a finding without an explanation of its own, the lead says more
+        if cause is None or cause.is_vague or has_only_signal:
+            cause = lead or cause
+        advised.append(_advised(one.finding, cause, related[key]))
+    return tuple(advised)
+
+
+def _is_open_scope(finding: Finding) -> bool:
+    """Return whether a finding is a scope that can only grow by open blocks."""
+    row = row_of(finding.signal, finding.unit)
+    return row.family == "scope" and not row.behind
+
+
+def _lead(
+    causes: Mapping[Key, Cause | None], related: Mapping[Key, Sequence[Explained]]
+) -> Cause | None:
+    """Return the cause to use for findings without one of their own.
+
+    Causes of findings on objects come before those on memory, and both before causes
+    that only a signal suggests.
+    """
+    found = []
+    for key, cause in causes.items():
+        is_memory, is_alone = _is_memory(related[key]), key[0] == "signal"
+        if cause is not None and key[0] != "known" and not (is_memory and is_alone):
+            found.append((is_alone, is_memory, CAUSES.index(cause)))
+    return CAUSES[min(found)[-1]] if found else None
+
+
+def _key(one: Explained) -> Key:
+    if one.finding.known is not None:
+        return "known", one.finding.known
+    if one.group is not None:
+        return "held", *one.group.path.place
+    if one.seen is not None:
+        return "seen", *one.seen.place
+    return "signal", one.finding.signal
+
+
+def _evidence(related: Sequence[Explained], explained: Sequence[Explained]) -> Evidence:
+    """Return the evidence on findings that belong together, amid all findings."""
+    lead = _first(related)
+    finding, part, group = lead.finding, lead.part, _group_of(related)
+    seen = [one.seen for one in related if one.seen is not None]
+    return Evidence(
+        signals=_signals(related),
+        is_memory=all(is_size(o.finding.signal, o.finding.unit) for o in related),
+        failing=_signals(one for one in explained if not one.finding.accepted),
+        known=finding.known or "",
+        kinds=_kinds(lead),
+        path=group.path if group is not None else None,
+        below=group.below if group is not None else (),
+        holder=finding.path,
+        growth=group.growth if group is not None else "",
+        held=group.whole.kind if group is not None else "",
+        members=group.members if group is not None else {},
+        arrays=part.arrays if part is not None else (),
+        functions=group.whole.functions if group is not None else (),
+        files=tuple(name for one in seen for name in one.files),
+        threads=tuple(thread for one in seen for thread in one.threads),
+        line=finding.origin.text if finding.origin is not None else "",
+        around=_hints(finding),
+        retrace=_retrace(group, related, explained),
+        is_made_in_loop=any(one.is_made_in_loop for one in seen),
+        native=next((o.finding.native for o in related if o.finding.native), ()),
+        is_of_blocks=_is_of_blocks(explained),
+        is_released=finding.known is None and finding.advice is not None,
+    )
+
+
+def _signals(explained: Iterable[Explained]) -> frozenset[str]:
+    return frozenset(base_name(one.finding.signal) for one in explained)
+
+
+def _kinds(lead: Explained) -> frozenset[str]:
+    kinds = (lead.kind, lead.finding.kind or "")
+    return frozenset(kind.rpartition(".")[2] for kind in kinds if kind)
+
+
+def _group_of(related: Sequence[Explained]) -> Group | None:
+    return next((one.group for one in related if one.group is not None), None)
+
+
+def _hints(finding: Finding) -> frozenset[str]:
+    """Return what the code does around a finding's line and the lines that call it."""
+    lines = [finding.origin, *finding.stack]
+    return frozenset[str]().union(*map(hints_of, lines))
+
+
+def _retrace(
+    group: Group | None, related: Sequence[Explained], explained: Sequence[Explained]
+) -> str:
+    """Return why a function is retraced, "" if none is."""
+    traced = related
+    if group is not None and any(
+        path.passes_through(FUNCTION_CACHE, new=False)
+        for path in (group.path, *group.below)
+    ):
+        traced = explained  # objects kept with the traces have the same cause
+    sorts = (one.seen.retrace for one in traced if one.seen is not None)
+    return next(filter(None, sorts), "")
+
+
+def _is_of_blocks(explained: Sequence[Explained]) -> bool:
+    rates = {
+        base_name(one.finding.signal): one.finding.per_iteration or 0.0
+        for one in explained
+        if not one.finding.accepted
+    }
+    blocks = rates.get("python.blocks", 0.0) * LARGEST_BLOCK
+    return blocks > 0 and blocks >= rates.get("host.heap", 0.0)
+
+
+def _first(related: Sequence[Explained]) -> Explained:
+    """Return the most informative finding: one on objects rather than on memory."""
+    return min(related, key=lambda one: is_memory(one.finding.signal, one.finding.unit))
+
+
+def _is_memory(related: Sequence[Explained]) -> bool:
+    first = _first(related).finding
+    return is_memory(first.signal, first.unit)
+
+
+def _advised(
+    finding: Finding, cause: Cause | None, related: Sequence[Explained]
+) -> Finding:
+    if finding.known is not None:
+        return _of_library(finding)
+    if cause is None or finding.accepted:
+        return finding
+    advice = _filled(cause.remedy, _first(related).finding)
+    if finding.advice and finding.advice not in advice:  # found by an experiment
+        advice = f"{advice} As tried, {finding.advice}."
+    return replace(
+        finding,
+        cause=cause.slug,
+        why=_filled(cause.explains, _first(related).finding),
+        advice=advice,
+    )
+
+
+def _of_library(finding: Finding) -> Finding:
+    """Return known growth under its name; advice from an experiment comes first."""
+    cause = cause_named(finding.known or "")
+    advice = finding.advice
+    if cause is not None and not finding.accepted:
+        advice = advice or cause.remedy
+    return replace(finding, cause=finding.known, advice=advice)
+
+
+def _filled(remedy: str, finding: Finding) -> str:
+    """Put the holder's name into a text; not by format(), as its code has braces."""
+    holder = "what keeps it"
+    if finding.path is not None and not finding.path.is_native:
+        holder = name_holder(finding.path)
+    return remedy.replace("{holder}", holder)

@@ -1,0 +1,361 @@
+"""Run the body a few more times, and find what holds and makes the objects it leaves.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import _thread
+import atexit
+import gc
+import tracemalloc
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
+from contextlib import ExitStack
+from contextlib import contextmanager
+from contextlib import suppress
+from dataclasses import dataclass
+from dataclasses import replace
+from functools import partial
+from time import perf_counter
+from typing import Any
+from typing import TypeVar
+
+from pytest_tfleak.diagnosis.holder.path import describe_path
+from pytest_tfleak.diagnosis.holder.roots import at_exit
+from pytest_tfleak.diagnosis.holder.roots import is_of_ours
+from pytest_tfleak.diagnosis.holder.search import Paths
+from pytest_tfleak.diagnosis.survivors.containers import Containers
+from pytest_tfleak.diagnosis.survivors.containers import Longer
+from pytest_tfleak.diagnosis.survivors.containers import Turnover
+from pytest_tfleak.diagnosis.survivors.groups import ASKED_FOR_ORIGIN
+from pytest_tfleak.diagnosis.survivors.groups import Describer
+from pytest_tfleak.diagnosis.survivors.groups import Group
+from pytest_tfleak.diagnosis.survivors.groups import Place
+from pytest_tfleak.diagnosis.survivors.groups import Survivors
+from pytest_tfleak.diagnosis.survivors.groups import group_by_place
+from pytest_tfleak.diagnosis.survivors.groups import ids_of_attributes
+from pytest_tfleak.diagnosis.survivors.groups import join_at_roots
+from pytest_tfleak.diagnosis.survivors.groups import merge_same_paths
+from pytest_tfleak.retaining_path import RetainingPath
+from pytest_tfleak.run.budget import Deadline
+from pytest_tfleak.run.loop import Loop
+from pytest_tfleak.user_code import DEPTH
+from pytest_tfleak.user_code import Frame
+from pytest_tfleak.user_code import frames_of
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+_MOST_GROUPS = 24
+_MOST_ASKED = 5_000  # for how many survivors to look up the allocation site
+#: The share of the remaining time for the runs without and with tracemalloc.
+_UNTRACED, _TRACED = 0.3, 0.6
+#: If the fewest traced iterations took so many seconds, there are no more.
+_FEWEST_TRACED, _SPARE, _SECONDS_TRACED = 2, 2, 1.0
+_LEAST_TRACED = 1.5  # seconds before tracemalloc is stopped within an iteration
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """What more iterations leave, described by values."""
+
+    groups: list[Group]  # largest first
+    is_complete: bool  # whether the search saw all objects that may hold others
+    asked: RetainingPath | None  # the path to the object in question, if there is one
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Snapshot:
+    """The objects after the last iteration; release them before measuring again."""
+
+    recent: list[Any]  # objects that the last iterations made
+    older: list[Any]  # objects made earlier that need an explanation, too
+    runs: int  # how many iterations made the recent objects
+    at_exit: int  # how many atexit functions exist, if each iteration registers one
+    frames: dict[int, list[Frame]]  # the stacks that made objects, by id of the object
+
+
+class Watch:
+    """Runs the body a few more times and examines what it leaves."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        handed: Mapping[str, object],
+        signal_of: Callable[[type], str | None],
+        noted: Callable[[object], Sequence[Frame]],
+        containers: Containers,
+    ) -> None:
+        self._loop = loop
+        self._handed = handed
+        self._signal_of = signal_of
+        self._noted = noted
+        self._containers = containers
+
+    def run(
+        self,
+        iterations: int,
+        deadline: Deadline,
+        *,
+        older: Callable[[int], list[object]],
+        asked: Callable[[], object] = lambda: None,
+        after: Sequence[Callable[[], None]] = (),
+        is_traced: bool = True,
+    ) -> Kept:
+        """Return what the body leaves. Raises what the body raises.
+
+        After the last iteration, ``older`` is called with the number of iterations; it
+        returns earlier objects that need an explanation, too. Then ``asked`` returns
+        one more object whose holder is wanted. ``after`` is called after each
+        iteration. With ``is_traced=False``, allocation sites stay unknown.
+        """
+        untraced = self._run_untraced(iterations, deadline.share(_UNTRACED), after)
+        # a single iteration may outlast the deadline, so tracing has a time limit; it
+        # is set up before the freeze, so that it does not count as a survivor
+        tracing = Tracing(deadline.at_least(_LEAST_TRACED).seconds, is_on=is_traced)
+        part = deadline.share(_TRACED)
+        with ExitStack() as searching:
+            self._containers.find_longer(deadline)
+            with tracing:
+                functions = atexit._ncallbacks()
+                traced = self._run_traced(iterations, part, after)
+                tracing.stop_the_clock()
+                is_more = atexit._ncallbacks() - functions >= traced
+                gc.collect()
+                snapshot = _Snapshot(
+                    recent=gc.get_objects(),
+                    older=older(untraced + traced),
+                    runs=traced,
+                    at_exit=atexit._ncallbacks() if is_more else 0,
+                    frames={},
+                )
+                searching.enter_context(self._loop.thawed(is_last=True))
+                searching.enter_context(_no_collections())
+                searching.callback(self._containers.forget)
+                _run_in_thread(partial(self._note_origins, snapshot))
+            try:
+                return self._explain(snapshot, asked(), deadline)
+            finally:
+                del snapshot  # or it would be frozen with all its objects
+
+    def _run_traced(
+        self, iterations: int, deadline: Deadline, after: Sequence[Callable[[], None]]
+    ) -> int:
+        """Run the iterations whose objects are examined, fewer if they take long."""
+        run = partial(self._loop.run_again, after, warmup=0, clear=False)
+        fewest = max(_FEWEST_TRACED, iterations - _SPARE)
+        started = perf_counter()
+        rows = run(iterations=fewest, deadline=deadline).rows
+        if rows == fewest and perf_counter() - started < _SECONDS_TRACED:
+            rows += run(iterations=iterations + 1 - fewest, deadline=deadline).rows
+        return rows
+
+    def _run_untraced(
+        self, iterations: int, deadline: Deadline, after: Sequence[Callable[[], None]]
+    ) -> int:
+        """Run the iterations that the comparison of containers still needs."""
+        missing = iterations - self._containers.iterations
+        if missing <= 0:
+            return 0
+        return self._loop.run_again(
+            after, warmup=0, iterations=missing, deadline=deadline
+        ).rows
+
+    def _note_origins(self, snapshot: _Snapshot) -> None:
+        """Note what was added to containers, and allocation sites of new objects."""
+        self._containers.find_longer_again()
+        added = (
+            o for one in self._containers.longer for o in one.added[:ASKED_FOR_ORIGIN]
+        )
+        for made in (*snapshot.recent[-_MOST_ASKED:], *added):
+            frames = frames_of(made)
+            if frames:
+                snapshot.frames[id(made)] = frames
+
+    def _explain(self, snapshot: _Snapshot, asked: Any, deadline: Deadline) -> Kept:
+        """Find the holders, group the survivors, and describe each group."""
+        paths = self._find_paths(snapshot, asked, deadline)
+        longer = self._containers.longer
+        survivors = _survivors(snapshot, longer, paths)
+        places = group_by_place(survivors, paths)
+        places = self._without_replaced(places, snapshot.runs)
+        places = [_held_at_exit(place, snapshot.at_exit) for place in places]
+        places = [
+            *join_at_roots(places)[:_MOST_GROUPS],
+            *_places_in_longer(longer, places, survivors, paths),
+        ]
+        describer = Describer(
+            runs=snapshot.runs,
+            signal_of=self._signal_of,
+            frames_of=lambda o: snapshot.frames.get(id(o)) or self._noted(o),
+        )
+        described = _each(
+            filter(None, [paths.path_to(asked)]),
+            partial(describe_path, new=survivors.ids),
+        )
+        return Kept(
+            groups=merge_same_paths(_each(places, describer.describe)),
+            is_complete=paths.is_complete,
+            asked=next(iter(described), None),
+        )
+
+    def _find_paths(self, snapshot: _Snapshot, asked: Any, deadline: Deadline) -> Paths:
+        """Search for paths to all objects that need an explanation."""
+        paths = Paths(self._handed, deadline)
+        containers = [one.container for one in self._containers.longer]
+        asked_too = [] if asked is None else [asked]
+        # a search for our own objects, which nothing holds, would see all there are
+        recent = (o for o in snapshot.recent if not is_of_ours(o))
+        paths.find([*recent, *snapshot.older, *containers, *asked_too])
+        return paths
+
+    def _without_replaced(self, places: Iterable[Place], runs: int) -> list[Place]:
+        """Leave out full caches, windows and state, which drop as much as they gain."""
+        every = self._loop.trace.rows + self._loop.ran_again
+        turnover = Turnover(containers=self._containers, runs=runs, every=every)
+        kept = []
+        for place in places:
+            with suppress(Exception):  # a place that cannot be read counts as a leak
+                if turnover.is_replaced(place):
+                    continue
+            kept.append(place)
+        return kept
+
+
+def _survivors(
+    snapshot: _Snapshot, longer: Iterable[Longer], paths: Paths
+) -> Survivors:
+    """Return the objects that need an explanation, except our own."""
+    # the collector does not list arrays, which may hold other survivors
+    arrays = [o for one in longer for o in one.added if paths.is_array(o)]
+    recent = {id(o): o for o in (*snapshot.recent, *arrays)}
+    older = {id(o): o for o in snapshot.older}
+    objects = [
+        o
+        for o in {**recent, **older}.values()
+        if not paths.is_ours(o) and not is_of_ours(o)
+    ]
+    ids = {*map(id, objects), *ids_of_attributes(snapshot.older)}
+    return Survivors(objects=objects, ids=frozenset(ids), recent=frozenset(recent))
+
+
+def _held_at_exit(place: Place, functions: int) -> Place:
+    """Name atexit as the holder of objects that nothing else holds."""
+    if not place.chain:
+        start = at_exit(place.held[0], functions)
+        if start is not None:
+            return replace(place, chain=[start, start.holds, place.held[0]])
+    return place
+
+
+def _places_in_longer(
+    longer: Iterable[Longer],
+    places: Iterable[Place],
+    survivors: Survivors,
+    paths: Paths,
+) -> Iterator[Place]:
+    """Yield containers that grew by objects which are not among the survivors.
+
+    These are strings and numbers, which the collector does not list.
+    """
+    known = {id(place.chain[-2]) for place in places if place.chain}
+    for one in longer:
+        last = one.added[-1]
+        chain = paths.path_to(one.container)
+        if chain and id(one.container) not in known and id(last) not in survivors.ids:
+            ids = frozenset(map(id, one.added))
+            added = Survivors(objects=one.added, ids=ids, recent=survivors.recent | ids)
+            yield Place(
+                survivors=added, held=one.added, all=one.added, chain=[*chain, last]
+            )
+
+
+def _each(items: Iterable[Item], look: Callable[[Item], Result]) -> list[Result]:
+    """Return the results for all items that can be read.
+
+    A thread may change an object meanwhile, and an object's own code may raise.
+    """
+    results = []
+    for item in items:
+        with suppress(Exception):
+            results.append(look(item))
+    return results
+
+
+@contextmanager
+def _no_collections() -> Iterator[None]:
+    """Keep Python from collecting garbage, which takes seconds with many objects."""
+    is_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if is_on:
+            gc.enable()
+
+
+def _run_in_thread(call: Callable[[], None]) -> None:
+    """Call a function in a thread, whose short stack keeps tracemalloc's cost low."""
+    done = _thread.allocate_lock()  # a Thread would count as a new one of the body
+    done.acquire()
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            call()
+        except BaseException as error:  # raised again in the caller
+            raised.append(error)
+        finally:
+            done.release()
+
+    _thread.start_new_thread(run, ())
+    done.acquire()
+    if raised:
+        raise raised.pop()
+
+
+class Tracing:
+    """A context manager that runs tracemalloc, and stops it as soon as time is up.
+
+    It stops even within an iteration, as a body that allocates a lot may become a
+    hundred times slower. ``is_on=False`` traces nothing. If tracemalloc already runs,
+    it is left alone.
+    """
+
+    def __init__(self, seconds: float, *, is_on: bool = True) -> None:
+        self._seconds = max(0.0, seconds)
+        self._starts = is_on and not tracemalloc.is_tracing()
+        self._is_timed = False
+        self._left = _thread.allocate_lock()
+        self._ended = _thread.allocate_lock()
+
+    def __enter__(self) -> Tracing:
+        if self._starts:
+            tracemalloc.start(DEPTH)
+            self._left.acquire()
+            self._ended.acquire()
+            self._is_timed = True
+            # a Thread would count as a new one of the body
+            _thread.start_new_thread(self._watch_the_clock, ())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop_the_clock()
+        if self._starts:
+            tracemalloc.stop()
+
+    def stop_the_clock(self) -> None:
+        """Cancel the time limit, so that the traces stay until the end of the block."""
+        if self._is_timed:
+            self._is_timed = False
+            self._left.release()
+            self._ended.acquire()
+
+    def _watch_the_clock(self) -> None:
+        if not self._left.acquire(timeout=min(self._seconds, _thread.TIMEOUT_MAX)):
+            tracemalloc.stop()
+        self._ended.release()

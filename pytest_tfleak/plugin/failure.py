@@ -1,0 +1,34 @@
+"""The failures that a verdict raises in the call phase, as subtypes of pytest's own.
+
+They have a small module of their own: even runs without measured tests import it.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from _pytest.outcomes import Failed  # pytest.fail.Exception, as a type
+
+
+class LeakFailed(Failed):
+    """The test leaks. Raised in the call phase, so that ``xfail`` and ``-x`` work."""
+
+    def __init__(self, msg: str | None = None, pytrace: bool = False) -> None:
+        super().__init__(msg, pytrace)
+
+
+class MeasurementFailed(Failed):
+    """The plan demands a verdict, but the test could not be measured or judged."""
+
+    def __init__(self, msg: str | None = None, pytrace: bool = False) -> None:
+        super().__init__(msg, pytrace)
+
+
+def terminal_draws() -> bool:
+    """Return whether the terminal's encoding can represent a sparkline."""
+    encoding = getattr(sys.__stdout__, "encoding", None) or "ascii"
+    try:
+        "\u2581\u2588".encode(encoding)
+    except (LookupError, UnicodeEncodeError):
+        return False
+    return True

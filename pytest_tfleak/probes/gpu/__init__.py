@@ -1,0 +1,3 @@
+"""Read GPU memory through the NVIDIA driver."""
+
+from __future__ import annotations

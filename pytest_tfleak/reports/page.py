@@ -1,0 +1,435 @@
+"""Turn one test into texts for a web page, with the same wording as the terminal.
+
+Each text is safe to show and limited in length; the page's template escapes it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pytest_tfleak.quantities import format_count
+from pytest_tfleak.quantities import format_quantity
+from pytest_tfleak.reports.curves import Curve
+from pytest_tfleak.reports.held_by import edges_of
+from pytest_tfleak.reports.leaks import group_by_leak
+from pytest_tfleak.reports.message import closest_text
+from pytest_tfleak.reports.message import figures_alone
+from pytest_tfleak.reports.message import headline
+from pytest_tfleak.reports.message import holder_of_leak
+from pytest_tfleak.reports.message import how_to_allow
+from pytest_tfleak.reports.message import known_growth
+from pytest_tfleak.reports.message import named
+from pytest_tfleak.reports.message import place_of
+from pytest_tfleak.reports.message import reason_texts
+from pytest_tfleak.reports.message import remedy_of
+from pytest_tfleak.reports.message import same_as
+from pytest_tfleak.reports.message import stands_on
+from pytest_tfleak.reports.message import took_by_part
+from pytest_tfleak.reports.text import compared
+from pytest_tfleak.reports.text import percent
+from pytest_tfleak.reports.text import safe
+from pytest_tfleak.reports.text import short_name
+from pytest_tfleak.reports.text import shorten
+from pytest_tfleak.reports.text import signed
+from pytest_tfleak.reports.words import ordered
+from pytest_tfleak.signals import rank
+from pytest_tfleak.signals import row_of
+from pytest_tfleak.verdict import Finding
+from pytest_tfleak.verdict import Origin
+from pytest_tfleak.verdict import SignalReport
+from pytest_tfleak.verdict import Status
+from pytest_tfleak.verdict import Verdict
+from pytest_tfleak.verdict import closeness
+from pytest_tfleak.verdict import has_total
+from pytest_tfleak.verdict import is_total
+
+_LONGEST_NAME = 300
+_LONGEST_TEXT = 2_000
+_MOST_LINES = 30  # of a retaining path or a stack
+_MOST_READINGS = 500
+_BASELINE = {
+    "new": "not in the baseline",
+    "worse": "clearly worse than in the baseline",
+    "accepted": "in the baseline: it does not fail the test",
+}
+_EXPLANATIONS = (
+    "what",
+    "holder",
+    "origin",
+    "stack",
+    "native",
+    "causes",
+    "advice",
+    "baseline",
+    "fingerprint",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One test, as texts."""
+
+    verdict: Verdict
+    file: str  # the part of the node id before "::"
+    name: str
+    growth: str  # of the most important signal, or of that closest to its allowance
+    signal: str
+    curve: Curve | None
+    memory: float | None  # bytes per iteration, None if not measured
+    brief: str  # the most important facts
+    headline: str
+    failing: tuple[FindingEntry, ...]
+    accepted: tuple[FindingEntry, ...]
+    known: tuple[str, ...]
+    look_for: str
+    remedy: str
+    allow: str
+    signals: tuple[SignalEntry, ...]
+    level: tuple[str, ...]
+    missing: tuple[tuple[str, str], ...]
+    notes: tuple[str, ...]
+    ran: str
+    took: str  # seconds by part
+    same_as: str  # an earlier test with the same leak, and the line there
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FindingEntry:
+    """One finding, as texts."""
+
+    title: str
+    figure: str
+    limit: str
+    curve: Curve | None
+    readings: tuple[tuple[str, str], ...]  # name and readings of each part of the curve
+    what: str
+    holder: tuple[str, ...]
+    origin: tuple[str, str] | None  # place and source line
+    stack: tuple[tuple[str, str], ...]
+    native: tuple[str, ...]
+    python: str  # how much of it Python objects explain
+    experiments: tuple[str, ...]
+    causes: tuple[str, ...]
+    advice: str
+    baseline: str
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignalEntry:
+    """One signal that changed, as texts."""
+
+    name: str
+    growth: str
+    allowance: str
+    total: str
+    first: str
+    last: str
+    curve: Curve
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeakEntry:
+    """One leak and the tests that it fails, as texts."""
+
+    what: str
+    holder: str
+    origin: str
+    fingerprint: str
+    tests: tuple[tuple[int, str, str], ...]  # place in the list, name and growth
+
+
+def make_leak_entries(verdicts: Sequence[Verdict]) -> list[LeakEntry]:
+    """Return the leaks of a run as texts, worst first."""
+    places: dict[str, int] = {}
+    for place, verdict in enumerate(verdicts):
+        places.setdefault(verdict.nodeid, place)
+    entries = []
+    for leak in group_by_leak(verdicts):
+        lead, first = leak.lead, leak.verdicts[0]
+        entry = LeakEntry(
+            what=cut(lead.what or next(figures_alone(lead, first)), 300),
+            holder=cut(holder_of_leak(lead), 300),
+            origin=cut(place_of(lead.origin), 300) if lead.origin else "",
+            fingerprint=cut(leak.fingerprint, 100),
+            tests=tuple(
+                (
+                    places[verdict.nodeid],
+                    cut(verdict.nodeid, _LONGEST_NAME),
+                    cut(next(figures_alone(ordered(verdict.findings)[0], verdict))),
+                )
+                for verdict in leak.verdicts
+            ),
+        )
+        entries.append(entry)
+    return entries
+
+
+def make_entry(verdict: Verdict) -> Entry:
+    """Return one test as texts."""
+    failing = ordered(verdict.failing)
+    growth, lead = _main_figure(verdict, failing)
+    moved, level, missing = _sort_out(verdict)
+    look_for = ""
+    if failing and not (failing[0].advice or failing[0].origin):
+        look_for = row_of(failing[0].signal, failing[0].unit).look_for
+    whole = shorten(safe(verdict.nodeid[:_LONGEST_TEXT]), _LONGEST_NAME)
+    file, colons, name = whole.partition("::")
+    return Entry(
+        verdict=verdict,
+        file=file if colons else "",
+        name=(name if colons else whole) or "(no name)",
+        growth=growth,
+        signal=short_name(lead) if lead else "",
+        curve=_curve_of(verdict, lead),
+        memory=_memory(verdict),
+        brief=" · ".join(_brief(verdict, failing)),
+        headline=cut(headline(verdict)),
+        failing=_describe_all(failing, verdict),
+        accepted=_describe_all(ordered(verdict.accepted), verdict),
+        known=tuple(_accepted(verdict)),
+        look_for=look_for,
+        remedy=remedy_of(verdict),
+        allow=cut(how_to_allow(verdict, failing)) if failing else "",
+        signals=tuple(moved),
+        level=tuple(level),
+        missing=tuple(missing),
+        notes=tuple(map(cut, verdict.notes)),
+        ran=stands_on(verdict) if verdict.iterations or verdict.warmup else "",
+        took=took_by_part([verdict]),
+        same_as=cut(same_as(verdict)),
+    )
+
+
+def _main_figure(
+    verdict: Verdict, failing: Sequence[Finding]
+) -> tuple[str, str | None]:
+    """Return the figure that represents a test, and the name of its signal."""
+    if failing:
+        lead = failing[0]
+        if lead.per_iteration is None:
+            state = row_of(lead.signal, lead.unit).state
+            return f"{format_count(lead.total)} {state}", lead.signal
+        if is_total(lead):
+            return f"{signed(lead.total, lead.unit)} in all", lead.signal
+        return signed(lead.per_iteration, lead.unit), lead.signal
+    closest = closeness(verdict)
+    if closest is None or not closest[1]:
+        return "", None
+    return signed(closest[0].per_iteration or 0.0, closest[0].unit), closest[0].name
+
+
+def _memory(verdict: Verdict) -> float | None:
+    """Return the growth of the heap, or of RSS if the heap was not measured."""
+    rates = {
+        signal.name: signal.per_iteration
+        for signal in verdict.signals
+        if signal.status == "measured"
+    }
+    for name in ("host.heap", "host.rss"):
+        if rates.get(name) is not None:
+            return rates[name]
+    return None
+
+
+def _brief(verdict: Verdict, failing: Sequence[Finding]) -> Iterator[str]:
+    """Yield what piles up, where it was made and what holds it, or why nothing does."""
+    if failing:
+        lead = failing[0]
+        # if the first finding lacks it, another one of the same leak may have it
+        what = next((f.what for f in failing if f.what), None)
+        origin = next((f.origin for f in failing if f.origin), None)
+        path = next((f.path for f in failing if f.path), None)
+        yield cut(what, 120) if what else next(figures_alone(lead, verdict))
+        if origin is not None:
+            yield f"made at {cut(place_of(origin), _LONGEST_NAME)}"
+        if path is not None:
+            yield f"held by {cut(edges_of(path)[0], 120)}"
+    elif verdict.status is not Status.CLEAN:
+        yield cut(next(reason_texts(verdict)), 300)
+    elif verdict.accepted:
+        yield ", ".join(_accepted(verdict))
+    else:
+        yield closest_text(verdict)
+
+
+def _accepted(verdict: Verdict) -> Iterator[str]:
+    """Yield the growth that does not fail the test, and why."""
+    for text in known_growth(verdict):
+        yield f"known growth: {cut(text)}"
+    for finding in ordered(verdict.recorded):
+        yield f"in the baseline: {cut(next(figures_alone(finding, verdict)))}"
+
+
+def _describe_all(
+    findings: Sequence[Finding], verdict: Verdict
+) -> tuple[FindingEntry, ...]:
+    """Return findings as texts, each without what an earlier one already says."""
+    entries: list[FindingEntry] = []
+    for finding in findings:
+        entry = _describe(finding, verdict)
+        for before in entries:
+            entry = _without_repeats(entry, before)
+        entries.append(entry)
+    return tuple(entries)
+
+
+def _describe(finding: Finding, verdict: Verdict) -> FindingEntry:
+    """Return one finding of a verdict as texts."""
+    words = row_of(finding.signal, finding.unit)
+    curve = _curve_of(verdict, finding.signal, finding)
+    causes = [cut(named(finding.known))] if finding.known else []
+    causes += [cut(finding.why)] if finding.why else []
+    return FindingEntry(
+        title=safe(words.grows[:_LONGEST_TEXT]),
+        figure=cut(next(figures_alone(finding, verdict))),
+        limit=_limit(finding),
+        curve=curve,
+        readings=tuple(_readings(curve)) if curve else (),
+        what=cut(finding.what),
+        holder=tuple(_lines(edges_of(finding.path) if finding.path else ())),
+        origin=_line(finding.origin) if finding.origin else None,
+        stack=tuple(_line(line) for line in finding.stack[:_MOST_LINES]),
+        native=tuple(_lines(finding.native)),
+        python=_python(finding),
+        experiments=tuple(_experiments(finding)),
+        causes=tuple(causes),
+        advice=cut(finding.advice),
+        baseline=_BASELINE.get(finding.baseline or "", ""),
+        fingerprint=cut(finding.fingerprint, 100),
+    )
+
+
+def _limit(finding: Finding) -> str:
+    if not finding.allowance:
+        return "none allowed"
+    if finding.per_iteration is None:
+        return f"allowed: {format_quantity(finding.allowance, finding.unit)}"
+    value = finding.total if is_total(finding) else finding.per_iteration
+    _, limit = compared(value, finding.allowance, finding.unit)
+    return f"allowed: {limit}{' in all' if is_total(finding) else ' per iteration'}"
+
+
+def _readings(curve: Curve) -> Iterator[tuple[str, str]]:
+    """Yield the readings of each part as text, for readers who cannot see the curve."""
+    if len(curve.series) <= _MOST_READINGS:
+        for name, start, end in curve.parts:
+            values = curve.series[start:end]
+            yield name, " ".join("-" if v is None else str(v) for v in values)
+
+
+def _lines(lines: Sequence[str] | None) -> Iterator[str]:
+    for line in (lines or ())[:_MOST_LINES]:
+        yield cut(line, 500)
+    if len(lines or ()) > _MOST_LINES:
+        yield f"... ({len(lines or ()) - _MOST_LINES:,} more)"
+
+
+def _line(line: Origin) -> tuple[str, str]:
+    return f"{cut(place_of(line), _LONGEST_NAME)} in {cut(line.function, 200)}", cut(
+        line.text, 300
+    ).strip()
+
+
+def _python(finding: Finding) -> str:
+    if finding.python_bytes is None or finding.per_iteration is None:
+        return ""
+    explained, growth = compared(finding.python_bytes, finding.per_iteration, "B")
+    return f"Python objects explain {explained} of {growth} per iteration"
+
+
+def _experiments(finding: Finding) -> Iterator[str]:
+    before = format_quantity(finding.per_iteration or 0.0, finding.unit)
+    for experiment in finding.experiments[:_MOST_LINES]:
+        after = format_quantity(experiment.per_iteration, finding.unit)
+        yield f"{before} becomes {after} {cut(experiment.name, 300)}"
+
+
+def _without_repeats(entry: FindingEntry, before: FindingEntry) -> FindingEntry:
+    """Return a finding without the explanations that an earlier one already gives."""
+    same: dict[str, Any] = {
+        name: type(getattr(entry, name))() if name != "origin" else None
+        for name in _EXPLANATIONS
+        if getattr(entry, name) == getattr(before, name)
+    }
+    return dataclasses.replace(entry, **same)
+
+
+def _sort_out(
+    verdict: Verdict,
+) -> tuple[list[SignalEntry], list[str], list[tuple[str, str]]]:
+    """Return the signals that changed, the level ones, and why others were not read."""
+    moved: list[SignalEntry] = []
+    level: list[str] = []
+    missing: dict[str, list[str]] = {}
+    for signal in sorted(verdict.signals, key=lambda s: rank(s.name, s.unit)):
+        name = short_name(signal.name)
+        if signal.status != "measured":
+            reason = cut(signal.reason or "no reason given", 300)
+            missing.setdefault(f"{signal.status}: {reason}", []).append(name)
+        curve = _curve_of(verdict, signal.name)
+        readings = {value for value in signal.series if value is not None}
+        if curve is not None:
+            moved.append(_describe_signal(signal, curve, name))
+        elif readings and signal.status != "unavailable":
+            last = next(v for v in reversed(signal.series) if v is not None)
+            level.append(f"{name} {format_quantity(last, signal.unit)}")
+    return moved, level, [(why, ", ".join(names)) for why, names in missing.items()]
+
+
+def _describe_signal(signal: SignalReport, curve: Curve, name: str) -> SignalEntry:
+    """Return one signal that changed as texts."""
+    first, last = compared(curve.judged[0], curve.judged[-1], signal.unit)
+    growth = signal.per_iteration
+    text = "not judged"
+    if signal.decides and growth is not None and signal.allowance is not None:
+        text = "none"
+        if signal.allowance:
+            shown = signal.total if has_total(signal) else growth
+            limit = compared(shown or 0.0, signal.allowance, signal.unit)[1]
+            limit += " in all" if has_total(signal) else ""
+            text = f"{limit} ({percent(max(shown or 0.0, 0.0) / signal.allowance)})"
+    return SignalEntry(
+        name=name,
+        growth="" if growth is None else signed(growth, signal.unit),
+        allowance=text,
+        total="" if signal.total is None else signed(signal.total, signal.unit),
+        first=first,
+        last=last,
+        curve=curve,
+    )
+
+
+def cut(text: str | None, most: int = _LONGEST_TEXT) -> str:
+    """Return text that is safe to show, cut to a length, with how much is left out."""
+    text = text or ""
+    if len(text) <= most:
+        return safe(text)
+    return f"{safe(text[:most])} ... ({len(text) - most:,} more characters)"
+
+
+def _curve_of(
+    verdict: Verdict, name: str | None, finding: Finding | None = None
+) -> Curve | None:
+    """Return the curve of a signal that changed, with a finding's allowance."""
+    found = (signal for signal in verdict.signals if signal.name == name)
+    signal = next(found, None)
+    if signal is None or not signal.series:
+        return None
+    allowance, in_all = signal.allowance, has_total(signal)
+    if finding is not None and finding.per_iteration is not None:
+        allowance, in_all = finding.allowance, is_total(finding)
+    curve = Curve(
+        name=short_name(signal.name),
+        unit=signal.unit,
+        series=signal.series,
+        warmup=verdict.warmup,
+        confirmation=verdict.confirmation,
+        allowance=allowance,
+        in_all=in_all,
+    )
+    return curve if len(set(curve.judged)) > 1 else None

@@ -1,0 +1,75 @@
+"""What the tests ran on: versions and devices, found without importing anything."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from types import ModuleType
+from typing import Any
+
+from pytest_tfleak.tf import names
+from pytest_tfleak.tf.access import initialised_context
+from pytest_tfleak.tf.access import is_imported
+
+_MODULES = ("pytest", "tensorflow", "keras", "numpy", "psutil")
+
+
+def look_up() -> dict[str, Any]:
+    """Return what this process knows so far; None for what it has not imported."""
+    versions = {name: _version(name) for name in _MODULES}
+    return {
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        **versions,
+        "platform": platform.platform(),
+        "cpus": os.cpu_count(),
+        "gpu": _gpus(),
+        "lacks": _lacks(),
+    }
+
+
+def merge(known: dict[str, Any], new: dict[str, Any]) -> None:
+    """Add what another process knows: extend lists, keep the first of other values."""
+    for name, value in new.items():
+        old = known.get(name)
+        if isinstance(old, list) and isinstance(value, list):
+            known[name] = old + [item for item in value if item not in old]
+        elif old is None:
+            known[name] = value
+
+
+def _version(name: str) -> str | None:
+    module = sys.modules.get(name)
+    if not isinstance(module, ModuleType):  # sys.modules may hold None to block imports
+        return None
+    # not getattr: asking a lazy module for an attribute may import more
+    found = vars(module).get("__version__")
+    return None if found is None else str(found)
+
+
+def _lacks() -> list[str] | None:
+    """Return the private names that TensorFlow and Keras lack, and what that costs.
+
+    None if TensorFlow is not imported yet.
+    """
+    if not is_imported("tensorflow"):
+        return None
+    return [f"{name} ({name.use})" for name in names.missing()]
+
+
+def _gpus() -> list[str] | None:
+    """Return the names of TensorFlow's GPUs, None before it sets up its devices."""
+    context = initialised_context()
+    if context is None:
+        return None
+    listed = getattr(context, names.PHYSICAL_DEVICES, lambda _: ())("GPU")
+    return [_gpu_name(context, gpu) for gpu in listed]
+
+
+def _gpu_name(context: Any, gpu: Any) -> str:
+    name = str(gpu.name).rpartition("device:")[2]
+    try:
+        details = names.DEVICE_DETAILS.of(context)(gpu)
+    except Exception:  # the device has no details
+        return name
+    return f"{name} {details.get('device_name', '')}".rstrip()

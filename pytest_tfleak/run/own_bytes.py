@@ -1,0 +1,87 @@
+"""Read how many bytes one object takes, and to what it refers.
+
+No code of the objects runs.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import gc
+import io
+from array import array
+from collections.abc import Callable
+from types import MethodDescriptorType
+from typing import Any
+
+from pytest_tfleak.probes.census import mro_of
+from pytest_tfleak.probes.census import type_name_of
+from pytest_tfleak.signals import TypeName
+from pytest_tfleak.tf import names
+from pytest_tfleak.tf.sizes import bytes_of_tensor
+from pytest_tfleak.tf.sizes import bytes_of_variable
+from pytest_tfleak.tf.sizes import device_of
+
+TENSORS = frozenset(names.EAGER_TENSOR.types)
+VARIABLES = frozenset(names.RESOURCE_VARIABLE.types)
+ARRAY: TypeName = ("numpy", "ndarray")
+
+#: Functions that return how many bytes a value may hold; no code of a subclass runs.
+_LENGTHS: dict[type, Callable[[Any], int]] = {
+    str: str.__sizeof__,
+    bytes: bytes.__len__,
+    bytearray: bytearray.__len__,
+    array: lambda numbers: array.__len__(numbers) * numbers.itemsize,
+    io.BytesIO: lambda file: io.BytesIO.getbuffer(file).nbytes,
+    io.StringIO: lambda file: str.__sizeof__(io.StringIO.getvalue(file)),
+}
+
+_namespace = type.__dict__["__dict__"].__get__
+
+
+def measure_of(kind: type) -> Callable[[Any], int] | None:
+    """Return what measures the text, buffers or arrays of a type, else None.
+
+    The function may raise, for example for a buffer that was closed.
+    """
+    for base, measure in _LENGTHS.items():
+        if issubclass(kind, base):
+            return measure
+    bases = {type_name_of(base) for base in mro_of(kind)}
+    return None if bases.isdisjoint((*TENSORS, *VARIABLES, ARRAY)) else bytes_of
+
+
+def bytes_of(held: object) -> int:
+    """Return the bytes of one object itself, whether in the heap or not."""
+    size = tensor_bytes(held)
+    return size_in_c(held) if size is None else size
+
+
+def tensor_bytes(held: Any) -> int | None:
+    """Return the bytes of an eager tensor or variable, None for any other object."""
+    bases = {type_name_of(base) for base in mro_of(type(held))}
+    try:
+        if bases & TENSORS:
+            return bytes_of_tensor(held) if "CPU" in device_of(held) else 0
+        if bases & VARIABLES:
+            return bytes_of_variable(held)
+    except Exception:  # other versions of TensorFlow may differ
+        return 0
+    return None
+
+
+def size_in_c(held: Any) -> int:
+    """Return what the ``__sizeof__`` of an object's type says, if written in C."""
+    for base in mro_of(type(held)):
+        measure = (_namespace(base) or {}).get("__sizeof__")
+        if type(measure) is MethodDescriptorType:  # written in C, so no user code runs
+            return int(measure(held))
+    return 0
+
+
+def referents_of(holder: Any) -> list[Any]:
+    """Return what an object refers to, also the array behind a NumPy view."""
+    base = next((b for b in mro_of(type(holder)) if type_name_of(b) == ARRAY), None)
+    if base is None:
+        return gc.get_referents(holder)
+    return [_namespace(base)["base"].__get__(holder)]  # the collector ignores arrays

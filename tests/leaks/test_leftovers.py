@@ -1,0 +1,106 @@
+"""What one call leaves of TensorFlow: sessions, graphs and entries of stacks."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_tfleak.verdict import Status
+from tests.leaks.conftest import read_verdicts
+
+SUITE = """
+import pytest
+import tensorflow as tf
+
+tf1 = tf.compat.v1
+KEPT = []
+
+
+def test_leaves_a_session():
+    KEPT.append(tf1.Session(graph=tf.Graph()))
+
+
+def test_leaves_a_graph():
+    KEPT.append(tf.Graph())
+
+
+def test_leaves_a_tape():
+    tape = tf.GradientTape()
+    KEPT.append(tape.__enter__())
+
+
+def test_leaves_a_default_session():
+    KEPT.append(tf1.InteractiveSession(graph=tf.Graph()))
+
+
+def test_closes_its_session():
+    with tf.Graph().as_default(), tf1.Session() as session:
+        assert session.run(tf1.constant(3)) == 3
+
+
+def test_drops_its_graph():
+    with tf.Graph().as_default():
+        tf1.constant(3)
+
+
+def test_eager():
+    function = tf.function(lambda x: x + 1)
+    assert int(function(tf.constant(1))) == 2
+
+
+@pytest.fixture
+def sessions():
+    opened = []
+    yield opened
+    for session in opened:
+        session.close()
+
+
+def test_its_fixture_closes_it(sessions):
+    sessions.append(tf1.Session(graph=tf.Graph()))
+
+
+@pytest.fixture(scope="module")
+def model():
+    return {}
+
+
+def test_a_module_fixture_keeps_it(model):
+    model["session"] = tf1.Session(graph=tf.Graph())
+
+
+class TestModel(tf.test.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.session_of_test = tf1.Session(graph=tf.Graph())
+
+    def test_drops_it(self):
+        assert self.session_of_test is not None
+
+    def test_keeps_it(self):
+        KEPT.append(self.session_of_test)
+
+    def test_cached_session(self):
+        with tf.Graph().as_default(), self.cached_session():
+            assert self.evaluate(tf1.constant(3)) == 3
+"""
+LEAKS = {
+    "test_leaves_a_session": ("tf.sessions", 9),
+    "test_leaves_a_graph": ("tf.graphs", 13),
+    "test_leaves_a_tape": ("tf.tapes", 18),
+    "test_leaves_a_default_session": ("tf.sessions", 22),
+    "test_keeps_it": ("tf.sessions", 64),
+}
+
+
+def test_what_a_test_leaves_is_found_in_one_call(pytester: pytest.Pytester) -> None:
+    verdicts = read_verdicts(pytester, SUITE, "--tfleak", "--tfleak-depth=leftovers")
+    leaks = {n: v.failing for n, v in verdicts.items() if v.status is Status.LEAK}
+    assert leaks.keys() == LEAKS.keys()
+    for name, (signal, line) in LEAKS.items():
+        found = next(f for f in leaks[name] if f.signal == signal)
+        assert found.origin is not None and found.origin.line == line, name
+    (session,) = (
+        f for f in leaks["test_leaves_a_session"] if f.signal == "tf.sessions"
+    )
+    assert session.path is not None and not session.path.is_native
+    assert {v.iterations for v in verdicts.values()} == {1}

@@ -1,0 +1,19 @@
+"""Private names of the installed TensorFlow, tested in a process of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pytest_tfleak.tf import names
+
+CASES = Path(__file__).parent / "alone" / "names_cases.py"
+
+
+def test_every_private_name_is_where_it_should_be(pytester: pytest.Pytester) -> None:
+    result = pytester.runpytest_subprocess(CASES, "-q", "-p", "no:randomly")
+    outcomes = result.parseoutcomes()
+    assert outcomes.keys() <= {"passed", "skipped", "warnings"}, outcomes
+    rows = len(names.all_names()) + len(names.all_fields())
+    assert outcomes["passed"] + outcomes.get("skipped", 0) == 2 * rows + 4

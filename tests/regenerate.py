@@ -1,0 +1,19 @@
+"""A switch to rewrite the files that tests compare texts with.
+
+``TFLEAK_REGENERATE=1 pytest tests`` rewrites the gold files, the README's tables and
+outputs, and the generated pages of ``docs/``. Then read the diff.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+REGENERATE = bool(os.environ.get("TFLEAK_REGENERATE"))
+
+
+def expected_text(path: Path, text: str) -> str:
+    """Return the content of a file; with the switch on, write the text there first."""
+    if REGENERATE:
+        path.write_text(text, encoding="utf-8")
+    return path.read_text(encoding="utf-8")

@@ -1,0 +1,83 @@
+"""A container that grows again and again piles up, whatever it contains."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from pytest_tfleak.diagnosis.survivors.containers import Containers
+from pytest_tfleak.plan import make_plan
+from pytest_tfleak.probes.census import Census
+from pytest_tfleak.run.budget import Deadline
+from pytest_tfleak.run.loop import Loop
+
+NAMES: list[str] = []
+COUNTS: dict[str, int] = {}
+
+
+@pytest.fixture(autouse=True)
+def emptied() -> Iterator[None]:
+    yield
+    NAMES.clear()
+    COUNTS.clear()
+
+
+def look(*steps: Any) -> Containers:
+    """Return the containers found to grow, while steps change some of them."""
+    loop = Loop(lambda: None, make_plan(iterations=2), [], Census())
+    containers = Containers(loop)
+    first, second = steps
+    with loop:
+        containers.remember()
+        first()
+        containers.find_longer()
+        second()
+        with loop.thawed():
+            containers.find_longer_again()
+    return containers
+
+
+def add(*names: str) -> None:
+    NAMES.extend(names)
+    COUNTS.update(dict.fromkeys(names, len(COUNTS)))
+
+
+def test_what_was_added_to_a_container_that_got_longer_twice() -> None:
+    containers = look(lambda: add("a", "b", "c"), lambda: add("d", "e"))
+
+    added = {id(one.container): set(one.added) for one in containers.longer}
+    assert added[id(NAMES)] == {"d", "e"}
+    assert added[id(COUNTS)] == {3}
+    containers.forget()
+    assert containers.longer == []
+
+
+def test_without_time_no_container_is_known() -> None:
+    loop = Loop(lambda: None, make_plan(iterations=2), [], Census())
+    containers = Containers(loop)
+    over = Deadline(at=0.0)
+    with loop:
+        loop.refreeze()
+        containers.remember(over)
+        assert not containers.is_known(NAMES)
+        containers.remember()
+        assert containers.is_known(NAMES)
+        add("a", "b", "c")
+        containers.find_longer(over)
+        assert not containers.is_known(NAMES)
+        add("d", "e")
+        containers.find_longer_again()
+    assert containers.longer == []
+
+
+def test_a_container_that_got_longer_once_does_not_pile_up() -> None:
+    containers = look(lambda: add("a", "b", "c"), lambda: NAMES.__setitem__(0, "z"))
+
+    assert id(NAMES) not in {id(one.container) for one in containers.longer}
+    assert containers.is_known(NAMES)
+    assert containers.is_as_long(NAMES)
+    NAMES.append("d")
+    assert not containers.is_as_long(NAMES)
+    assert not containers.is_as_long(object())

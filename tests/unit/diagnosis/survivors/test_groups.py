@@ -1,0 +1,100 @@
+"""Survivors that belong together form one group, even without a holder."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pytest_tfleak.diagnosis.holder.search import Paths
+from pytest_tfleak.diagnosis.survivors.groups import WHOLE
+from pytest_tfleak.diagnosis.survivors.groups import Group
+from pytest_tfleak.diagnosis.survivors.groups import Place
+from pytest_tfleak.diagnosis.survivors.groups import Survivors
+from pytest_tfleak.diagnosis.survivors.groups import group_by_place
+from pytest_tfleak.diagnosis.survivors.groups import merge_same_paths
+from pytest_tfleak.retaining_path import RetainingPath
+from pytest_tfleak.run.budget import NO_DEADLINE
+from tests.builders import make_group
+from tests.builders import make_part
+from tests.builders import path_to
+
+
+class Kept:
+    pass
+
+
+class Wrapper:
+    def __init__(self, held: object) -> None:
+        self.held = held
+
+
+def lost(*objects: Any) -> list[Place]:
+    """Return the groups of objects to which no path leads."""
+    paths = Paths({}, NO_DEADLINE)
+    ids = frozenset(map(id, objects))
+    survivors = Survivors(objects=list(objects), ids=ids, recent=ids)
+    return group_by_place(survivors, paths)
+
+
+@pytest.mark.layout
+def test_what_hangs_below_lost_objects_belongs_to_them() -> None:
+    ours, other = Kept(), Kept()
+    first, second = Wrapper([ours]), [other]
+
+    groups = lost(first, first.held, ours, second, other)
+
+    assert {id(group.held[0]): len(group.all) for group in groups} == {
+        id(first): 3,
+        id(second): 2,
+    }
+
+
+@pytest.mark.layout
+def test_a_lost_cycle_beside_something_else_is_not_forgotten() -> None:
+    inner = [Kept()]
+    one, two = Wrapper(None), Wrapper(inner)
+    one.held = two
+    two.back = one  # type: ignore[attr-defined]
+
+    groups = lost(inner, inner[0], one, two, other := [1])
+
+    assert [(group.held, len(group.all)) for group in groups] == [
+        ([one], 4),
+        ([other], 1),
+    ]
+
+
+def keep(path: RetainingPath, what: str, size: float, **rates: float) -> Group:
+    parts = {
+        signal: make_part(path, "app.Thing", what, rate)
+        for signal, rate in {WHOLE: 1.0, **rates}.items()
+    }
+    return make_group(path, parts, size)
+
+
+def test_places_that_differ_in_an_index_are_one_group() -> None:
+    places = [path_to(at=f"app.SLOTS{n}", size=5) for n in range(3)]
+    groups = [
+        keep(path, "1 Thing", size, tensors=rate)
+        for path, size, rate in zip(places, (10, 30, 20), (1, 2, 4), strict=True)
+    ]
+
+    (merged,) = merge_same_paths(groups)
+
+    assert merged.path == places[1]  # the path of the largest group
+    assert (merged.objects, merged.bytes) == (3, 60)
+    assert merged.members == {"Thing": 3}
+    assert merged.parts["tensors"].per_iteration == 7
+    assert merged.whole.what == "1 Thing in each of 3 places"
+
+
+def test_groups_that_are_not_alike_keep_the_words_of_the_largest() -> None:
+    small = keep(path_to(at="app.SLOTS1", size=5), "1 Thing", 10)
+    large = keep(path_to(at="app.SLOTS2", size=5), "2 Thing", 30)
+    other = keep(path_to(at="app.OTHER", size=5), "1 Thing", 20)
+
+    merged = merge_same_paths([small, other, large])
+
+    assert [group.whole.what for group in merged] == ["2 Thing", "1 Thing"]
+    assert [group.bytes for group in merged] == [40, 20]

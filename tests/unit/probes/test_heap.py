@@ -1,0 +1,212 @@
+"""Which allocator's figure of the heap is used."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from ctypes.util import find_library
+from types import SimpleNamespace
+from typing import Any
+
+import psutil
+import pytest
+
+from pytest_tfleak.measurement import find_leaks
+from pytest_tfleak.probes import heap
+from pytest_tfleak.probes.heap import find_heap_reader
+from pytest_tfleak.probes.host import HostProbe
+from pytest_tfleak.verdict import Reason
+from pytest_tfleak.verdict import Status
+
+CLEAN = Status.CLEAN
+MIB = 1 << 20
+#: Prints whose heap is read, and by how much it moves when small and large blocks are
+#: allocated and freed.
+LOOK = """
+from pytest_tfleak.probes.heap import find_heap_reader, why_unread
+from pytest_tfleak.probes.host import HostProbe
+reader = find_heap_reader()
+print(HostProbe().remark())
+if reader is not None:
+    for size in (2_000, 5_000_000):
+        kept, before = [], reader.read()
+        for _ in range(20):
+            kept.append(b"\\1" * size)
+        print((reader.read() - before) / size / 20)
+        kept.clear()
+        print((reader.read() - before) / size / 20)
+"""
+
+
+def preloaded(library: str, code: str) -> list[str]:
+    path = find_library(library)
+    if path is None or not sys.platform.startswith("linux"):
+        pytest.skip(f"{library} is not installed")
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "LD_PRELOAD": path},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("library", "name"), [("jemalloc", "jemalloc"), ("tcmalloc_minimal", "tcmalloc")]
+)
+def test_another_allocator_is_read_itself(library: str, name: str) -> None:
+    remark, *moves = preloaded(library, LOOK)
+    assert remark == f"heap of {name}"
+    assert [float(move) for move in moves] == pytest.approx([1, 0, 1, 0], abs=0.3)
+
+
+def test_without_figures_of_the_allocator_rss_decides() -> None:
+    assert preloaded("mimalloc", LOOK) == [
+        "mimalloc gives no heap figures: RSS decides"
+    ]
+
+
+class Allocator:
+    """Fakes an allocator: its figure, and its functions to allocate and free."""
+
+    def __init__(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        *,
+        taken: float = 1.0,
+        given_back: float = 1.0,
+        noise: Callable[[int], int] = lambda asked: 0,
+        is_used_up: bool = False,
+    ) -> None:
+        self.used, self.asked, self.noise = 1000 * MIB, 0, noise
+
+        def take(size: int) -> int:
+            if is_used_up:
+                return 0
+            self.used += int(taken * size)
+            return size
+
+        def give_back(size: int) -> None:
+            self.used -= int(given_back * size)
+
+        monkeypatch.setattr(heap, "_raw_memory", lambda: (take, give_back))
+        monkeypatch.setattr(heap, "_symbol", lambda name: None)
+        monkeypatch.setattr(psutil, "heap_info", self.tell, raising=False)
+
+    def tell(self) -> SimpleNamespace:
+        self.asked += 1
+        return SimpleNamespace(heap_used=self.used + self.noise(self.asked))
+
+
+@pytest.mark.parametrize(
+    ("figure", "is_believed"),
+    [
+        ({}, True),
+        ({"taken": 0.0, "given_back": 0.0}, False),  # another allocator is at work
+        ({"given_back": 0.0}, False),  # its figure keeps freed memory
+        ({"noise": lambda asked: asked % 3 * MIB}, False),
+        # another thread allocates memory at the same time, once
+        ({"noise": lambda asked: -2 * MIB * (asked == 2)}, True),
+        ({"is_used_up": True}, True),  # out of memory, so it cannot be tried
+    ],
+    ids=["exact", "level", "keeps", "noisy", "disturbed", "used up"],
+)
+def test_a_figure_is_used_if_it_follows_allocations(
+    monkeypatch: pytest.MonkeyPatch, figure: dict[str, Any], is_believed: bool
+) -> None:
+    allocator = Allocator(monkeypatch, **figure)
+    assert (find_heap_reader() is not None) == is_believed
+    assert allocator.asked < 100
+
+
+def test_if_no_figure_follows_allocations_rss_decides(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    Allocator(monkeypatch, taken=0, given_back=0)
+    kept = []
+    verdict = find_leaks(
+        lambda: kept.append(b"\1" * 2_000_000), iterations=20, diagnose="off"
+    )
+    assert verdict.status is Status.LEAK
+    assert [finding.signal for finding in verdict.findings] == ["host.rss"]
+    reported = verdict.signal("host.heap")
+    assert (reported.status, reported.decides) == ("unavailable", False)
+    assert reported.reason == "no heap figure follows what is allocated"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="RSS is read as Linux tells it")
+def test_memory_outside_of_any_heap_is_a_doubt() -> None:
+    kept = []
+
+    def keep() -> None:
+        kept.append(mmap.mmap(-1, MIB))
+        kept[-1].write(b"\1" * MIB)
+
+    def let_go() -> None:
+        with mmap.mmap(-1, MIB) as memory:
+            memory.write(b"\1" * MIB)
+
+    verdict = find_leaks(keep, iterations=20)
+    assert (verdict.status, verdict.reason) == (
+        Status.INCONCLUSIVE,
+        Reason.UNEXPLAINED,
+    )
+    assert verdict.detail is not None
+    assert verdict.detail.startswith("host.rss grows by 1 MiB per iteration")
+    assert find_leaks(keep, iterations=20, host_per_iteration="2 MiB").status is CLEAN
+    assert find_leaks(let_go, iterations=20).status is CLEAN
+    for memory in kept:
+        memory.close()
+
+
+def test_the_header_names_who_reads_the_heap(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert HostProbe().remark() is None
+    Allocator(monkeypatch, taken=0, given_back=0)
+    why = "no heap figure follows what is allocated: RSS decides"
+    assert HostProbe().remark() == why
+
+
+class Jemalloc:
+    """Fakes jemalloc's ``mallctl``; without statistics, the name is unknown to it."""
+
+    def __init__(self, *, has_statistics: bool) -> None:
+        self.used, self.has_statistics = 7 * MIB, has_statistics
+
+    def __call__(self, name: bytes, to: Any, size: Any, new: Any, length: Any) -> int:
+        if name != b"stats.allocated":
+            return 0
+        if not self.has_statistics:
+            return 2  # ENOENT
+        ctypes.cast(to, ctypes.POINTER(ctypes.c_size_t))[0] = self.used
+        return 0
+
+
+@pytest.mark.parametrize("has_statistics", [True, False])
+def test_jemalloc_may_be_built_without_statistics(
+    monkeypatch: pytest.MonkeyPatch, has_statistics: bool
+) -> None:
+    allocator = Allocator(monkeypatch, taken=0, given_back=0)
+    control = Jemalloc(has_statistics=has_statistics)
+
+    def take(size: int) -> int:
+        control.used += size
+        return size
+
+    def give_back(size: int) -> None:
+        control.used -= size
+
+    monkeypatch.setattr(heap, "_raw_memory", lambda: (take, give_back))
+    monkeypatch.setattr(heap, "_symbol", {"mallctl": control}.get)
+    reader = find_heap_reader()
+    assert allocator.asked
+    if has_statistics:
+        assert reader is not None
+        assert (reader.name, reader.read()) == ("jemalloc", 7 * MIB)
+    else:
+        assert reader is None
+        assert heap.why_unread() == "jemalloc gives no heap figures"
