@@ -18,6 +18,7 @@ from pytest_tfleak.diagnosis.causes.all_causes import find_cause
 from pytest_tfleak.diagnosis.causes.cause import FUNCTION_CACHE
 from pytest_tfleak.diagnosis.causes.cause import Cause
 from pytest_tfleak.diagnosis.causes.cause import Evidence
+from pytest_tfleak.diagnosis.causes.limits import limit_of
 from pytest_tfleak.diagnosis.origin.source_hints import hints_of
 from pytest_tfleak.diagnosis.survivors.groups import Group
 from pytest_tfleak.diagnosis.survivors.groups import Part
@@ -223,7 +224,7 @@ def _of_library(finding: Finding) -> Finding:
 
 def _filled(remedy: str, finding: Finding) -> str:
     """Put the holder's name into a text; not by format(), as its code has braces."""
-    holder = "what keeps it"
-    if finding.path is not None and not finding.path.is_native:
-        holder = name_holder(finding.path)
-    return remedy.replace("{holder}", holder)
+    holder, path = "what keeps it", finding.path
+    if path is not None and not path.is_native:
+        holder = name_holder(path)
+    return remedy.replace("{limit}", limit_of(path)).replace("{holder}", holder)

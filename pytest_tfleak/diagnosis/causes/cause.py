@@ -45,7 +45,9 @@ class Cause:
     slug: str
     priority: Priority
     explains: str  # what happens, and why it grows
-    remedy: str  # what to do, with code; {holder} stands for the holder's name
+    #: What to do, with code. {holder} stands for the holder's name, {limit} for how to
+    #: limit a container of its type (limits.py).
+    remedy: str
     rule: Callable[[Evidence], bool]
     #: Whether it is a last resort: if another finding has a cause, show that instead.
     is_vague: bool = False

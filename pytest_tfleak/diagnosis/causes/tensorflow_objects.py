@@ -372,17 +372,16 @@ CAUSES = (
         priority=Priority.TENSORS,
         explains="A tensor of each call is put into {holder} and never removed. Its "
         "memory stays in use.",
-        remedy="Keep numbers (`float(x)`) or NumPy copies (`x.numpy()`) of what you "
-        "need; limit the container: `collections.deque(maxlen=100)`, or `clear()` it; "
-        f"{_FURTHER}",
+        remedy=f"Limit it: {{limit}}; {_FURTHER} Of what you keep, numbers "
+        "(`float(x)`) or NumPy copies (`x.numpy()`) take no memory on a device.",
         rule=_is_tensor,
     ),
     Cause(
         slug="array-kept",
         priority=Priority.TENSORS,
         explains="A NumPy array of each call is put into {holder} and never removed.",
-        remedy="Keep the figures that you need, not the arrays; limit the container: "
-        f"`collections.deque(maxlen=100)`, or `clear()` it; {_FURTHER}",
+        remedy="Keep the figures that you need, not the arrays; or limit it: {limit}; "
+        f"{_FURTHER}",
         rule=lambda e: _is_put(e) and e.held == "numpy.ndarray",
     ),
     Cause(
@@ -408,9 +407,8 @@ CAUSES = (
         priority=Priority.GENERAL,
         explains="Numbers or texts of each call are put into {holder} and never "
         "removed. Each is small, but they add up.",
-        remedy="Limit it: `collections.deque(maxlen=1000)`, "
-        "`functools.lru_cache(maxsize=1000)`, or `clear()` it; write to a file what "
-        f"you need later; or keep a count and a sum; {_FURTHER}",
+        remedy="Limit it: {limit}; write to a file what you need later; or keep a "
+        f"count and a sum; {_FURTHER}",
         rule=lambda e: _is_put(e) and e.held in _VALUES,
     ),
     Cause(
@@ -418,8 +416,7 @@ CAUSES = (
         priority=Priority.GENERAL,
         explains="An object of each call is put into {holder} and never removed. It "
         "keeps all that it refers to.",
-        remedy="Remove what is no longer needed; limit the container: "
-        "`collections.deque(maxlen=100)`; or use weak references: "
+        remedy="Remove what is no longer needed: {limit}; or keep weak references: "
         f"`weakref.WeakSet()`; {_FURTHER}",
         rule=_is_put,
     ),

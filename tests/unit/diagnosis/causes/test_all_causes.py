@@ -90,7 +90,7 @@ def test_a_row_is_a_slug_two_sentences_and_a_remedy(cause: Cause) -> None:
     assert cause.remedy[0].isupper() and cause.remedy.endswith(".")
     assert cause.remedy.count("`") % 2 == 0
     holes = set(re.findall(r"\{(\w+)\}", cause.explains + cause.remedy))
-    assert holes <= {"holder", "clear_session"}
+    assert holes <= {"holder", "limit", "clear_session"}
 
 
 @each_cause
@@ -920,7 +920,9 @@ def page() -> str:
     for cause in CAUSES:
         texts = [
             name_clear_session(
-                text.replace("|", "\\|").replace("{holder}", "the holder"),
+                text.replace("|", "\\|")
+                .replace("{holder}", "the holder")
+                .replace("{limit}", "code for this container"),
                 KERASES[0].clear_session,
             )
             for text in (cause.explains, cause.remedy)

@@ -1,0 +1,94 @@
+"""How to limit a container: code for its type, under the name that its code uses."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from pytest_tfleak.diagnosis.causes.limits import limit_of
+from pytest_tfleak.retaining_path import ATTRIBUTE
+from pytest_tfleak.retaining_path import CLOSURE
+from pytest_tfleak.retaining_path import ENTRY
+from pytest_tfleak.retaining_path import ITEM
+from pytest_tfleak.retaining_path import KEY
+from pytest_tfleak.retaining_path import VALUE
+from pytest_tfleak.retaining_path import RetainingPath
+from pytest_tfleak.retaining_path import Root
+from pytest_tfleak.retaining_path import Step
+from tests.builders import in_frame
+from tests.builders import path_to
+
+INSTANCE = Step(kind=ATTRIBUTE, name="TRACKER", types=("app.Tracker",))
+CLASS = Step(kind=ATTRIBUTE, name="Tracker", types=("builtins.type",))
+
+
+@pytest.mark.parametrize(
+    ("container", "code"),
+    [
+        ("list", "`del SEEN[:-100]`"),
+        ("dict", "`while len(SEEN) > 100: SEEN.pop(next(iter(SEEN)))`"),
+        ("set", "`SEEN.discard(x)`"),
+        ("deque", "`collections.deque(maxlen=100)`"),
+        ("tuple", "`SEEN = SEEN[-100:]`"),
+        ("lru_cache", "remove the old ones"),
+    ],
+)
+def test_the_code_fits_the_type_of_the_container(container: str, code: str) -> None:
+    path = kept_in(Step(kind=ATTRIBUTE, name="SEEN"), container=container)
+    assert code in limit_of(path)
+
+
+@pytest.mark.parametrize(
+    ("container", "full", "left"),
+    [
+        ("list", list(range(300)), list(range(200, 300))),
+        ("tuple", tuple(range(300)), tuple(range(200, 300))),
+        ("dict", dict.fromkeys(range(300)), dict.fromkeys(range(200, 300))),
+        ("set", {1, 2}, {2}),
+    ],
+)
+def test_the_code_limits_the_container(container: str, full: Any, left: Any) -> None:
+    path = kept_in(Step(kind=ATTRIBUTE, name="SEEN"), container=container)
+    names = {"SEEN": full, "x": 1}
+    exec(limit_of(path).split("`")[1], names)
+    assert names["SEEN"] == left
+
+
+@pytest.mark.parametrize(
+    ("steps", "name"),
+    [
+        ([Step(kind=ATTRIBUTE, name="SEEN")], "SEEN"),
+        ([INSTANCE, Step(kind=ATTRIBUTE, name="items")], "self.items"),
+        ([CLASS, Step(kind=ATTRIBUTE, name="items")], "cls.items"),
+        (
+            [Step(kind=ATTRIBUTE, name="SEEN"), Step(kind=ITEM, name="'loss'")],
+            "SEEN['loss']",
+        ),
+        ([Step(kind=ATTRIBUTE, name="SEEN"), Step(kind=KEY)], "container"),
+        ([Step(kind=ATTRIBUTE, name="f"), Step(kind=CLOSURE, name="seen")], "seen"),
+        ([Step(kind=VALUE)], "container"),
+    ],
+)
+def test_the_name_is_the_one_that_the_code_uses(steps: list[Step], name: str) -> None:
+    assert f"`del {name}[:-100]`" in limit_of(kept_in(*steps))
+
+
+def test_a_local_variable_has_its_own_name() -> None:
+    path = in_frame("seen", "serve")
+    assert "remove the old ones" in limit_of(path)  # nothing that grows is known
+
+
+def test_without_a_container_no_code_is_made_up() -> None:
+    assert "`" not in limit_of(None)
+    assert "`" not in limit_of(path_to(size=None))
+
+
+def kept_in(*steps: Step, container: str = "list") -> RetainingPath:
+    """Return the path to an object in a container that the last step leads to."""
+    last = replace(steps[-1], container=container, size=9)
+    held = Step(kind=ENTRY, types=("app.Thing",), is_new=True)
+    return RetainingPath(
+        root=Root(kind="module", name="app"), steps=(*steps[:-1], last, held)
+    )
