@@ -433,8 +433,7 @@ def accept_ignored(
 def _matching(finding: Finding, patterns: Sequence[str]) -> str | None:
     names = list(edges_of(finding.path)) if finding.path is not None else []
     names.append(" -> ".join(names))
-    if finding.origin is not None:
-        names += [finding.origin.file, f"{finding.origin.file}:{finding.origin.line}"]
-        names.append(finding.origin.function)
+    for line in filter(None, (finding.origin, finding.stored)):
+        names += [line.file, f"{line.file}:{line.line}", line.function]
     found = (p for p in patterns if any(fnmatchcase(name, p) for name in names))
     return next(found, None)

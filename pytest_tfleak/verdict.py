@@ -109,6 +109,7 @@ class Finding:
     path: RetainingPath | None = None  # from a GC root to the object
     origin: Origin | None = None  # the allocation site
     stack: tuple[Origin, ...] = ()  # its callers, the nearest first
+    stored: Origin | None = None  # the line that puts it into what holds it
     native: tuple[str, ...] | None = None  # C++ functions, innermost first
     python_bytes: float | None = None  # how much of it Python objects explain
     known: str | None = None  # the entry in known.py that explains it
@@ -119,6 +120,11 @@ class Finding:
     cause: str | None = None  # its name in the table of causes
     why: str | None = None  # that cause, in two plain sentences
     advice: str | None = None  # what the user can do
+
+    @property
+    def line(self) -> Origin | None:
+        """Return the line to look at first: that which stores it, else makes it."""
+        return self.stored or self.origin
 
 
 #: Increment it when the parts of a fingerprint change: old ones then match no longer.
@@ -243,17 +249,20 @@ class Verdict:
 
 
 def _same_as(data: dict[str, Any]) -> SameAs:
-    origin = data["origin"]
-    made = None if origin is None else Origin(**origin)
-    return SameAs(nodeid=data["nodeid"], origin=made)
+    return SameAs(nodeid=data["nodeid"], origin=_origin(data["origin"]))
+
+
+def _origin(data: dict[str, Any] | None) -> Origin | None:
+    return None if data is None else Origin(**data)
 
 
 def _finding(data: dict[str, Any]) -> Finding:
-    path, origin, native = data["path"], data["origin"], data["native"]
+    path, native = data["path"], data["native"]
     made = {
         "experiments": tuple(Experiment(**e) for e in data["experiments"]),
         "path": None if path is None else path_of(path),
-        "origin": None if origin is None else Origin(**origin),
+        "origin": _origin(data["origin"]),
+        "stored": _origin(data.get("stored")),  # 0.1.0 did not look for it
         "stack": tuple(Origin(**line) for line in data["stack"]),
         "native": None if native is None else tuple(native),
     }

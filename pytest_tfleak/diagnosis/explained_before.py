@@ -157,7 +157,7 @@ class ExplainedLeaks:
         # another line may be another mistake, with another cause
         if explained[lead.signal].origin != lead.origin:
             return None
-        test = SameAs(nodeid=look.known.nodeid, origin=lead.origin)
+        test = SameAs(nodeid=look.known.nodeid, origin=lead.line)
         return SameLeak(test=test, explained=explained)
 
 

@@ -282,6 +282,7 @@ def _with_group(
         finding = replace(finding, what=part.what)
     if part.origin is not None:
         finding = replace(finding, origin=part.origin, stack=part.stack)
+    finding = replace(finding, stored=group.stored)
     if finding.signal in ("host.heap", "host.rss"):
         finding = replace(finding, python_bytes=group.bytes)
     return replace(finding, path=part.path)

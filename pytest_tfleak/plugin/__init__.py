@@ -282,7 +282,9 @@ def pytest_runtest_makereport(
     crash = getattr(report.longrepr, "reprcrash", None)
     if isinstance(error, (LeakFailed, MeasurementFailed)) and crash is not None:
         # for the short summary: no name of the exception
-        crash.message = str(error).partition("\n")[0].removeprefix("LEAK: ")
+        summary = error.summary if isinstance(error, LeakFailed) else ""
+        first, *_ = str(error).split("\n", 1)
+        crash.message = summary or first.removeprefix("LEAK: ")
         # for --tb=line: the line of the test instead of ours, which raised
         crash.path, line = str(item.path), item.location[1]
         crash.lineno = 1 if line is None else line + 1

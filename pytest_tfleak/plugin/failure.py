@@ -13,8 +13,11 @@ from _pytest.outcomes import Failed  # pytest.fail.Exception, as a type
 class LeakFailed(Failed):
     """The test leaks. Raised in the call phase, so that ``xfail`` and ``-x`` work."""
 
-    def __init__(self, msg: str | None = None, pytrace: bool = False) -> None:
+    def __init__(
+        self, msg: str | None = None, pytrace: bool = False, summary: str = ""
+    ) -> None:
         super().__init__(msg, pytrace)
+        self.summary = summary  # what pytest's short summary says after the test's name
 
 
 class MeasurementFailed(Failed):

@@ -53,6 +53,7 @@ def _leak_entry(leak: Leak) -> dict[str, Any]:
         "kind": lead.kind,
         "holder": None if path is None else list(edges_of(path)),
         "origin": None if lead.origin is None else asdict(lead.origin),
+        "stored": None if lead.stored is None else asdict(lead.stored),
         "cause": lead.cause,
         "tests": list(leak.tests),
     }

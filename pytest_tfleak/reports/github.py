@@ -146,7 +146,7 @@ def _by_position(
 ) -> Iterator[tuple[Position | None, tuple[Finding, ...]]]:
     groups: dict[Position | None, list[Finding]] = {}
     for finding in ordered(findings):
-        line = finding.origin
+        line = finding.line
         position = _position(root, line.file, line.line) if line else None
         groups.setdefault(position or at_test, []).append(finding)
     for position, group in groups.items():

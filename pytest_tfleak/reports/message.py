@@ -19,6 +19,7 @@ from pytest_tfleak.reports.held_by import edges_of
 from pytest_tfleak.reports.held_by import name_holder
 from pytest_tfleak.reports.held_object import PER_ITERATION
 from pytest_tfleak.reports.text import NARROWEST
+from pytest_tfleak.reports.text import columns
 from pytest_tfleak.reports.text import compared
 from pytest_tfleak.reports.text import first_that_fits
 from pytest_tfleak.reports.text import percent
@@ -263,10 +264,10 @@ def _where_rows(finding: Finding, unicode: bool, callers: bool) -> Iterator[_Row
         arrow = " → " if unicode else " -> "
         edges = edges_of(finding.path)
         yield "held by", arrow.join(safe(edge, unicode) for edge in edges)
+    if finding.stored is not None and is_stored_apart(finding):
+        yield from _line_rows("stored at", finding.stored, unicode)
     if finding.origin is not None:
-        yield "made at", _called(finding.origin)
-        if finding.origin.text:
-            yield "", shorten(safe(finding.origin.text, unicode), _LONGEST_CODE)
+        yield from _line_rows("made at", finding.origin, unicode)
         for caller in finding.stack if callers else ():
             yield "called at", _called(caller)
     if finding.native:
@@ -277,6 +278,20 @@ def _where_rows(finding: Finding, unicode: bool, callers: bool) -> Iterator[_Row
             explained = format_quantity(finding.python_bytes, "B")
             growth = format_quantity(finding.per_iteration, "B")
             yield "explained", f"Python objects explain {explained} of {growth}"
+
+
+def _line_rows(label: str, line: Origin, unicode: bool) -> Iterator[_Row]:
+    yield label, _called(line)
+    if line.text:
+        yield "", shorten(safe(line.text, unicode), _LONGEST_CODE)
+
+
+def is_stored_apart(finding: Finding) -> bool:
+    """Return whether another line stores the objects than the one that makes them."""
+    stored, made = finding.stored, finding.origin
+    if stored is None or made is None:
+        return stored is not None
+    return (stored.file, stored.line) != (made.file, made.line)
 
 
 def _called(origin: Origin) -> str:
@@ -461,12 +476,29 @@ def lead_figures(verdict: Verdict) -> Iterator[str]:
     yield short_name(lead.signal)
 
 
+def short_summary(verdict: Verdict, width: int) -> str:
+    """Return a leak in one line of about ``width`` columns, with its line of code."""
+    texts = list(lead_figures(verdict))
+    with_line = texts_with_line(verdict, texts)
+    fitting = (text for text in with_line or texts if columns(text) <= width)
+    return next(fitting, min(with_line or texts, key=columns))
+
+
+def texts_with_line(verdict: Verdict, texts: Sequence[str]) -> list[str]:
+    """Return the texts that name the line of code where a leak is."""
+    line = ordered(verdict.failing)[0].line
+    if line is None:
+        return []
+    place = safe(f"{Path(line.file).name}:{line.line}")
+    return [text for text in texts if place in text]
+
+
 def figures_alone(finding: Finding, verdict: Verdict) -> Iterator[str]:
     """Yield the growth of one finding, without holder and line, in ever shorter forms.
 
     ``verdict`` is that of its test.
     """
-    alone = replace(finding, accepted=False, path=None, origin=None)
+    alone = replace(finding, accepted=False, path=None, origin=None, stored=None)
     return lead_figures(replace(verdict, findings=(alone,)))
 
 
@@ -489,23 +521,28 @@ def _still_there(finding: Finding) -> str:
 def located(finding: Finding) -> Iterator[str]:
     """Yield where a finding comes from, in ever shorter forms; nothing if unknown."""
     held = safe(edges_of(finding.path)[0]) if finding.path is not None else ""
-    if finding.origin is not None:
-        made = f"made at {place_of(finding.origin)}"
-        if held:
-            yield f", held by {held}, {made}"
-            yield f", held by {held.partition(' (')[0]}, {made}"
-        yield f", {made}"
-    elif held:
-        yield f", held by {held}"
+    where = f" at {place_of(finding.line)}" if finding.line is not None else ""
+    if held:
+        yield f"{where}, held by {held}"
+        yield f"{where}, held by {held.partition(' (')[0]}"
+    if where:
+        yield where
+        yield re.sub(r" at .*[/\\]", " at .../", where)
+
+
+def where_to_look(finding: Finding) -> str:
+    """Return the line to look at first: ``stored at cache.py:12``, "" if unknown."""
+    if finding.line is None:
+        return ""
+    how = "stored" if is_stored_apart(finding) else "made"
+    return f"{how} at {place_of(finding.line)}"
 
 
 def place_of_leak(finding: Finding) -> str:
     """Return what a leak has in common in all its tests: holder and line, if known."""
     holder = holder_of_leak(finding)
     parts = [f"held by {holder}"] if holder else []
-    if finding.origin is not None:
-        parts.append(f"made at {place_of(finding.origin)}")
-    return ", ".join(parts)
+    return ", ".join(filter(None, [*parts, where_to_look(finding)]))
 
 
 def holder_of_leak(finding: Finding) -> str:
@@ -517,7 +554,7 @@ def holder_of_leak(finding: Finding) -> str:
 
 def _is_apart(finding: Finding, lead: Finding) -> bool:
     """Return whether a finding has another origin or holder than the leading one."""
-    return finding.origin != lead.origin or (
+    return finding.line != lead.line or (
         finding.path is not None
         and lead.path is not None
         and edges_of(finding.path)[0] != edges_of(lead.path)[0]

@@ -21,6 +21,7 @@ from pytest_tfleak.reports.message import figures_alone
 from pytest_tfleak.reports.message import headline
 from pytest_tfleak.reports.message import holder_of_leak
 from pytest_tfleak.reports.message import how_to_allow
+from pytest_tfleak.reports.message import is_stored_apart
 from pytest_tfleak.reports.message import known_growth
 from pytest_tfleak.reports.message import named
 from pytest_tfleak.reports.message import place_of
@@ -29,6 +30,7 @@ from pytest_tfleak.reports.message import remedy_of
 from pytest_tfleak.reports.message import same_as
 from pytest_tfleak.reports.message import stands_on
 from pytest_tfleak.reports.message import took_by_part
+from pytest_tfleak.reports.message import where_to_look
 from pytest_tfleak.reports.text import compared
 from pytest_tfleak.reports.text import percent
 from pytest_tfleak.reports.text import safe
@@ -56,9 +58,11 @@ _BASELINE = {
     "worse": "clearly worse than in the baseline",
     "accepted": "in the baseline: it does not fail the test",
 }
+_LINES = ("stored", "origin")  # None if unknown
 _EXPLANATIONS = (
     "what",
     "holder",
+    "stored",
     "origin",
     "stack",
     "native",
@@ -108,7 +112,9 @@ class FindingEntry:
     readings: tuple[tuple[str, str], ...]  # name and readings of each part of the curve
     what: str
     holder: tuple[str, ...]
-    origin: tuple[str, str] | None  # place and source line
+    #: The lines that store it and make it: place and source line.
+    stored: tuple[str, str] | None
+    origin: tuple[str, str] | None
     stack: tuple[tuple[str, str], ...]
     native: tuple[str, ...]
     python: str  # how much of it Python objects explain
@@ -138,7 +144,7 @@ class LeakEntry:
 
     what: str
     holder: str
-    origin: str
+    where: str  # the line to look at first
     fingerprint: str
     tests: tuple[tuple[int, str, str], ...]  # place in the list, name and growth
 
@@ -154,7 +160,7 @@ def make_leak_entries(verdicts: Sequence[Verdict]) -> list[LeakEntry]:
         entry = LeakEntry(
             what=cut(lead.what or next(figures_alone(lead, first)), 300),
             holder=cut(holder_of_leak(lead), 300),
-            origin=cut(place_of(lead.origin), 300) if lead.origin else "",
+            where=cut(where_to_look(lead), 300),
             fingerprint=cut(leak.fingerprint, 100),
             tests=tuple(
                 (
@@ -242,11 +248,11 @@ def _brief(verdict: Verdict, failing: Sequence[Finding]) -> Iterator[str]:
         lead = failing[0]
         # if the first finding lacks it, another one of the same leak may have it
         what = next((f.what for f in failing if f.what), None)
-        origin = next((f.origin for f in failing if f.origin), None)
+        where = next(filter(None, map(where_to_look, failing)), "")
         path = next((f.path for f in failing if f.path), None)
         yield cut(what, 120) if what else next(figures_alone(lead, verdict))
-        if origin is not None:
-            yield f"made at {cut(place_of(origin), _LONGEST_NAME)}"
+        if where:
+            yield cut(where, _LONGEST_NAME)
         if path is not None:
             yield f"held by {cut(edges_of(path)[0], 120)}"
     elif verdict.status is not Status.CLEAN:
@@ -282,6 +288,7 @@ def _describe(finding: Finding, verdict: Verdict) -> FindingEntry:
     """Return one finding of a verdict as texts."""
     words = row_of(finding.signal, finding.unit)
     curve = _curve_of(verdict, finding.signal, finding)
+    stored = finding.stored if is_stored_apart(finding) else None
     causes = [cut(named(finding.known))] if finding.known else []
     causes += [cut(finding.why)] if finding.why else []
     return FindingEntry(
@@ -292,6 +299,7 @@ def _describe(finding: Finding, verdict: Verdict) -> FindingEntry:
         readings=tuple(_readings(curve)) if curve else (),
         what=cut(finding.what),
         holder=tuple(_lines(edges_of(finding.path) if finding.path else ())),
+        stored=_line(stored) if stored else None,
         origin=_line(finding.origin) if finding.origin else None,
         stack=tuple(_line(line) for line in finding.stack[:_MOST_LINES]),
         native=tuple(_lines(finding.native)),
@@ -352,7 +360,7 @@ def _experiments(finding: Finding) -> Iterator[str]:
 def _without_repeats(entry: FindingEntry, before: FindingEntry) -> FindingEntry:
     """Return a finding without the explanations that an earlier one already gives."""
     same: dict[str, Any] = {
-        name: type(getattr(entry, name))() if name != "origin" else None
+        name: None if name in _LINES else type(getattr(entry, name))()
         for name in _EXPLANATIONS
         if getattr(entry, name) == getattr(before, name)
     }

@@ -23,6 +23,7 @@ from pytest_tfleak.reports.message import lead_figures
 from pytest_tfleak.reports.message import of_allowance
 from pytest_tfleak.reports.message import place_of_leak
 from pytest_tfleak.reports.message import reason_texts
+from pytest_tfleak.reports.message import texts_with_line
 from pytest_tfleak.reports.message import took_by_part
 from pytest_tfleak.reports.text import NARROWEST
 from pytest_tfleak.reports.text import columns
@@ -125,7 +126,8 @@ def _leak_lines(
     if verbosity < 0:
         more = f" and {format_count(len(others))} more" if others else ""
         return _entry(first, start, verbosity, width, unicode, more)
-    lines = _entry(first, start, verbosity, width, unicode)
+    # if others have it too, the line of code stands below
+    lines = _entry(first, start, verbosity, width, unicode, with_line=not others)
     lines += _details(first, verbosity, width, unicode)
     if others:
         noun = "test" if len(leak.tests) == len(leak.verdicts) else "check"
@@ -165,16 +167,19 @@ def _entry(
     width: int,
     unicode: bool,
     more: str = "",
+    with_line: bool = False,
 ) -> list[Line]:
     """Return the lines of one test: its name, and what was found after or below it.
 
-    ``more`` follows the name.
+    ``more`` follows the name. ``with_line`` never leaves out the line of code.
     """
     markup = _MARKUP[verdict.status]
     if verdict.reason is Reason.DISABLED:
         markup = "dim"
     name = start + (safe(verdict.nodeid, unicode) or "(no name)") + more
     texts = [safe(text, unicode) for text in _texts(verdict, verbosity)]
+    if with_line and verdict.failing:
+        texts = texts_with_line(verdict, texts) or texts
     room = width - columns(name) - 2
     best = next((text for text in texts if columns(text) <= room), None)
     if verbosity < 0:

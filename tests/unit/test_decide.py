@@ -553,6 +553,11 @@ def test_a_leak_is_ignored_by_its_holder_or_its_line(pattern: str) -> None:
     )
 
 
+def test_a_leak_is_ignored_by_the_line_that_stores_it() -> None:
+    leaks = [make_finding(stored=MADE)]
+    assert accept_ignored(leaks, ("*/app.py:12",))[0][0].accepted
+
+
 def test_what_does_not_match_still_fails() -> None:
     leaks = (make_finding(path=HELD, origin=MADE), make_finding("tf.graphs"))
     shown, _ = accept_ignored(leaks, ("app.CACHE*",))

@@ -97,6 +97,7 @@ findings = st.builds(
     path=st.none() | paths,
     origin=st.none() | origins,
     stack=st.lists(origins, max_size=3).map(tuple),
+    stored=st.none() | origins,
     native=st.none() | texts,
     python_bytes=st.none() | numbers,
     known=st.none() | st.text(),

@@ -1,9 +1,9 @@
-"""Find the line of user code in which a figure grows, if no object has a line.
+"""Find the line of user code in which a figure grows.
 
-Read the figure, such as the size of the heap, at each line of user code. The difference
-between two readings is what the line left, including all that it calls in libraries and
-in C. Compare the sum with the growth that the judge found: memory that is freed again
-later is rarely of just that size.
+Read the figure, such as the size of the heap or the length of a list, at each line of
+user code. The difference between two readings is what the line left, including all that
+it calls in libraries and in C. Compare the sum with the growth that the judge found:
+memory that is freed again later is rarely of just that size.
 
 PYTEST_DONT_REWRITE
 """
@@ -33,7 +33,7 @@ Lines = tuple[Frame, ...]
 
 
 class LineTracer:
-    """Reads a figure at each line of user code that runs inside its ``with`` block.
+    """Reads figures at each line of user code that runs inside its ``with`` block.
 
     It follows the thread of the block, threads started in the block, and Python
     functions that TensorFlow calls in threads of its own. ``until`` is a time on
@@ -41,22 +41,22 @@ class LineTracer:
     tracer of a debugger or of coverage.
     """
 
-    def __init__(self, read: Callable[[], int], until: float = inf) -> None:
-        self._read = read
+    def __init__(self, *reads: Callable[[], int], until: float = inf) -> None:
+        self._reads = reads
         self._until = until
         self._others: tuple[Any, Any] = (None, None)  # the tracers that it replaces
         self._patches = Patches()
         self._lock = allocate_lock()
         self._running: dict[int, list[Frame]] = {}  # Lines, by thread
         self._last = 0  # the thread that ran last
-        self._before = 0  # the last reading
-        self._grown: Counter[Lines] = Counter()
+        self._before = [0] * len(reads)  # the last readings
+        self._grown: list[Counter[Lines]] = [Counter() for _ in reads]
         self._iterations = 0
 
     def __enter__(self) -> LineTracer:
         self._others = (sys.gettrace(), threading.gettrace())
         self._last = get_ident()
-        self._before = self._read()
+        self._read()
         table = names.PY_FUNCTIONS.find()
         if table is not None:
             self._patches.set(type(table), "__call__", self._traced)
@@ -76,13 +76,14 @@ class LineTracer:
         self._running.pop(get_ident(), None)
         self._iterations += 1
 
-    def stack_of(self, growth: float) -> list[Frame]:
+    def stack_of(self, growth: float, figure: int = 0) -> list[Frame]:
         """Return the line that leaves about this much per iteration, and its callers.
 
-        The innermost line comes first. Return [] if no line fits.
+        ``figure`` is the place of the figure among the readers. The innermost line
+        comes first. Return [] if no line fits.
         """
         by_line: Counter[Frame] = Counter()
-        for lines, grown in self._grown.items():
+        for lines, grown in self._grown[figure].items():
             by_line[lines[-1]] += grown
         wanted = growth * max(1, self._iterations)
         fitting = [
@@ -93,7 +94,8 @@ class LineTracer:
         if not fitting:
             return []
         _, line = min(fitting)
-        stacks = ((n, lines) for lines, n in self._grown.items() if lines[-1] == line)
+        grown_in = self._grown[figure].items()
+        stacks = ((n, lines) for lines, n in grown_in if lines[-1] == line)
         return list(reversed(max(stacks)[1]))
 
     def _traced(self, call: Callable[..., Any]) -> Callable[..., Any]:
@@ -119,7 +121,7 @@ class LineTracer:
             self._note_growth()
             lines = self._running.setdefault(get_ident(), [])
             lines.append((frame.f_code.co_filename, frame.f_lineno))
-            self._before = self._read()
+            self._read()
         return self._follow_frame
 
     def _follow_frame(self, frame: FrameType, event: str, _: Any) -> Any:
@@ -132,7 +134,7 @@ class LineTracer:
                 lines[-1] = (frame.f_code.co_filename, frame.f_lineno)
             elif lines and event == "return":
                 lines.pop()
-            self._before = self._read()
+            self._read()
         return self._follow_frame
 
     def _is_over(self) -> bool:
@@ -147,6 +149,13 @@ class LineTracer:
         # a library's thread was probably started or woken by the thread that ran last
         lines = lines or self._running.get(self._last)
         self._last = get_ident()
-        grown = self._read() - self._before
-        if grown and lines:
-            self._grown[tuple(lines)] += grown
+        if not lines:
+            return
+        for place, read in enumerate(self._reads):
+            grown = read() - self._before[place]
+            if grown:
+                self._grown[place][tuple(lines)] += grown
+
+    def _read(self) -> None:
+        for place, read in enumerate(self._reads):
+            self._before[place] = read()

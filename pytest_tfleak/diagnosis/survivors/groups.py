@@ -92,6 +92,7 @@ class Group:
     #: The paths to the objects that signals count, even below other survivors.
     below: tuple[RetainingPath, ...] = ()
     growth: str = ""  # LONGER_VALUE, CHAIN, or "" for more objects
+    stored: Origin | None = None  # the line that puts them there
 
     @property
     def whole(self) -> Part:

@@ -66,6 +66,8 @@ class Kept:
     groups: list[Group]  # largest first
     is_complete: bool  # whether the search saw all objects that may hold others
     asked: RetainingPath | None  # the path to the object in question, if there is one
+    #: The containers in which they pile up, by the group's place (RetainingPath.place).
+    containers: Mapping[tuple[str, ...], list[Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,10 +199,12 @@ class Watch:
             filter(None, [paths.path_to(asked)]),
             partial(describe_path, new=survivors.ids),
         )
+        groups = _each(places, lambda place: (describer.describe(place), place))
         return Kept(
-            groups=merge_same_paths(_each(places, describer.describe)),
+            groups=merge_same_paths(group for group, _ in groups),
             is_complete=paths.is_complete,
             asked=next(iter(described), None),
+            containers=_containers_of(groups),
         )
 
     def _find_paths(self, snapshot: _Snapshot, asked: Any, deadline: Deadline) -> Paths:
@@ -241,6 +245,17 @@ def _survivors(
     ]
     ids = {*map(id, objects), *ids_of_attributes(snapshot.older)}
     return Survivors(objects=objects, ids=frozenset(ids), recent=frozenset(recent))
+
+
+def _containers_of(
+    groups: Iterable[tuple[Group, Place]],
+) -> dict[tuple[str, ...], list[Any]]:
+    """Return the objects that hold the groups directly and existed before."""
+    holders: dict[tuple[str, ...], list[Any]] = {}
+    for group, place in groups:
+        if place.chain:
+            holders.setdefault(group.path.place, []).append(place.chain[-2])
+    return holders
 
 
 def _held_at_exit(place: Place, functions: int) -> Place:

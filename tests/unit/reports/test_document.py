@@ -39,6 +39,7 @@ FINDING = make_finding(
     path=path_to(),
     origin=LINE,
     stack=(LINE,),
+    stored=LINE,
     native=("f",),
     python_bytes=1.0,
     experiments=(Experiment(name="with less", per_iteration=0.5),),

@@ -23,6 +23,7 @@ from tests.builders import make_leak
 
 ROOT = Path("/repo").resolve()
 NODEID = "tests/test_a.py::test_b"
+STORED = Origin(file="src/keep.py", line=9, function="keep", text="kept.append(x)")
 PLACE = Place(file=str(ROOT / "tests/test_a.py"), line=7, failed=True)
 
 
@@ -59,6 +60,7 @@ AT_TEST = "::error file=tests/test_a.py,line=7"
             [finding("a.py", 1), finding("b.py", 2), finding("a.py", 1, signal="x")],
             ["::error file=a.py,line=1", "::error file=b.py,line=2"],
         ),
+        ([finding("a.py", stored=STORED)], ["::error file=src/keep.py,line=9"]),
         ([finding("a:1,b%.py")], ["::error file=a%3A1%2Cb%25.py,line=3"]),
     ],
 )

@@ -367,6 +367,7 @@ def hostile() -> Verdict:
         path=path_to(HOSTILE, at=f"app.{HOSTILE}"),
         origin=origin,
         stack=(origin,),
+        stored=dataclasses.replace(origin, line=2),
         native=(HOSTILE,),
         experiments=(Experiment(name=HOSTILE, per_iteration=1.0),),
         why=HOSTILE,

@@ -13,6 +13,7 @@ from pytest_tfleak.plan import Plan
 from pytest_tfleak.plan import make_plan
 from pytest_tfleak.reports.message import failure_text
 from pytest_tfleak.reports.message import headline
+from pytest_tfleak.reports.message import short_summary
 from pytest_tfleak.reports.words import REASONS
 from pytest_tfleak.retaining_path import Array
 from pytest_tfleak.signals import make_signal
@@ -20,6 +21,7 @@ from pytest_tfleak.trace import Signal
 from pytest_tfleak.trace import Trace
 from pytest_tfleak.verdict import Experiment
 from pytest_tfleak.verdict import Finding
+from pytest_tfleak.verdict import Origin
 from pytest_tfleak.verdict import Reason
 from pytest_tfleak.verdict import SignalReport
 from pytest_tfleak.verdict import Status
@@ -314,6 +316,62 @@ class TestAllowing:
         parsed = {name: getattr(make_plan(**options), name) for name in options}
         again = verdict_of(trace, dataclasses.replace(plan, **parsed), "a")
         assert again.status is not Status.LEAK
+
+
+MADE = Origin(file="app/model.py", line=9, function="f", text="y = x * 2")
+STORED = Origin(file="app/cache.py", line=12, function="put", text="KEPT.append(y)")
+
+
+def stored(**more: Any) -> Verdict:
+    return make_leak(
+        dataclasses.replace(FINDING, **({"origin": MADE, "stored": STORED} | more)),
+        nodeid="tests/test_model.py::test_fit",
+        iterations=100,
+    )
+
+
+def test_the_line_that_stores_leads() -> None:
+    first, *rest = failure_text(stored()).splitlines()
+    assert first == "LEAK: tf.tensors +1 per iteration at app/cache.py:12"
+    assert [line for line in rest if "app/" in line or "KEPT" in line] == [
+        "  stored at    app/cache.py:12 in put",
+        "               KEPT.append(y)",
+        "  made at      app/model.py:9 in f",
+    ]
+
+
+def test_one_line_that_makes_and_stores_is_shown_once() -> None:
+    text = failure_text(stored(stored=dataclasses.replace(MADE, function="put")))
+    assert "stored at" not in text
+    assert text.count("app/model.py:9") == 2  # in the first line, and below
+
+
+def test_a_line_is_known_even_if_none_makes_the_object() -> None:
+    text = failure_text(stored(origin=None))
+    assert "  stored at    app/cache.py:12 in put" in text and "made at" not in text
+
+
+@pytest.mark.parametrize(
+    ("width", "summary"),
+    [
+        (70, "tf.tensors +1 per iteration at app/cache.py:12, held by app.SEEN"),
+        (50, "tf.tensors +1 per iteration at app/cache.py:12"),
+        (40, "tf.tensors +1/iteration at app/cache.py:12"),
+    ],
+)
+def test_the_short_summary_keeps_the_line_of_code(width: int, summary: str) -> None:
+    assert short_summary(stored(path=path_to()), width) == summary
+
+
+def test_a_long_path_is_shortened_from_the_left() -> None:
+    deep = dataclasses.replace(STORED, file=f"{'deep/' * 20}cache.py")
+    assert short_summary(stored(stored=deep), 50) == (
+        "tf.tensors +1 per iteration at .../cache.py:12"
+    )
+
+
+def test_the_short_summary_of_a_leak_without_a_line() -> None:
+    assert short_summary(make_leak(FINDING), 30) == "tf.tensors +1 per iteration"
 
 
 def test_an_experiment_is_shown_once_for_all_that_it_changes() -> None:

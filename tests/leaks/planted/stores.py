@@ -1,0 +1,43 @@
+import itertools
+
+import pytest
+import tensorflow as tf
+
+measured = pytest.mark.tfleak(iterations=20, warmup=2)
+HISTORY, GRAPH, number = [], tf.Graph(), itertools.count()
+
+
+class Tracker:
+    def __init__(self):
+        self.seen = {}
+
+    def put(self, key, value):
+        self.seen[key] = value  # stored: attribute
+
+
+TRACKER = Tracker()
+
+
+def compute():
+    return tf.ones([4]) * 2.0  # made: all
+
+
+def remember(value):
+    HISTORY.append(value)  # stored: list
+
+
+@measured
+def test_list():
+    remember(compute())
+
+
+@measured
+def test_attribute():
+    value = compute()
+    TRACKER.put(next(number), value)
+
+
+@measured
+def test_library():
+    value = compute()
+    GRAPH.add_to_collection("seen", value)  # stored: library

@@ -1,0 +1,35 @@
+"""A leak on real TensorFlow names the line that stores, beside the one that makes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from pytest_tfleak import Verdict
+from pytest_tfleak.reports.message import failure_text
+from pytest_tfleak.reports.words import ordered
+
+RunPlanted = Callable[..., dict[str, Verdict]]
+
+LINES = (Path(__file__).parent / "planted" / "stores.py").read_text().splitlines()
+
+
+def marked(word: str) -> int:
+    return next(n for n, text in enumerate(LINES, 1) if text.endswith(f"# {word}"))
+
+
+def test_the_line_that_stores_leads(run_planted: RunPlanted) -> None:
+    verdicts = run_planted("stores")
+    lines = {}
+    for name, verdict in verdicts.items():
+        lead = ordered(verdict.failing)[0]
+        assert lead.origin is not None and lead.origin.line == marked("made: all"), name
+        lines[name] = lead.stored.line if lead.stored else None
+    assert lines == {
+        "test_list": marked("stored: list"),
+        "test_attribute": marked("stored: attribute"),
+        "test_library": marked("stored: library"),
+    }
+    text = failure_text(verdicts["test_list"])
+    assert f" at test_stores.py:{marked('stored: list')}" in text.splitlines()[0]
+    assert text.index("  stored at  ") < text.index("  made at  ")
