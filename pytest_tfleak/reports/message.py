@@ -308,7 +308,7 @@ def _cause_rows(findings: Sequence[Finding]) -> Iterator[_Row]:
         findings = [f for f in findings if f is lead or not is_memory(f.signal, f.unit)]
     whys = {_why(f): None for f in findings}
     #: Advice that several causes share is shown below the last of them.
-    advice = {f.advice: _why(f) for f in findings if f.advice}
+    advice = _without_beginnings({f.advice: _why(f) for f in findings if f.advice})
     for place, why in enumerate(sorted(whys, key=lambda why: why == "")):
         if why:
             yield "cause", why
@@ -317,6 +317,15 @@ def _cause_rows(findings: Sequence[Finding]) -> Iterator[_Row]:
         for text, cause in advice.items():
             if cause == why:
                 yield "what to do", safe(text)
+
+
+def _without_beginnings(advice: dict[str, str]) -> dict[str, str]:
+    """Leave out a text with which another one begins, as it says no more."""
+    return {
+        text: why
+        for text, why in advice.items()
+        if not any(o is not text and o.startswith(text) for o in advice)
+    }
 
 
 def _why(finding: Finding) -> str:

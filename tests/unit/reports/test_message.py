@@ -318,6 +318,16 @@ class TestAllowing:
         assert again.status is not Status.LEAK
 
 
+def test_advice_that_another_one_contains_is_not_repeated() -> None:
+    short = dataclasses.replace(FINDING, advice="Clear it.", why="It is kept.")
+    longer = dataclasses.replace(
+        short, signal="tf.graphs", advice="Clear it. As tried, f() releases it."
+    )
+    text = failure_text(make_leak(short, longer))
+    assert text.count("what to do") == text.count("Clear it.") == 1
+    assert "As tried" in text
+
+
 MADE = Origin(file="app/model.py", line=9, function="f", text="y = x * 2")
 STORED = Origin(file="app/cache.py", line=12, function="put", text="KEPT.append(y)")
 
