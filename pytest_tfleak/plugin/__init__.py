@@ -220,15 +220,15 @@ def pytest_testnodedown(node: Any) -> None:
 def pytest_report_collectionfinish(
     config: pytest.Config, items: Sequence[pytest.Item]
 ) -> list[str]:
-    if _is_asked_for_header(config):
-        return []
     run = config.stash[RUN]
     try:
         requests = [command_line.request_for(item, run) for item in items]
     except PlanError:  # a bad marker, which ends the run with a usage error
         return []
-    is_needed = any(request and request.plan.enabled for request in requests)
-    return _header(config) if is_needed else []
+    if any(request and request.plan.enabled for request in requests):
+        return [] if _is_asked_for_header(config) else _header(config)
+    asks = any("tfleak" in getattr(item, "fixturenames", ()) for item in items)
+    return [] if asks or not items else command_line.without_effect(config, run)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

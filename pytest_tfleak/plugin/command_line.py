@@ -101,6 +101,20 @@ def run_options(config: pytest.Config) -> RunOptions:
     )
 
 
+def without_effect(config: pytest.Config, run: RunOptions) -> list[str]:
+    """Return a line on options that were given for a run that measures no test."""
+    given = [
+        row.command_line_flag
+        for row in all_options("command line")
+        if config.getoption(row.ini_key, default=None) is not None
+    ]
+    if not given or run.all_tests:
+        return []
+    do = "does" if len(given) == 1 else "do"
+    what = f"tfleak: no test is measured, so {', '.join(given)} {do} nothing"
+    return [f"{what}: mark tests with @pytest.mark.tfleak, or measure all by --tfleak"]
+
+
 def _from_ini(config: pytest.Config) -> dict[str, Any]:
     given = {row: _ini_value(config, row) for row in all_options("ini")}
     return {row.name: row.read(v) for row, v in given.items() if v is not None}

@@ -58,11 +58,11 @@ def test_a_leak_has_a_letter_a_word_and_a_line(
             "LEAK: python.blocks +* per iteration*",
             "*to allow it*@pytest.mark.tfleak(blocks=*",
             "*= tfleak =*",
-            "LEAK *test_it.py::test_leaky  python.blocks +* per iteration*",
+            "LEAK *test_it.py::test_leaky  python.blocks +* at leaks.py:4",
             "INCONCLUSIVE  test_it.py::test_short*",
             "1 clean",
             "*= short test summary info =*",
-            "LEAK test_it.py::test_leaky - python.blocks +* per iteration*",
+            "LEAK test_it.py::test_leaky - python.blocks +* at leaks.py:4",
             "*1 failed, 3 passed*",
         ]
     )
@@ -347,3 +347,23 @@ def test_v_names_objects_that_pile_up_within_the_allowances(
     assert " Task" in said and "objects=0 would judge them" in said
     quiet = pytester.runpytest_subprocess()
     quiet.stdout.no_fnmatch_line("*pile up*")
+
+
+@pytest.mark.parametrize("verbose", [[], ["-v"]])
+def test_options_without_a_test_to_measure_say_that_they_do_nothing(
+    pytester: pytest.Pytester, verbose: list[str]
+) -> None:
+    pytester.makepyfile("def test_it(): pass")
+    result = pytester.runpytest("--tfleak-depth=quick", *verbose)
+    [line] = [o for o in result.outlines if "--tfleak-depth" in o and "nothing" in o]
+    assert line.startswith("tfleak: no test is measured, so --tfleak-depth does")
+    assert "@pytest.mark.tfleak" in line and "--tfleak" in line
+
+
+def test_options_that_measure_a_test_need_no_remark(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("def test_it(tfleak): pass")
+    assert "nothing" not in pytester.runpytest("--tfleak-depth=quick").stdout.str()
+    pytester.makepyfile("def test_it(): pass")
+    for arguments in ([], ["--tfleak", "--tfleak-depth=leftovers"]):
+        out = pytester.runpytest(*arguments).stdout.str()
+        assert "no test is measured" not in out
