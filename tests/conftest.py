@@ -23,10 +23,20 @@ with suppress(ImportError):
     import numpy  # noqa: F401 (see above)
 
 FAKES = Path(__file__).parent / "fakes"
+MOMENT = 0.05  # seconds
 
 #: Runs a program with the fake libraries, and returns its output. The first argument is
 #: what the fake NVML reports; keywords are environment variables.
 RunFaked = Callable[..., str]
+
+
+@pytest.fixture(autouse=True)
+def _short_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Do not wait a second for threads before each second look: here are none.
+
+    Tests whose runs have a process of their own wait as users do.
+    """
+    monkeypatch.setattr("pytest_tfleak.run.confirm.MOMENT", MOMENT)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

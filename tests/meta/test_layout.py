@@ -9,6 +9,8 @@ import pytest
 import pytest_tfleak
 
 PACKAGE = Path(pytest_tfleak.__file__).parent
+TESTS = Path(__file__).parents[1]
+TESTS_IN_FOLDERS = sorted(TESTS.glob("*/**/test_*.py"))
 MODULES = sorted(PACKAGE.rglob("*.py"))
 each_module = pytest.mark.parametrize(
     "path", MODULES, ids=lambda path: path.relative_to(PACKAGE).as_posix()
@@ -25,8 +27,13 @@ def test_no_module_is_named_utils_or_the_like() -> None:
     assert not names & {"utils", "util", "helpers", "common", "misc"}
 
 
+def test_every_folder_of_tests_is_run(pytestconfig: pytest.Config) -> None:
+    folders = {f"tests/{path.relative_to(TESTS).parts[0]}" for path in TESTS_IN_FOLDERS}
+    assert folders == set(pytestconfig.getini("testpaths"))
+
+
 def test_unit_tests_mirror_the_package() -> None:
-    tests = Path(__file__).parents[1] / "unit"
+    tests = TESTS / "unit"
     folders = {
         path.relative_to(tests).as_posix() for path in tests.rglob("*") if path.is_dir()
     }

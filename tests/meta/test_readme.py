@@ -61,8 +61,10 @@ def scrub(text: str) -> str:
     text = re.sub(r"[\d.,]+ (ms|s|min|B|KiB|MiB)\b", r"# \1", text)
     text = re.sub(r"# \w+(?= ?\()|# (ms|s)\b", "#", text)
     text = re.sub(r"(python\.blocks \+)[\d.,]+", r"\1#", text)
-    # the number of calls depends on how much the diagnosis had time for
+    # the number of calls depends on how much the diagnosis had time for, and how early
+    # it began
     text = re.sub(r"((?:of|→|=) ?|\w: )[\d,]+", r"\1#", text)
+    text = re.sub(r"(readings +)\d+( .* )\d+", r"\1#\2#", text)
     return re.sub(r" +(?=\n|$)", "", text)
 
 
