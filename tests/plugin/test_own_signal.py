@@ -58,7 +58,7 @@ from pytest_tfleak.trace import Signal
 SIGNAL = Signal(name="pool.connections", unit="connections", allowance=0)
 """,
     )
-    assert "LEAK: pool.connections +1/iteration, held by myapp.POOL" in text
+    assert "LEAK: pool.connections +1 per iteration at test_pool.py:6" in text
     assert "what grows connections (pool.connections)" in text
     assert "held by myapp.POOL (list of" in text
     assert "made at test_pool.py:6 in test_pool" in text
@@ -105,7 +105,7 @@ signals.SIGNALS = (
 SIGNAL = signals.make_signal("pool.connections")
 """,
     )
-    assert "LEAK: pool.connections +1/iteration, held by myapp.POOL" in text
+    assert "LEAK: pool.connections +1 per iteration at test_pool.py:6" in text
     assert "what grows connections to the database (pool.connections)" in text
     assert "held by myapp.POOL (list of" in text
     assert "made at test_pool.py:6 in test_pool" in text

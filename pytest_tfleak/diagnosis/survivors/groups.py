@@ -21,6 +21,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from dataclasses import field
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 from pytest_tfleak.diagnosis.holder.path import AT_ROOT
@@ -346,8 +347,9 @@ class Describer:
         for objects in asked:
             made: Counter[Origin] = Counter()
             stacks: dict[Origin, tuple[Origin, ...]] = {}
-            for member in objects[:ASKED_FOR_ORIGIN]:
-                origin, stack = origin_of(self.frames_of(member))
+            known = filter(None, map(self.frames_of, objects))
+            for frames in islice(known, ASKED_FOR_ORIGIN):
+                origin, stack = origin_of(frames)
                 if origin is not None:
                     made[origin] += 1
                     stacks.setdefault(origin, stack)

@@ -9,6 +9,7 @@ import _thread
 import atexit
 import gc
 import tracemalloc
+from collections import Counter
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
@@ -51,7 +52,9 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _MOST_GROUPS = 24
-_MOST_ASKED = 5_000  # for how many survivors to look up the allocation site
+#: For how many survivors to look up the allocation site: some of each type, and the
+#: last ones of any.
+_OF_EACH_TYPE, _MOST_ASKED = ASKED_FOR_ORIGIN, 5_000
 #: The share of the remaining time for the runs without and with tracemalloc.
 _UNTRACED, _TRACED = 0.3, 0.6
 #: If the fewest traced iterations took so many seconds, there are no more.
@@ -173,7 +176,7 @@ class Watch:
         added = (
             o for one in self._containers.longer for o in one.added[:ASKED_FOR_ORIGIN]
         )
-        for made in (*snapshot.recent[-_MOST_ASKED:], *added):
+        for made in (*_sample(snapshot.recent), *added):
             frames = frames_of(made)
             if frames:
                 snapshot.frames[id(made)] = frames
@@ -228,6 +231,17 @@ class Watch:
                     continue
             kept.append(place)
         return kept
+
+
+def _sample(objects: Sequence[Any]) -> Iterator[Any]:
+    """Yield the last objects of each type, then the last ones of all."""
+    of_type: Counter[int] = Counter()
+    for o in reversed(objects):
+        kind = id(type(o))
+        if of_type[kind] < _OF_EACH_TYPE:
+            of_type[kind] += 1
+            yield o
+    yield from objects[-_MOST_ASKED:]
 
 
 def _survivors(

@@ -511,7 +511,10 @@ def test_a_leak_stands_if_the_body_ends_the_run_while_a_cache_is_filled(
     assert calls == 250 or "cut short" in verdict.notes[0]
 
 
-def test_what_a_thread_takes_away_a_moment_later_is_clean() -> None:
+def test_what_a_thread_takes_away_a_moment_later_is_clean(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("pytest_tfleak.run.confirm.MOMENT", 1.2)
     buffer: list[bytearray] = []
     stop = threading.Event()
 
