@@ -67,7 +67,9 @@ class SignalRow:
     #: exact signal explains it.
     doubtful: int | None = None
 
-    #: Types of the objects that it counts, and subclasses that it does not count.
+    #: Types of the objects that it counts, and subclasses that it does not count. A
+    #: type belongs to one signal: one that counts a part of another's objects is named
+    #: in the other's ``behind``, too.
     types: tuple[TypeName, ...] = ()
     unless: tuple[TypeName, ...] = ()
     #: The signals whose objects explain its growth: use the first of them whose objects

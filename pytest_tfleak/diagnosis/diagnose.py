@@ -22,7 +22,6 @@ from pytest_tfleak.diagnosis.native.memray_run import NO_TIME as NO_TIME_FOR_NAT
 from pytest_tfleak.diagnosis.native.memray_run import NativeReport
 from pytest_tfleak.diagnosis.native.memray_run import watch_native
 from pytest_tfleak.diagnosis.origin.line_tracer import LineTracer
-from pytest_tfleak.diagnosis.origin.stores import find_stores
 from pytest_tfleak.diagnosis.survivors.containers import Containers
 from pytest_tfleak.diagnosis.survivors.groups import Group
 from pytest_tfleak.diagnosis.survivors.longer_values import find_longer_value
@@ -69,9 +68,6 @@ class Insights:
     observed: dict[str, Observed] = field(default_factory=dict)  # by signal
     native: NativeReport | None = None
     is_complete: bool = False  # whether the search saw all objects that may hold others
-    #: The containers in which groups pile up, by the place of the group's path. They
-    #: existed before, so to hold them keeps nothing alive.
-    containers: Mapping[tuple[str, ...], Sequence[Any]] = field(default_factory=dict)
     #: The line in which a signal grows, for signals without an allocation site.
     lines: dict[str, tuple[Origin | None, tuple[Origin, ...]]] = field(
         default_factory=dict
@@ -151,11 +147,7 @@ class Inquiry:
             after = [away.after for away in enter_all(stack, causes)]
             task = _Task(findings, iterations, after, deadline, is_traced, insights)
             self._watch(task)
-            for look in (
-                self._look_for_memory,
-                self._look_for_lines,
-                self._look_for_stores,
-            ):
+            for look in (self._look_for_memory, self._look_for_lines):
                 try:
                     look(task)
                 except Exception as error:  # keep what was found so far
@@ -204,21 +196,6 @@ class Inquiry:
                 self._loop.repeat(_MOST, [*task.after, tracer.tick], task.deadline)
             task.insights.lines[signal] = origin_of(tracer.stack_of(growing[signal]))
 
-    def _look_for_stores(self, task: _Task) -> None:
-        """Look for the lines that put objects where they pile up."""
-        insights, containers = task.insights, task.insights.containers
-        insights.containers = {}
-        if not task.deadline.fits(_SLOWER * self._each):
-            return
-        iterations = longest_gap_of(task.findings, self._loop.trace) + _FEWEST
-        stores = find_stores(
-            self._loop, containers, min(iterations, _MOST), task.after, task.deadline
-        )
-        insights.groups = [
-            replace(group, stored=stores.get(group.path.place))
-            for group in insights.groups
-        ]
-
     def _iterations_for(self, findings: Sequence[Finding]) -> int:
         """Return how many iterations are enough to show each growth at least twice."""
         return min(_MOST, 2 * longest_gap_of(findings, self._loop.trace) + 2)
@@ -245,7 +222,6 @@ class Inquiry:
             is_traced=task.is_traced,
         )
         insights.groups, insights.is_complete = kept.groups, kept.is_complete
-        insights.containers = kept.containers
         grown, held = insights.observed.get("tf.graphs.ops"), kept.asked
         if grown is not None and held is not None:
             insights.observed["tf.graphs.ops"] = replace(

@@ -56,7 +56,7 @@ def test_cause_is_named_and_its_advice_mends_it(
 def test_every_cause_is_planted_and_mended() -> None:
     planted = {test for name in FILES for test in planted_in(name)}
     slugs = {slug_of(test) for test in planted if not test.endswith("_mended")}
-    assert slugs == {cause.slug for cause in CAUSES}
+    assert slugs == {cause.slug for cause in CAUSES}, "see planted/causes_*.py"
     leaking = {test for test in planted if not test.endswith("_mended")}
     assert {f"{test}_mended" for test in leaking} == planted - leaking
 

@@ -9,12 +9,12 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 from collections.abc import Callable
-from collections.abc import Hashable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
+from dataclasses import field
+from functools import partial
 from typing import Any
-from typing import TypeVar
 
 from pytest_tfleak.diagnosis.origin.line_tracer import LineTracer
 from pytest_tfleak.diagnosis.safe_read import sized_among
@@ -23,42 +23,42 @@ from pytest_tfleak.run.loop import Loop
 from pytest_tfleak.user_code import origin_of
 from pytest_tfleak.verdict import Origin
 
-Key = TypeVar("Key", bound=Hashable)
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stores:
+    """The lines that make containers longer, and how many iterations found them."""
 
-@dataclass(frozen=True, slots=True)
-class _Length:
-    """The length of containers that belong together, in all."""
+    lines: Mapping[int, Origin] = field(default_factory=dict)  # by id of the container
+    iterations: int = 0
 
-    lengths: Sequence[tuple[Any, Callable[[Any], int]]]
-
-    def __call__(self) -> int:
-        return sum(len_(container) for container, len_ in self.lengths)
+    def line_of(self, container: object) -> Origin | None:
+        """Return the line that makes a container longer, None if none is known."""
+        return self.lines.get(id(container))
 
 
 def find_stores(
     loop: Loop,
-    containers: Mapping[Key, Sequence[Any]],
+    containers: Sequence[Any],
     iterations: int,
     after: Sequence[Callable[[], None]],
     deadline: Deadline,
-) -> dict[Key, Origin]:
-    """Return the line that makes containers longer, by their key, where one does.
+) -> Stores:
+    """Run iterations, and find the lines that make some of the containers longer.
 
-    Raises what the body raises.
+    The ids stay valid only while the containers are held. Raises what the body raises.
     """
-    found = {key: _Length(list(sized_among(list(c)))) for key, c in containers.items()}
-    watched = {key: length for key, length in found.items() if length.lengths}
-    if not watched:
-        return {}
-    before = [length() for length in watched.values()]
-    with LineTracer(*watched.values(), until=deadline.at) as tracer:
+    watched = list(sized_among(list(containers)))
+    if not watched or not deadline.fits(0):
+        return Stores()
+    lengths = [partial(len_, container) for container, len_ in watched]
+    before = [length() for length in lengths]
+    with LineTracer(*lengths, until=deadline.at) as tracer:
         done = loop.repeat(iterations, [*after, tracer.tick], deadline)
-    stores: dict[Key, Origin] = {}
-    for place, (key, length) in enumerate(watched.items()):
-        grown = length() - before[place]
+    lines: dict[int, Origin] = {}
+    for place, (container, len_) in enumerate(watched):
+        grown = len_(container) - before[place]
         if grown > 0:
             origin, _ = origin_of(tracer.stack_of(grown / done, place))
             if origin is not None:
-                stores[key] = origin
-    return stores
+                lines[id(container)] = origin
+    return Stores(lines=lines, iterations=done)

@@ -82,6 +82,17 @@ class Containers:
             self._sizes = {}
             self._loop.freeze()
 
+    @property
+    def candidates(self) -> list[Any]:
+        """Return the containers that have grown once."""
+        return [container for container, _ in self._longer_once]
+
+    def begin_again(self) -> None:
+        """Compare with now, instead of when they had grown; freeze what is there."""
+        containers = [container for container, _ in self._longer_once]
+        self._longer_once = [(c, len_(c)) for c, len_ in sized_among(containers)]
+        self._loop.freeze()
+
     def find_longer_again(self) -> None:
         """Find those of them that have grown again, and what was added to them."""
         candidates, self._longer_once = self._longer_once, []

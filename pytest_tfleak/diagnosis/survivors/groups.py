@@ -8,6 +8,7 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
+import functools
 import gc
 import types
 from collections import Counter
@@ -270,6 +271,8 @@ class Describer:
     runs: int  # how many iterations made the recent objects
     signal_of: Callable[[type], str | None]  # returns the signal that counts a type
     frames_of: Callable[[object], Sequence[Frame]]  # returns an object's stack
+    #: Returns the line that puts objects into a container, None if it is unknown.
+    stored_in: Callable[[object], Origin | None] = lambda _: None
 
     def describe(self, place: Place) -> Group:
         """Describe the survivors held in one place by values."""
@@ -294,7 +297,16 @@ class Describer:
             parts=parts,
             below=tuple(below),
             growth=growth,
+            stored=self._stored(place),
         )
+
+    def _stored(self, place: Place) -> Origin | None:
+        """Return the line that puts the objects where they are held."""
+        if len(place.chain) < AT_ROOT:
+            return None
+        outer, holder = place.chain[-3:-1]
+        is_cache = issubclass(type(outer), functools._lru_cache_wrapper)
+        return self.stored_in(outer if is_cache else holder)
 
     def _path_to(self, place: Place) -> RetainingPath:
         if not place.chain:  # without a holder, only the type distinguishes groups

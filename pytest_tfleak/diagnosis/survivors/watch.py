@@ -29,6 +29,8 @@ from pytest_tfleak.diagnosis.holder.path import describe_path
 from pytest_tfleak.diagnosis.holder.roots import at_exit
 from pytest_tfleak.diagnosis.holder.roots import is_of_ours
 from pytest_tfleak.diagnosis.holder.search import Paths
+from pytest_tfleak.diagnosis.origin.stores import Stores
+from pytest_tfleak.diagnosis.origin.stores import find_stores
 from pytest_tfleak.diagnosis.survivors.containers import Containers
 from pytest_tfleak.diagnosis.survivors.containers import Longer
 from pytest_tfleak.diagnosis.survivors.containers import Turnover
@@ -55,8 +57,11 @@ _MOST_GROUPS = 24
 #: For how many survivors to look up the allocation site: some of each type, and the
 #: last ones of any.
 _OF_EACH_TYPE, _MOST_ASKED = ASKED_FOR_ORIGIN, 5_000
-#: The share of the remaining time for the runs without and with tracemalloc.
-_UNTRACED, _TRACED = 0.3, 0.6
+#: The share of the remaining time for the runs without and with tracemalloc, and for
+#: that which watches lines.
+_UNTRACED, _TRACED, _STORES = 0.3, 0.6, 0.3
+_MOST_FOR_LINES = 4  # iterations
+_MOST_GROWN = 500  # containers whose lines are looked for
 #: If the fewest traced iterations took so many seconds, there are no more.
 _FEWEST_TRACED, _SPARE, _SECONDS_TRACED = 2, 2, 1.0
 _LEAST_TRACED = 1.5  # seconds before tracemalloc is stopped within an iteration
@@ -69,8 +74,6 @@ class Kept:
     groups: list[Group]  # largest first
     is_complete: bool  # whether the search saw all objects that may hold others
     asked: RetainingPath | None  # the path to the object in question, if there is one
-    #: The containers in which they pile up, by the group's place (RetainingPath.place).
-    containers: Mapping[tuple[str, ...], list[Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +85,7 @@ class _Snapshot:
     runs: int  # how many iterations made the recent objects
     at_exit: int  # how many atexit functions exist, if each iteration registers one
     frames: dict[int, list[Frame]]  # the stacks that made objects, by id of the object
+    stores: Stores  # the lines that make containers longer
 
 
 class Watch:
@@ -121,10 +125,16 @@ class Watch:
         untraced = self._run_untraced(iterations, deadline.share(_UNTRACED), after)
         # a single iteration may outlast the deadline, so tracing has a time limit; it
         # is set up before the freeze, so that it does not count as a survivor
-        tracing = Tracing(deadline.at_least(_LEAST_TRACED).seconds, is_on=is_traced)
+        early = _Early()
         part = deadline.share(_TRACED)
+        tracing = Tracing(
+            part.at_least(_LEAST_TRACED).seconds,
+            is_on=is_traced,
+            before_stop=early.note,
+        )
         with ExitStack() as searching:
             self._containers.find_longer(deadline)
+            stores = self._find_stores(iterations, deadline.share(_STORES), after)
             with tracing:
                 functions = atexit._ncallbacks()
                 traced = self._run_traced(iterations, part, after)
@@ -133,11 +143,13 @@ class Watch:
                 gc.collect()
                 snapshot = _Snapshot(
                     recent=gc.get_objects(),
-                    older=older(untraced + traced),
+                    older=older(untraced + stores.iterations + traced),
                     runs=traced,
                     at_exit=atexit._ncallbacks() if is_more else 0,
-                    frames={},
+                    frames=early.frames,
+                    stores=stores,
                 )
+                early.release()
                 searching.enter_context(self._loop.thawed(is_last=True))
                 searching.enter_context(_no_collections())
                 searching.callback(self._containers.forget)
@@ -170,6 +182,18 @@ class Watch:
             after, warmup=0, iterations=missing, deadline=deadline
         ).rows
 
+    def _find_stores(
+        self, iterations: int, deadline: Deadline, after: Sequence[Callable[[], None]]
+    ) -> Stores:
+        """Find the lines that make longer what has grown, without tracemalloc."""
+        grown = self._containers.candidates[-_MOST_GROWN:]
+        stores = find_stores(
+            self._loop, grown, min(iterations, _MOST_FOR_LINES), after, deadline
+        )
+        if stores.iterations:
+            self._containers.begin_again()
+        return stores
+
     def _note_origins(self, snapshot: _Snapshot) -> None:
         """Note what was added to containers, and allocation sites of new objects."""
         self._containers.find_longer_again()
@@ -197,17 +221,16 @@ class Watch:
             runs=snapshot.runs,
             signal_of=self._signal_of,
             frames_of=lambda o: snapshot.frames.get(id(o)) or self._noted(o),
+            stored_in=snapshot.stores.line_of,
         )
         described = _each(
             filter(None, [paths.path_to(asked)]),
             partial(describe_path, new=survivors.ids),
         )
-        groups = _each(places, lambda place: (describer.describe(place), place))
         return Kept(
-            groups=merge_same_paths(group for group, _ in groups),
+            groups=merge_same_paths(_each(places, describer.describe)),
             is_complete=paths.is_complete,
             asked=next(iter(described), None),
-            containers=_containers_of(groups),
         )
 
     def _find_paths(self, snapshot: _Snapshot, asked: Any, deadline: Deadline) -> Paths:
@@ -231,6 +254,23 @@ class Watch:
                     continue
             kept.append(place)
         return kept
+
+
+class _Early:
+    """The allocation sites of what exists when tracing ends within an iteration."""
+
+    def __init__(self) -> None:
+        self.frames: dict[int, list[Frame]] = {}  # by id of the object
+        self._kept: list[Any] = []  # so that no id is reused
+
+    def note(self) -> None:
+        """Note the sites of objects that the iterations have made until now."""
+        self._kept = list(_sample(gc.get_objects()))
+        self.frames.update((id(o), frames_of(o)) for o in self._kept)
+
+    def release(self) -> None:
+        """Release the objects, as soon as others hold those that are left."""
+        self._kept = []
 
 
 def _sample(objects: Sequence[Any]) -> Iterator[Any]:
@@ -259,17 +299,6 @@ def _survivors(
     ]
     ids = {*map(id, objects), *ids_of_attributes(snapshot.older)}
     return Survivors(objects=objects, ids=frozenset(ids), recent=frozenset(recent))
-
-
-def _containers_of(
-    groups: Iterable[tuple[Group, Place]],
-) -> dict[tuple[str, ...], list[Any]]:
-    """Return the objects that hold the groups directly and existed before."""
-    holders: dict[tuple[str, ...], list[Any]] = {}
-    for group, place in groups:
-        if place.chain:
-            holders.setdefault(group.path.place, []).append(place.chain[-2])
-    return holders
 
 
 def _held_at_exit(place: Place, functions: int) -> Place:
@@ -351,12 +380,19 @@ class Tracing:
     """A context manager that runs tracemalloc, and stops it as soon as time is up.
 
     It stops even within an iteration, as a body that allocates a lot may become a
-    hundred times slower. ``is_on=False`` traces nothing. If tracemalloc already runs,
-    it is left alone.
+    hundred times slower; ``before_stop`` is called before, in another thread.
+    ``is_on=False`` traces nothing. If tracemalloc already runs, it is left alone.
     """
 
-    def __init__(self, seconds: float, *, is_on: bool = True) -> None:
+    def __init__(
+        self,
+        seconds: float,
+        *,
+        is_on: bool = True,
+        before_stop: Callable[[], None] = lambda: None,
+    ) -> None:
         self._seconds = max(0.0, seconds)
+        self._before_stop = before_stop
         self._starts = is_on and not tracemalloc.is_tracing()
         self._is_timed = False
         self._left = _thread.allocate_lock()
@@ -385,6 +421,10 @@ class Tracing:
             self._ended.acquire()
 
     def _watch_the_clock(self) -> None:
-        if not self._left.acquire(timeout=min(self._seconds, _thread.TIMEOUT_MAX)):
-            tracemalloc.stop()
-        self._ended.release()
+        try:
+            if not self._left.acquire(timeout=min(self._seconds, _thread.TIMEOUT_MAX)):
+                with suppress(Exception):  # of an object that cannot be read
+                    self._before_stop()
+                tracemalloc.stop()
+        finally:
+            self._ended.release()
