@@ -149,6 +149,7 @@ class Paths:
         seen: list[Any] = []
         large: deque[Any] = deque()
         parents, closed, steps = self._parents, scope.closed, 0
+        refused = scope.refused
         while missing and (pending or large):
             if pending:
                 holder = pending.popleft()
@@ -160,13 +161,15 @@ class Paths:
             else:
                 holder = large.popleft()
                 found = self.held_by(holder)
-            for held in found:
+            for held in found:  # millions of times, most of them in vain
+                key = id(held)
+                if key in parents or id(type(held)) in refused:
+                    continue
                 steps += 1
                 if not steps % _LOOK_AT_CLOCK and not self._deadline.fits(0):
                     self.is_complete = False
                     return seen
-                key = id(held)
-                if key in parents or key in closed or not scope.admits(held):
+                if key in closed or not scope.admits(held):
                     continue
                 parents[key] = holder
                 missing.discard(key)
@@ -200,19 +203,24 @@ class _Scope:
     def __init__(self, new: Container[int]) -> None:
         #: Ids of objects that no path may lead through: the namespaces of modules.
         self.closed = {id(namespace_of(module)) for _, module in modules_now(new)}
-        self._matter: dict[int, bool] = {}  # whether a type matters, by its id
+        #: Ids of types whose objects do not matter, and of those whose objects do.
+        self.refused = set(_LEAF_IDS)
+        self._matter: set[int] = set()
         self._types: list[type] = []  # kept alive, so that no id is reused
 
     def admits(self, held: Any) -> bool:
         """Return whether an object may lead to a wanted one."""
         kind = type(held)
-        matters = self._matter.get(id(kind))
-        if matters is None:
+        if id(kind) in self.refused:
+            return False
+        if id(kind) not in self._matter:
             self._types.append(kind)
-            matters = id(kind) not in _LEAF_IDS and self._matters(kind)
-            self._matter[id(kind)] = matters
+            if not self._matters(kind):
+                self.refused.add(id(kind))
+                return False
+            self._matter.add(id(kind))
         # a library may contain a function of this package, as a patch
-        return matters and not (kind is types.FunctionType and _is_of_ours(held))
+        return not (kind is types.FunctionType and _is_of_ours(held))
 
     def _matters(self, kind: type) -> bool:
         return not is_ours(module_of(kind))

@@ -532,6 +532,30 @@ def test_what_a_thread_takes_away_a_moment_later_is_clean(
     assert verdict.status is Status.CLEAN, verdict.findings
 
 
+@pytest.mark.parametrize(
+    ("module", "is_waited_for"), [("pytest_rerunfailures", False), ("app", True)]
+)
+def test_a_thread_of_a_plugin_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch, module: str, is_waited_for: bool
+) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr("pytest_tfleak.run.confirm.sleep", pauses.append)
+    stop, kept = threading.Event(), []
+
+    def serve() -> None:
+        stop.wait()
+
+    serve.__module__ = module
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        find_leaks(lambda: kept.append(bytearray(20_000)), iterations=20)
+    finally:
+        stop.set()
+        thread.join()
+    assert bool(pauses) is is_waited_for
+
+
 def test_a_leak_beside_a_timer_is_found() -> None:
     kept = []
 
