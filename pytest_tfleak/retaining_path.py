@@ -51,7 +51,8 @@ class Root:
     """Where a path begins: a GC root, which stays alive on its own."""
 
     #: module | local | fixture | parameter | body | function | exception | signal
-    #: | context | threads | atexit | graph | default-graph | native
+    #: | context | threads | atexit | graph | default-graph | native | unsought (there
+    #: was no time to search all that may hold it)
     kind: str
     name: str = ""  # of the module, function, fixture, parameter, signal or variable
     thread: str = ""  # the thread in which a function runs, "" for the main one
@@ -151,6 +152,11 @@ class RetainingPath:
     def is_native(self) -> bool:
         """Return whether no Python object is known to hold it."""
         return self.root.kind == "native" and not self.in_native_part
+
+    @property
+    def is_sought(self) -> bool:
+        """Return whether there was time to search for the holder."""
+        return self.root.kind != "unsought"
 
     @property
     def type(self) -> str:

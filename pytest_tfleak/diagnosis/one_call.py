@@ -50,6 +50,7 @@ def explain_left(
             runs=1,
             signal_of=_signal_of(left),
             frames_of=lambda made: left.frames.get(id(made), ()),
+            is_searched=paths.is_complete,
         )
         groups = []
         for place in join_at_roots(group_by_place(survivors, paths)):

@@ -28,6 +28,7 @@ ROOTS = {
     "graph": "a graph made earlier ({size} operations)",
     "default-graph": "TensorFlow's default graph ({size} operations)",
     "native": "C or C++ code: no Python object holds it",
+    "unsought": "unknown: there was no time to search all Python objects",
 }
 LOCAL = "local variable {name} of {function}()"
 IN_THREAD = "{where} in thread {thread!r}"
@@ -58,12 +59,13 @@ SIZE = "{text} ({container} of {size})"
 NATIVE_PART = "its C++ part"
 MANY = "..."
 _LONGEST = 6  # edges
+_WITHOUT_HOLDER = ("native", "unsought")
 
 
 def edges_of(path: RetainingPath) -> tuple[str, ...]:
     """Return a path as text, from the root to the object, one text for each edge."""
-    if path.root.kind == "native" and not path.in_native_part:
-        return (ROOTS["native"],)
+    if path.root.kind in _WITHOUT_HOLDER and not path.in_native_part:
+        return (ROOTS[path.root.kind],)
     edges = list(_expressions(path))
     if path.target:
         edges.append(path.target)

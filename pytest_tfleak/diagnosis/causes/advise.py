@@ -126,7 +126,8 @@ def _evidence(related: Sequence[Explained], explained: Sequence[Explained]) -> E
         below=group.below if group is not None else (),
         holder=finding.path,
         growth=group.growth if group is not None else "",
-        held=group.whole.kind if group is not None else "",
+        # what was not searched to the end has no cause
+        held=group.whole.kind if group is not None and group.path.is_sought else "",
         members=group.members if group is not None else {},
         arrays=part.arrays if part is not None else (),
         functions=group.whole.functions if group is not None else (),

@@ -57,7 +57,7 @@ from pytest_tfleak.retaining_path import begins_new
 from pytest_tfleak.tf import names
 
 #: The root of objects that no Python object holds.
-NATIVE = Root(kind="native")
+NATIVE, UNSOUGHT = Root(kind="native"), Root(kind="unsought")
 AT_ROOT = 3  # the length of a chain to an object at a root: root, namespace, object
 
 #: Places in which TensorFlow, Keras and Python keep objects that they were given.
@@ -114,10 +114,14 @@ def describe_path(chain: list[Any], new: Container[int]) -> RetainingPath:
     return replace(path, steps=(first, *steps[1:]))
 
 
-def held_natively(held: object) -> RetainingPath:
-    """Return the path of an object that only C or C++ code holds."""
+def without_holder(held: object, *, is_searched: bool) -> RetainingPath:
+    """Return the path of an object of which no Python holder was found.
+
+    If all that may hold it ``is_searched``, only C or C++ code can hold it.
+    """
     return RetainingPath(
-        root=NATIVE, steps=(Step(kind=UNKNOWN, types=_types(held), is_new=True),)
+        root=NATIVE if is_searched else UNSOUGHT,
+        steps=(Step(kind=UNKNOWN, types=_types(held), is_new=True),),
     )
 
 

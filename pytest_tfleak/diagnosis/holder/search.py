@@ -138,7 +138,9 @@ class Paths:
         return gc.get_referents(holder)
 
     def _goes_on(self, missing: Collection[int]) -> bool:
-        return bool(missing) and self._deadline.fits(0)
+        if missing and not self._deadline.fits(0):
+            self.is_complete = False
+        return bool(missing) and self.is_complete
 
     def _search(
         self, starts: Iterable[Start], missing: set[int], scope: _Scope

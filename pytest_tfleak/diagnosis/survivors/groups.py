@@ -27,7 +27,7 @@ from typing import Any
 
 from pytest_tfleak.diagnosis.holder.path import AT_ROOT
 from pytest_tfleak.diagnosis.holder.path import describe_path
-from pytest_tfleak.diagnosis.holder.path import held_natively
+from pytest_tfleak.diagnosis.holder.path import without_holder
 from pytest_tfleak.diagnosis.holder.search import Paths
 from pytest_tfleak.diagnosis.safe_read import fields_of
 from pytest_tfleak.diagnosis.safe_read import names_in
@@ -64,6 +64,7 @@ _SMALL = (
 _MOST_TOPS = 20  # survivors of one place below which to look for a signal's objects
 _STEPS = 4  # most steps between two objects of a chain: closure, cells, cell, object
 _LINKS = (dict, tuple, types.CellType)
+_MOST_LINKS = 1_000  # of a chain that the iterations examined have made
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,6 +163,8 @@ def group_by_place(survivors: Survivors, paths: Paths) -> list[Place]:
         if survivor is top:
             places[key].held.append(survivor)
     held = [place for place in places.values() if place.held]
+    if held and not paths.is_complete:
+        return _largest_first(held)  # these may hold what was not reached
     return _largest_first([*held, *_without_path(lost, survivors)])
 
 
@@ -271,6 +274,7 @@ class Describer:
     runs: int  # how many iterations made the recent objects
     signal_of: Callable[[type], str | None]  # returns the signal that counts a type
     frames_of: Callable[[object], Sequence[Frame]]  # returns an object's stack
+    is_searched: bool = True  # whether the search saw all that may hold others
     #: Returns the line that puts objects into a container, None if it is unknown.
     stored_in: Callable[[object], Origin | None] = lambda _: None
 
@@ -310,7 +314,7 @@ class Describer:
 
     def _path_to(self, place: Place) -> RetainingPath:
         if not place.chain:  # without a holder, only the type distinguishes groups
-            return held_natively(place.held[0])
+            return without_holder(place.held[0], is_searched=self.is_searched)
         return describe_path(place.chain, place.survivors.ids)
 
     def _shown_as_whole(self, place: Place) -> tuple[list[Any], str]:
@@ -324,8 +328,12 @@ class Describer:
     def _by_signal(self, place: Place) -> dict[str, list[Any]]:
         """Return the objects that each signal counts."""
         by_signal: dict[str, list[Any]] = {}
+        signals: dict[int, str | None] = {}  # by id of the type, of which there are few
         for member in place.all:
-            signal = self.signal_of(type(member))
+            kind = type(member)
+            if id(kind) not in signals:
+                signals[id(kind)] = self.signal_of(kind)
+            signal = signals[id(kind)]
             if signal is not None:
                 by_signal.setdefault(signal, []).append(member)
         return by_signal
@@ -404,16 +412,19 @@ def _way_down(top: Any, wanted: set[int], inside: set[int]) -> list[Any]:
 def _chain_below(first: Any, recent: frozenset[int]) -> list[Any]:
     """Return the chain of recent objects of one type, each of which holds the next.
 
-    Return [] if no older object ends the chain: then each call makes all of it again.
+    Return [] if no older object ends the chain, or none that is near: then each call
+    makes all of it again.
     """
-    chain = [first]
-    while True:
+    chain, seen = [first], {id(first)}
+    while len(chain) <= _MOST_LINKS:
         nearest = _nearest_alike(chain[-1], recent)
-        if len(nearest) != 1 or any(nearest[0] is before for before in chain):
+        if len(nearest) != 1 or id(nearest[0]) in seen:
             return []
         if id(nearest[0]) not in recent:
             return chain
         chain.append(nearest[0])
+        seen.add(id(nearest[0]))
+    return []
 
 
 def _nearest_alike(start: Any, recent: frozenset[int]) -> list[Any]:

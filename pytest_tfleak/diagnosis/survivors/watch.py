@@ -221,6 +221,7 @@ class Watch:
             runs=snapshot.runs,
             signal_of=self._signal_of,
             frames_of=lambda o: snapshot.frames.get(id(o)) or self._noted(o),
+            is_searched=paths.is_complete,
             stored_in=snapshot.stores.line_of,
         )
         described = _each(

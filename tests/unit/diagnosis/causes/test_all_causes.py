@@ -17,7 +17,7 @@ from pytest_tfleak.diagnosis.causes.all_causes import find_cause
 from pytest_tfleak.diagnosis.causes.cause import FUNCTION_CACHE
 from pytest_tfleak.diagnosis.causes.cause import Cause
 from pytest_tfleak.diagnosis.causes.cause import Evidence
-from pytest_tfleak.diagnosis.holder.path import held_natively
+from pytest_tfleak.diagnosis.holder.path import without_holder
 from pytest_tfleak.diagnosis.origin.source_hints import hints_of
 from pytest_tfleak.diagnosis.survivors.groups import CHAIN
 from pytest_tfleak.diagnosis.survivors.groups import LONGER_VALUE
@@ -692,7 +692,7 @@ def test_objects_held_only_by_c_are_in_no_container(
 
 
 def test_objects_kept_by_native_code_belong_to_what_python_keeps() -> None:
-    unseen = held_natively(object())
+    unseen = without_holder(object(), is_searched=True)
     native = group_of(TENSOR, "app.X", signals=("tf.tensors",))
     native = replace(native, path=unseen)
     tensors = Explained(make_finding("tf.tensors"), native)

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import pytest
 
 from pytest_tfleak.diagnosis.holder.path import describe_path
-from pytest_tfleak.diagnosis.holder.path import held_natively
+from pytest_tfleak.diagnosis.holder.path import without_holder
 from pytest_tfleak.diagnosis.holder.roots import Start
 from pytest_tfleak.diagnosis.holder.search import Paths
 from pytest_tfleak.diagnosis.safe_read import names_in
@@ -428,7 +428,12 @@ def test_a_place_has_no_indexes_and_no_sizes(app: Any) -> None:
 def test_an_object_without_a_path_is_held_by_native_code() -> None:
     native = describe_path([], set())
 
-    assert edges_of(native) == edges_of(held_natively(Kept())) == (ROOTS["native"],)
+    found = without_holder(Kept(), is_searched=True)
+    assert edges_of(native) == edges_of(found) == (ROOTS["native"],)
+    assert found.is_native
+    unsought = without_holder(Kept(), is_searched=False)
+    assert edges_of(unsought) == (ROOTS["unsought"],)
+    assert not unsought.is_native
     assert native.is_native
 
 

@@ -6,15 +6,21 @@ from typing import Any
 
 import pytest
 
+from pytest_tfleak.diagnosis.causes.advise import Explained
+from pytest_tfleak.diagnosis.causes.advise import advise
 from pytest_tfleak.diagnosis.holder.search import Paths
 from pytest_tfleak.diagnosis.survivors.groups import WHOLE
+from pytest_tfleak.diagnosis.survivors.groups import Describer
 from pytest_tfleak.diagnosis.survivors.groups import Group
 from pytest_tfleak.diagnosis.survivors.groups import Place
 from pytest_tfleak.diagnosis.survivors.groups import Survivors
 from pytest_tfleak.diagnosis.survivors.groups import group_by_place
 from pytest_tfleak.diagnosis.survivors.groups import merge_same_paths
+from pytest_tfleak.reports.held_by import ROOTS
+from pytest_tfleak.reports.held_by import edges_of
 from pytest_tfleak.retaining_path import RetainingPath
 from pytest_tfleak.run.budget import NO_DEADLINE
+from tests.builders import make_finding
 from tests.builders import make_group
 from tests.builders import make_part
 from tests.builders import path_to
@@ -63,6 +69,47 @@ def test_a_lost_cycle_beside_something_else_is_not_forgotten() -> None:
         ([one], 4),
         ([other], 1),
     ]
+
+
+def test_what_was_not_reached_is_not_said_to_have_no_holder() -> None:
+    shelf: list[Any] = [Kept()]
+    paths = Paths({"fixture:shelf": shelf}, NO_DEADLINE)
+    paths.find([shelf[0]])
+    objects = [shelf[0], [Kept()]]
+    ids = frozenset(map(id, objects))
+    survivors = Survivors(objects=objects, ids=ids, recent=ids)
+    assert len(group_by_place(survivors, paths)) == 2
+    paths.is_complete = False
+    [place] = group_by_place(survivors, paths)
+    assert place.held == [shelf[0]]
+
+
+def test_what_was_not_searched_to_the_end_has_no_cause() -> None:
+    describer = Describer(
+        runs=1, signal_of=lambda _: None, frames_of=lambda _: (), is_searched=False
+    )
+    group = describer.describe(lost(Kept())[0])
+    assert edges_of(group.path) == (ROOTS["unsought"],)
+    told = Explained(make_finding("python.objects", path=group.path), group)
+    [finding] = advise([told], [group])
+    assert (finding.cause, finding.advice) == (None, None)
+
+
+def test_one_long_structure_is_no_chain() -> None:
+    """Each call of a chain adds a link or a few, not thousands."""
+    structure: list[Any] = [0]
+    for _ in range(5_000):
+        structure = [structure]
+    recent = [structure]
+    while type(recent[-1][0]) is list:
+        recent.append(recent[-1][0])
+    older = recent.pop()  # so that the chain would end at an older object
+    ids = frozenset(map(id, recent))
+    survivors = Survivors(objects=recent, ids=ids, recent=ids)
+    place = Place(survivors=survivors, held=recent[:1], all=recent, chain=[])
+    describer = Describer(runs=2, signal_of=lambda _: None, frames_of=lambda _: ())
+    assert describer.describe(place).growth == ""
+    assert older == [0]
 
 
 def keep(path: RetainingPath, what: str, size: float, **rates: float) -> Group:
