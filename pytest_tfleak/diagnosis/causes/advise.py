@@ -19,6 +19,7 @@ from pytest_tfleak.diagnosis.causes.cause import FUNCTION_CACHE
 from pytest_tfleak.diagnosis.causes.cause import Cause
 from pytest_tfleak.diagnosis.causes.cause import Evidence
 from pytest_tfleak.diagnosis.causes.limits import limit_of
+from pytest_tfleak.diagnosis.causes.limits import release_of
 from pytest_tfleak.diagnosis.origin.source_hints import hints_of
 from pytest_tfleak.diagnosis.survivors.groups import Group
 from pytest_tfleak.diagnosis.survivors.groups import Part
@@ -32,6 +33,7 @@ from pytest_tfleak.signals import row_of
 from pytest_tfleak.verdict import Finding
 
 Key = tuple[str, ...]  # why findings belong together, and where
+_DECLARED = "`@tf.function(input_signature=[...])`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,7 @@ def advise(
         for key, some in related.items()
     }
     lead = _lead(causes, related)
+    declared = next((o.seen.declared for o in explained if o.seen), "")
     advised = []
     for one in explained:
         key = _key(one)
@@ -75,7 +78,7 @@ def advise(
         # for a finding without an explanation of its own, the lead says more
         if cause is None or cause.is_vague or has_only_signal:
             cause = lead or cause
-        advised.append(_advised(one.finding, cause, related[key]))
+        advised.append(_advised(one.finding, cause, related[key], declared))
     return tuple(advised)
 
 
@@ -197,13 +200,14 @@ def _is_memory(related: Sequence[Explained]) -> bool:
 
 
 def _advised(
-    finding: Finding, cause: Cause | None, related: Sequence[Explained]
+    finding: Finding, cause: Cause | None, related: Sequence[Explained], declared: str
 ) -> Finding:
     if finding.known is not None:
         return _of_library(finding)
     if cause is None or finding.accepted:
         return finding
     advice = _filled(cause.remedy, _first(related).finding)
+    advice = advice.replace("{declared}", declared or _DECLARED)
     if finding.advice and finding.advice not in advice:  # found by an experiment
         advice = f"{advice} As tried, {finding.advice}."
     return replace(
@@ -228,4 +232,10 @@ def _filled(remedy: str, finding: Finding) -> str:
     holder, path = "what keeps it", finding.path
     if path is not None and not path.is_native:
         holder = name_holder(path)
-    return remedy.replace("{limit}", limit_of(path)).replace("{holder}", holder)
+    for name, text in (
+        ("{release}", release_of(path)),
+        ("{limit}", limit_of(path)),
+        ("{holder}", holder),
+    ):
+        remedy = remedy.replace(name, text)
+    return remedy

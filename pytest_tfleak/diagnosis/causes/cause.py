@@ -46,7 +46,9 @@ class Cause:
     priority: Priority
     explains: str  # what happens, and why it grows
     #: What to do, with code. {holder} stands for the holder's name, {limit} for how to
-    #: limit a container of its type (limits.py).
+    #: limit a container of its type, {release} for how a library lets go of what it
+    #: keeps (both in limits.py), {declared} for the decorator of a
+    #: tf.function with its signature (what/signature.py).
     remedy: str
     rule: Callable[[Evidence], bool]
     #: Whether it is a last resort: if another finding has a cause, show that instead.

@@ -1,4 +1,7 @@
-"""How to limit a container that grows, in code that fits its type and its name."""
+"""How to limit a container that grows, and how a library lets go of what it keeps.
+
+The code fits the type and the name of the container, and the library.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +27,13 @@ _LIMITS = {
 }
 #: For containers of other types, and where no container is known.
 _OTHER = "remove the old ones from it, or empty it"
+#: By the first part of the module that keeps it.
+_RELEASES = {
+    "matplotlib": "close each figure: `plt.close(figure)`",
+    "logging": "take it away again: `logger.removeHandler(handler)`, `handler.close()`",
+    **dict.fromkeys(("tensorflow", "keras", "tf_keras"), "try `{clear_session}`"),
+}
+_RELEASE = "see how the library lets go of it"  # for others
 _VARIABLES = (CLOSURE, DEFAULT, LOCAL, SUSPENDED)
 _CLASS = "builtins.type"
 _UNNAMED = "container"
@@ -37,6 +47,12 @@ def limit_of(path: RetainingPath | None) -> str:
         return _OTHER
     words = _LIMITS.get(grown.steps[-1].container, _OTHER)
     return words.replace("{name}", _code(grown))
+
+
+def release_of(path: RetainingPath | None) -> str:
+    """Return how to let a library release what it keeps."""
+    library = path.root.name.partition(".")[0] if path is not None else ""
+    return _RELEASES.get(library, _RELEASE)
 
 
 def _code(grown: Expression) -> str:

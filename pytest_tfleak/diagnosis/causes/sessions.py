@@ -127,9 +127,8 @@ CAUSES = (
         priority=Priority.SESSIONS,
         explains="A tf.function is retraced for each value of a Python argument. "
         "Each trace is a graph that the function keeps.",
-        remedy="Pass a tensor: `step(x, tf.constant(value))`; or declare all "
-        "arguments: `@tf.function(input_signature=[...])`, with `tf.TensorSpec([], "
-        "tf.float32)` for this one.",
+        remedy="Pass a tensor: `step(x, tf.constant(value))`; or declare the "
+        "arguments: {declared}.",
         rule=lambda e: e.retrace == "python_scalar",
     ),
     Cause(
@@ -137,9 +136,8 @@ CAUSES = (
         priority=Priority.SESSIONS,
         explains="A tf.function is retraced for each new shape or dtype. Each trace is "
         "a graph that the function keeps.",
-        remedy="Leave the dimension open: `@tf.function(input_signature=[tf.TensorSpec("
-        "[None], tf.float32)])`, or `@tf.function(reduce_retracing=True)`; or pad the "
-        "batches.",
+        remedy="Leave open what changes: {declared}, or "
+        "`@tf.function(reduce_retracing=True)`; or pad the batches.",
         rule=lambda e: e.retrace in ("shape", "dtype") and not _is_put_away(e),
     ),
     Cause(

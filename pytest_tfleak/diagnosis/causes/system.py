@@ -62,7 +62,13 @@ def _is_thread(e: Evidence) -> bool:
     # TensorFlow's own threads belong to the session or the iterator that leaks
     has_native = any(thread.is_native for thread in e.threads)
     is_own = has_native and any(signal.startswith("tf.") for signal in e.failing)
-    return e.has("process.threads") and not is_own
+    return e.has("process.threads") and not (is_own or _is_of_an_object(e))
+
+
+def _is_of_an_object(e: Evidence) -> bool:
+    """Return whether an object that is kept runs threads that Python did not start."""
+    is_kept = bool(e.held) and not e.is_native
+    return is_kept and bool(e.threads) and all(t.is_native for t in e.threads)
 
 
 def _is_writer(e: Evidence) -> bool:
@@ -73,7 +79,8 @@ def _is_writer(e: Evidence) -> bool:
 
 def _is_file(e: Evidence) -> bool:
     is_open = "process.fds" in e.failing and e.holds("_io.FileIO")
-    return e.has("process.fds") or is_open or e.holds(*_FILES)
+    is_own = e.has("process.fds") and not _is_of_an_object(e)  # its sockets go with it
+    return is_own or is_open or e.holds(*_FILES)
 
 
 def _is_in_session(e: Evidence) -> bool:

@@ -389,8 +389,8 @@ CAUSES = (
         priority=Priority.GENERAL,
         explains="A list or dict that belongs to a class gets an entry in each call. "
         "All instances share it, and it lives as long as the process.",
-        remedy="Make it in `__init__`: `self.items = []`; or remove from {holder} what "
-        "is no longer needed.",
+        remedy="Remove from it what is no longer needed: {limit}. Or make it in "
+        "`__init__`, `self.items = []`: then it is freed with its instance.",
         rule=_is_in_class,
     ),
     Cause(
@@ -399,7 +399,7 @@ CAUSES = (
         explains="A store inside TensorFlow, Keras or another library keeps something "
         "from each call: {holder}.",
         remedy="Make the object that is registered or cached there only once, outside "
-        "the loop; try `{clear_session}`.",
+        "the loop; or {release}.",
         rule=lambda e: e.is_in_library,
     ),
     Cause(

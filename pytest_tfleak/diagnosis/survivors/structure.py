@@ -21,6 +21,8 @@ from pytest_tfleak.diagnosis.what.descriptors import threads_now
 from pytest_tfleak.diagnosis.what.retraces import count_traces
 from pytest_tfleak.diagnosis.what.retraces import explain_retraces
 from pytest_tfleak.diagnosis.what.retraces import made_in_loop
+from pytest_tfleak.diagnosis.what.retraces import newest_types
+from pytest_tfleak.diagnosis.what.signature import declare
 from pytest_tfleak.diagnosis.what.tensorflow_objects import count_operations
 from pytest_tfleak.diagnosis.what.tensorflow_objects import operations_made
 from pytest_tfleak.diagnosis.what.tensorflow_objects import stacks_of_operations
@@ -47,6 +49,7 @@ class Observed:
     origin: Origin | None = None
     stack: tuple[Origin, ...] = ()
     retrace: str = ""  # the kind of change that makes a function trace again
+    declared: str = ""  # how to declare the function so that it is not traced again
     is_made_in_loop: bool = False
     files: tuple[str, ...] = ()  # those that stay open
     threads: tuple[RunningThread, ...] = ()  # those that do not end
@@ -127,6 +130,7 @@ class Survey:
                     what=words_of_retrace(retrace),
                     place=(retrace.function, retrace.argument, retrace.sort),
                     retrace=retrace.sort,
+                    declared=_declared(function, retrace.argument),
                 )
         old = {id(reference()) for reference, _ in self._traces}
         functions = self._census.members("tf.traces")
@@ -186,3 +190,9 @@ def _made_in(graph: Any, since: int, iterations: int, kind: str) -> Observed | N
         origin=origin,
         stack=stack,
     )
+
+
+def _declared(function: Any, argument: str) -> str:
+    with suppress(Exception):  # other versions of TensorFlow may differ
+        return declare(newest_types(function), argument)
+    return ""

@@ -280,6 +280,7 @@ class Leaf:
     keys: str = ""  # the keys of a dict
     dtype: str = ""
     shape: str = ""
+    dims: tuple[str, ...] | None = None  # of the shape, None if its rank is unknown
 
 
 def read_leaves(function_type: Any) -> dict[str, Leaf]:
@@ -290,6 +291,16 @@ def read_leaves(function_type: Any) -> dict[str, Leaf]:
     for name, captured in (getattr(function_type, "captures", None) or {}).items():
         _add(leaves, f"captured {name}", captured, 0)
     return leaves
+
+
+def read_leaf(parameter: Any) -> Leaf:
+    """Return a parameter of a function type, without its parts."""
+    return _leaf(parameter.type_constraint)
+
+
+def newest_types(function: Any) -> list[Any]:
+    """Return the function types of a tf.function's newest traces, oldest first."""
+    return [function_type for _, function_type in _traces(function)[-_WINDOW:]]
 
 
 def describe_signature(function_type: Any) -> str:
@@ -406,6 +417,7 @@ def _spec(node: Any) -> Leaf:
         kind=text,
         dtype=dtype_name(dtype),
         shape=spec_of_array("", texts),
+        dims=texts,
     )
 
 

@@ -48,6 +48,7 @@ from tests.builders import passing
 from tests.builders import path_to
 from tests.regenerate import expected_text
 
+PLACES = ("holder", "limit", "release", "declared")  # in the texts of a cause
 DOCS = Path(__file__).parents[4] / "docs" / "causes.md"
 TENSOR = "tensorflow.python.framework.ops.EagerTensor"
 SESSION = "tensorflow.python.client.session.Session"
@@ -90,7 +91,7 @@ def test_a_row_is_a_slug_two_sentences_and_a_remedy(cause: Cause) -> None:
     assert cause.remedy[0].isupper() and cause.remedy.endswith(".")
     assert cause.remedy.count("`") % 2 == 0
     holes = set(re.findall(r"\{(\w+)\}", cause.explains + cause.remedy))
-    assert holes <= {"holder", "limit", "clear_session"}
+    assert holes <= {*PLACES, "clear_session"}
 
 
 @each_cause
@@ -139,6 +140,16 @@ def test_the_cause_of_an_open_session_depends_on_the_code_around_it(
     slug: str, evidence: dict[str, object]
 ) -> None:
     assert slug_for({"signals": {"tf.sessions", "tf.graphs"}, **evidence}) == slug
+
+
+def test_an_object_with_threads_of_its_own_is_what_is_kept() -> None:
+    native = RunningThread(name="grpc_server", is_native=True)
+    kept = {"path": path_to("app.Server"), "held": "app.Server", "threads": (native,)}
+    signals = {"signals": {"process.threads", "process.fds"}}
+    failing = {"failing": {"process.threads", "process.fds"}}
+    assert slug_for({**kept, **signals, **failing}) == "object-kept"
+    started = {"threads": (native, RunningThread(name="worker"))}
+    assert slug_for({**kept, **started, **signals, **failing}) == "thread-never-joined"
 
 
 @pytest.mark.parametrize(
@@ -922,7 +933,9 @@ def page() -> str:
             name_clear_session(
                 text.replace("|", "\\|")
                 .replace("{holder}", "the holder")
-                .replace("{limit}", "code for this container"),
+                .replace("{limit}", "code for this container")
+                .replace("{release}", "let the library release it")
+                .replace("{declared}", "`@tf.function(input_signature=[...])`"),
                 KERASES[0].clear_session,
             )
             for text in (cause.explains, cause.remedy)

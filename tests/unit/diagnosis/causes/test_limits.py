@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from pytest_tfleak.diagnosis.causes.limits import limit_of
+from pytest_tfleak.diagnosis.causes.limits import release_of
 from pytest_tfleak.retaining_path import ATTRIBUTE
 from pytest_tfleak.retaining_path import CLOSURE
 from pytest_tfleak.retaining_path import ENTRY
@@ -78,6 +79,29 @@ def test_the_name_is_the_one_that_the_code_uses(steps: list[Step], name: str) ->
 def test_a_local_variable_has_its_own_name() -> None:
     path = in_frame("seen", "serve")
     assert "remove the old ones" in limit_of(path)  # nothing that grows is known
+
+
+@pytest.mark.parametrize(
+    ("holder", "code"),
+    [
+        ("matplotlib._pylab_helpers.Gcf", "`plt.close(figure)`"),
+        ("logging.root", "`logger.removeHandler(handler)`"),
+        ("tensorflow.python.framework.ops.STORE", "{clear_session}"),
+        ("tf_keras.src.backend.STATE", "{clear_session}"),
+    ],
+)
+def test_a_library_has_its_own_way_to_release(holder: str, code: str) -> None:
+    module, _, name = holder.rpartition(".")
+    step = Step(kind=ATTRIBUTE, name=name, container="dict", size=9)
+    path = RetainingPath(
+        root=Root(kind="module", name=module, is_library=True), steps=(step,)
+    )
+    assert code in release_of(path)
+
+
+def test_of_other_libraries_no_call_is_made_up() -> None:
+    assert "`" not in release_of(path_to(at="pandas.STORE", is_library=True))
+    assert "`" not in release_of(None)
 
 
 def test_without_a_container_no_code_is_made_up() -> None:
