@@ -42,6 +42,8 @@ VIEW = "view"  # an array that uses the memory of another object
 #: Types that may grow by rebinding a name, as ``x = x + [y]`` does.
 REBOUND = ("builtins.list", "builtins.tuple")
 
+#: Kinds of roots of objects of which no Python holder is known.
+WITHOUT_HOLDER = ("native", "unsought")
 _GENERATED = re.compile(r"(__autograph_generated_file)\w+")
 _NUMBER = re.compile(r"\d+")
 
@@ -151,12 +153,7 @@ class RetainingPath:
     @property
     def is_native(self) -> bool:
         """Return whether no Python object is known to hold it."""
-        return self.root.kind == "native" and not self.in_native_part
-
-    @property
-    def is_sought(self) -> bool:
-        """Return whether there was time to search for the holder."""
-        return self.root.kind != "unsought"
+        return self.root.kind in WITHOUT_HOLDER and not self.in_native_part
 
     @property
     def type(self) -> str:
@@ -184,7 +181,9 @@ class RetainingPath:
     @property
     def place(self) -> tuple[str, ...]:
         """Return the parts that are the same in every run: no index or address."""
-        parts = [self.root.kind, self.root.name, self.root.thread]
+        # whether there was time to search is no part of the place
+        kind = "native" if self.root.kind in WITHOUT_HOLDER else self.root.kind
+        parts = [kind, self.root.name, self.root.thread]
         for expression in self.expressions():
             if expression.starts_with_type:
                 parts += ["new", expression.steps[0].short_type]

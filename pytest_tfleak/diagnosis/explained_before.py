@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from pytest_tfleak.diagnosis.safe_read import last_of
@@ -157,7 +158,8 @@ class ExplainedLeaks:
         # another line may be another mistake, with another cause
         if explained[lead.signal].origin != lead.origin:
             return None
-        test = SameAs(nodeid=look.known.nodeid, origin=lead.line)
+        line = _stored_for_all(look.known, lead) or lead.origin
+        test = SameAs(nodeid=look.known.nodeid, origin=line)
         return SameLeak(test=test, explained=explained)
 
 
@@ -327,6 +329,14 @@ def _rate(finding: Finding) -> float:
     return finding.per_iteration or 0.0
 
 
+def _stored_for_all(known: _Known, finding: Finding) -> Origin | None:
+    """Return the line that stores the objects, unless only the earlier test runs it."""
+    file = Path(known.nodeid.partition("::")[0]).name
+    if finding.stored is None or Path(finding.stored.file).name == file:
+        return None
+    return finding.stored
+
+
 def _explain(finding: Finding, look: _Look) -> Finding:
     """Return a finding with the explanation of the earlier test, and its own line."""
     before = look.known.findings[finding.signal]
@@ -340,6 +350,7 @@ def _explain(finding: Finding, look: _Look) -> Finding:
         path=None if before.path is None else _now(before.path, look, facts[-1]),
         origin=origin,
         stack=stack,
+        stored=_stored_for_all(look.known, before),
         python_bytes=before.python_bytes,
         cause=before.cause,
         why=before.why,

@@ -306,7 +306,7 @@ def _with_native(finding: Finding, insights: Insights) -> Finding:
     if site.origin is None:
         return finding
     if finding.origin is None or finding.native:
-        finding = replace(finding, origin=site.origin, stack=site.python)
+        finding = replace(finding, origin=site.origin, stack=site.python, stored=None)
     if path is None:
         return _with_fingerprint(finding, *site.frames[:1], site.origin.function)
     return finding

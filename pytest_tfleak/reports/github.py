@@ -146,8 +146,9 @@ def _by_position(
 ) -> Iterator[tuple[Position | None, tuple[Finding, ...]]]:
     groups: dict[Position | None, list[Finding]] = {}
     for finding in ordered(findings):
-        line = finding.line
-        position = _position(root, line.file, line.line) if line else None
+        lines = filter(None, (finding.stored, finding.origin))
+        places = (_position(root, line.file, line.line) for line in lines)
+        position = next(filter(None, places), None)
         groups.setdefault(position or at_test, []).append(finding)
     for position, group in groups.items():
         yield position, tuple(group)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from pytest_tfleak.retaining_path import WITHOUT_HOLDER
 from pytest_tfleak.retaining_path import Expression
 from pytest_tfleak.retaining_path import RetainingPath
 from pytest_tfleak.retaining_path import Root
@@ -59,12 +60,11 @@ SIZE = "{text} ({container} of {size})"
 NATIVE_PART = "its C++ part"
 MANY = "..."
 _LONGEST = 6  # edges
-_WITHOUT_HOLDER = ("native", "unsought")
 
 
 def edges_of(path: RetainingPath) -> tuple[str, ...]:
     """Return a path as text, from the root to the object, one text for each edge."""
-    if path.root.kind in _WITHOUT_HOLDER and not path.in_native_part:
+    if path.root.kind in WITHOUT_HOLDER and not path.in_native_part:
         return (ROOTS[path.root.kind],)
     edges = list(_expressions(path))
     if path.target:

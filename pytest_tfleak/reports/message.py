@@ -144,7 +144,7 @@ def _leak_rows(
     else:
         yield from _cause_rows([lead, *others])
     yield from _note_rows(verdict)
-    if words.look_for and not (lead.advice or lead.origin):
+    if words.look_for and not (lead.advice or lead.line):
         yield "look for", words.look_for
     yield _ALLOW, how_to_allow(verdict, [lead, *others])
     yield "iterations", stands_on(verdict)

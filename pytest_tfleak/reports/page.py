@@ -181,7 +181,7 @@ def make_entry(verdict: Verdict) -> Entry:
     growth, lead = _main_figure(verdict, failing)
     moved, level, missing = _sort_out(verdict)
     look_for = ""
-    if failing and not (failing[0].advice or failing[0].origin):
+    if failing and not (failing[0].advice or failing[0].line):
         look_for = row_of(failing[0].signal, failing[0].unit).look_for
     whole = shorten(safe(verdict.nodeid[:_LONGEST_TEXT]), _LONGEST_NAME)
     file, colons, name = whole.partition("::")

@@ -17,6 +17,7 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 import threading
+import types
 from array import array
 from collections.abc import Callable
 from collections.abc import Sequence
@@ -43,6 +44,7 @@ from pytest_tfleak.run.loop import Loop
 from pytest_tfleak.signals import is_size
 from pytest_tfleak.trace import MISSING
 from pytest_tfleak.trace import Trace
+from pytest_tfleak.user_code import is_users
 
 #: Seconds: longer than most timers and flushing threads wait.
 MOMENT = 1.2
@@ -197,9 +199,15 @@ def rested(loop: Loop, look: Callable[[list[Any]], None] | None = None) -> array
 
 def _is_of_the_runner(thread: threading.Thread) -> bool:
     """Return whether a thread is this one, or one that serves a plugin of pytest."""
-    called = getattr(thread, "_target", None)
-    module = str(getattr(called, "__module__", ""))
-    return thread is threading.current_thread() or module.startswith("pytest_")
+    if thread is threading.current_thread():
+        return True
+    called = vars(thread).get("_target")
+    if type(called) is types.MethodType:
+        called = called.__func__
+    if type(called) is not types.FunctionType:
+        return False
+    is_plugin = str(called.__module__).startswith("pytest_")
+    return is_plugin and not is_users(called.__code__.co_filename)
 
 
 def note_kept(

@@ -335,6 +335,7 @@ class Loop:
         for done in range(1, iterations + 1):
             started = perf_counter()
             self._call(after)
+            self.ran_again += 1
             self._census.take()  # also collects garbage
             self._census.release()
             if self._on_iteration is not None:

@@ -28,12 +28,14 @@ class Model:
         return x * 2
 
 
+two = tf.constant(2)
 CALLS = {
-    "a dimension": (lambda x, y: tf.size(x) + y, lambda n: (tf.ones([n, 4]), 2)),
+    "a dimension": (lambda x, y: tf.size(x) + y, lambda n: (tf.ones([n, 4]), two)),
     "a rank": (lambda x: tf.size(x), lambda n: (tf.ones([1] * n),)),
     "ragged": (lambda x: tf.reduce_sum(x, axis=1), lambda n: (ragged(n),)),
     "sparse": (lambda x: tf.sparse.reduce_sum(x), lambda n: (sparse(n),)),
     "a number": (lambda x, n: x * n, lambda n: (tf.ones([3], tf.int32), n)),
+    "a large number": (lambda n: n, lambda n: (2**40 + n,)),
     "a text": (lambda x: tf.strings.length(x), lambda n: (str(n),)),
     "a method": (Model().double, lambda n: (tf.ones([n]),)),
 }
@@ -54,6 +56,10 @@ part = tf.function(lambda options, x: x * options["by"])
 for n in range(1, 6):
     part({"by": 2}, tf.ones([n]))
 print("in part", declare(newest_types(part), "x"))
+mode = tf.function(lambda x, mode: x)
+for n in range(1, 6):
+    mode(tf.ones([n]), "train")
+print("with a mode", declare(newest_types(mode), "x"))
 print("not at all", repr(declare(newest_types(part), "options['by']")))
 """
 
@@ -71,4 +77,5 @@ def test_the_advised_signature_is_typed_in(pytester: pytest.Pytester) -> None:
         "@tf.function(input_signature=[...])` for all arguments, with "
         "`tf.TensorSpec([None], tf.float32)` for `x`"
     )
+    assert "(input_signature=[...])` for all arguments" in told["with a mode"]
     assert "not at all ''" in result.outlines

@@ -69,7 +69,9 @@ def advise(
         for key, some in related.items()
     }
     lead = _lead(causes, related)
-    declared = next((o.seen.declared for o in explained if o.seen), "")
+    declared = next(
+        (o.seen.declared for o in explained if o.seen and o.seen.declared), ""
+    )
     advised = []
     for one in explained:
         key = _key(one)
@@ -129,8 +131,7 @@ def _evidence(related: Sequence[Explained], explained: Sequence[Explained]) -> E
         below=group.below if group is not None else (),
         holder=finding.path,
         growth=group.growth if group is not None else "",
-        # what was not searched to the end has no cause
-        held=group.whole.kind if group is not None and group.path.is_sought else "",
+        held=group.whole.kind if group is not None else "",
         members=group.members if group is not None else {},
         arrays=part.arrays if part is not None else (),
         functions=group.whole.functions if group is not None else (),
@@ -161,7 +162,7 @@ def _group_of(related: Sequence[Explained]) -> Group | None:
 
 def _hints(finding: Finding) -> frozenset[str]:
     """Return what the code does around a finding's line and the lines that call it."""
-    lines = [finding.origin, *finding.stack]
+    lines = [finding.origin, finding.stored, *finding.stack]
     return frozenset[str]().union(*map(hints_of, lines))
 
 

@@ -10,6 +10,7 @@ from dataclasses import field
 from enum import IntEnum
 
 from pytest_tfleak.diagnosis.what.descriptors import RunningThread
+from pytest_tfleak.retaining_path import WITHOUT_HOLDER
 from pytest_tfleak.retaining_path import Array
 from pytest_tfleak.retaining_path import RetainingPath
 from pytest_tfleak.retaining_path import Root
@@ -125,7 +126,7 @@ class Evidence:
     @property
     def is_native(self) -> bool:
         """Return whether C or C++ code holds it, with no known Python object."""
-        return self.root.kind == "native" and (
+        return self.root.kind in WITHOUT_HOLDER and (
             self.holder is None or self.holder.is_native
         )
 

@@ -28,44 +28,65 @@ _LIMITS = {
 #: For containers of other types, and where no container is known.
 _OTHER = "remove the old ones from it, or empty it"
 #: By the first part of the module that keeps it.
-_RELEASES = {
-    "matplotlib": "close each figure: `plt.close(figure)`",
-    "logging": "take it away again: `logger.removeHandler(handler)`, `handler.close()`",
-    **dict.fromkeys(("tensorflow", "keras", "tf_keras"), "try `{clear_session}`"),
+_RELEASES = dict.fromkeys(
+    ("tensorflow", "keras", "tf_keras"), "; or try `{clear_session}`"
+)
+#: By the store itself.
+_OF_STORES = {
+    "matplotlib._pylab_helpers.Gcf.figs": "; or close each figure: `plt.close(figure)`",
 }
-_RELEASE = "see how the library lets go of it"  # for others
 _VARIABLES = (CLOSURE, DEFAULT, LOCAL, SUSPENDED)
 _CLASS = "builtins.type"
-_UNNAMED = "container"
+#: Modules whose objects get attributes from anywhere, without ``self``.
+_PLAIN = ("builtins.", "types.", "_thread.", "threading.", "functools.")
+_CUT = "..."  # in names and keys that are not known in full
 
 
 def limit_of(path: RetainingPath | None) -> str:
     """Return how to limit the container on a path that grows."""
     expressions = path.expressions() if path is not None else ()
     grown = next((each for each in expressions if each.is_sized), None)
-    if grown is None:
+    name = _code(grown) if grown is not None else ""
+    if grown is None or not name:
         return _OTHER
     words = _LIMITS.get(grown.steps[-1].container, _OTHER)
-    return words.replace("{name}", _code(grown))
+    return words.replace("{name}", name)
 
 
 def release_of(path: RetainingPath | None) -> str:
-    """Return how to let a library release what it keeps."""
-    library = path.root.name.partition(".")[0] if path is not None else ""
-    return _RELEASES.get(library, _RELEASE)
+    """Return how to let a library release what it keeps, "" if that is unknown."""
+    if path is None:
+        return ""
+    library = path.root.name.partition(".")[0]
+    return _OF_STORES.get(path.dotted) or _RELEASES.get(library, "")
 
 
 def _code(grown: Expression) -> str:
-    """Return a container as the code that fills it may write it: ``self.items``."""
+    """Return a container as the code that fills it may write it: ``self.items``.
+
+    Return "" if that is unknown.
+    """
     steps = grown.steps
     named = [k for k, step in enumerate(steps) if step.kind in (ATTRIBUTE, *_VARIABLES)]
-    if not named or not steps[named[-1]].name:
-        return _UNNAMED
-    at = named[-1]
+    is_handed = grown.root is not None and grown.root.kind in ("fixture", "parameter")
+    if not named and not is_handed:
+        return ""
+    at = named[-1] if named else 0
+    start = _start(grown, at) if named else str(grown.root and grown.root.name)
     keys = [step for step in steps[at + 1 :] if step.is_shown]
-    if any(step.kind not in (ITEM, INDEX) for step in keys):
-        return _UNNAMED  # a key or member has no code that would find it
-    owner = ""
-    if steps[at].kind == ATTRIBUTE and (at > 0 or grown.starts_with_type):
-        owner = "cls." if at > 0 and steps[at - 1].is_a(_CLASS) else "self."
-    return owner + steps[at].name + "".join(f"[{step.name}]" for step in keys)
+    code = start + "".join(f"[{step.name}]" for step in keys)
+    is_known = all(step.kind in (ITEM, INDEX) for step in keys)
+    return code if start and is_known and _CUT not in code else ""
+
+
+def _start(grown: Expression, at: int) -> str:
+    """Return the attribute or variable at a step, with its owner."""
+    steps, name = grown.steps, grown.steps[at].name
+    if steps[at].kind != ATTRIBUTE or (at == 0 and not grown.starts_with_type):
+        return name
+    if at == 0:
+        return ""
+    owner = steps[at - 1]
+    if owner.is_a(_CLASS) or owner.type.startswith(_PLAIN):
+        return f"{owner.name}.{name}" if owner.name else ""
+    return f"self.{name}"

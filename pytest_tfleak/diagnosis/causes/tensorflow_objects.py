@@ -399,7 +399,7 @@ CAUSES = (
         explains="A store inside TensorFlow, Keras or another library keeps something "
         "from each call: {holder}.",
         remedy="Make the object that is registered or cached there only once, outside "
-        "the loop; or {release}.",
+        "the loop{release}.",
         rule=lambda e: e.is_in_library,
     ),
     Cause(
@@ -428,7 +428,7 @@ CAUSES = (
         remedy="Look at what the line passes to a library: a callback, a buffer, a "
         "context variable. Release it there with `unregister()` or `close()`; or make "
         "it once, outside the loop.",
-        rule=lambda e: bool(e.held) and e.is_native,
+        rule=lambda e: bool(e.held) and e.is_native and e.root.kind == "native",
         is_vague=True,
     ),
 )

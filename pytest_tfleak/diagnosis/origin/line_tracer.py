@@ -66,6 +66,7 @@ class LineTracer:
 
     def __exit__(self, *_: object) -> None:
         self._until = -inf  # stops tracing in threads that continue
+        self._reads = ()  # frames that are kept refer to this tracer
         tracer, of_threads = self._others
         threading.settrace(of_threads)
         sys.settrace(tracer)

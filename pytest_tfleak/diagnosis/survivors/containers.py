@@ -91,6 +91,7 @@ class Containers:
         """Compare with now, instead of when they had grown; freeze what is there."""
         containers = [container for container, _ in self._longer_once]
         self._longer_once = [(c, len_(c)) for c, len_ in sized_among(containers)]
+        self._sizes.update((id(c), size) for c, size in self._longer_once)
         self._loop.freeze()
 
     def find_longer_again(self) -> None:

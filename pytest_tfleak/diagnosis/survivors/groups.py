@@ -484,6 +484,7 @@ def _merge(groups: Sequence[Group]) -> Group:
         bytes=sum(group.bytes for group in groups),
         members=dict(members),
         parts=parts,
+        stored=next((group.stored for group in groups if group.stored), None),
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import _thread
 import atexit
 import gc
+import sys
 import tracemalloc
 from collections import Counter
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from time import perf_counter
 from typing import Any
 from typing import TypeVar
@@ -60,8 +62,8 @@ _OF_EACH_TYPE, _MOST_ASKED = ASKED_FOR_ORIGIN, 5_000
 #: The share of the remaining time for the runs without and with tracemalloc, and for
 #: that which watches lines.
 _UNTRACED, _TRACED, _STORES = 0.3, 0.6, 0.3
-_MOST_FOR_LINES = 4  # iterations
 _MOST_GROWN = 500  # containers whose lines are looked for
+_ALL_OF_IT = 60.0  # seconds without a switch to another thread
 #: If the fewest traced iterations took so many seconds, there are no more.
 _FEWEST_TRACED, _SPARE, _SECONDS_TRACED = 2, 2, 1.0
 _LEAST_TRACED = 1.5  # seconds before tracemalloc is stopped within an iteration
@@ -126,30 +128,27 @@ class Watch:
         # a single iteration may outlast the deadline, so tracing has a time limit; it
         # is set up before the freeze, so that it does not count as a survivor
         early = _Early()
-        part = deadline.share(_TRACED)
-        tracing = Tracing(
-            part.at_least(_LEAST_TRACED).seconds,
-            is_on=is_traced,
-            before_stop=early.note,
-        )
+        tracing = Tracing(is_on=is_traced, before_stop=early.note)
         with ExitStack() as searching:
             self._containers.find_longer(deadline)
             stores = self._find_stores(iterations, deadline.share(_STORES), after)
+            part = deadline.share(_TRACED)
+            tracing.seconds = part.at_least(_LEAST_TRACED).seconds
             with tracing:
                 functions = atexit._ncallbacks()
                 traced = self._run_traced(iterations, part, after)
                 tracing.stop_the_clock()
+                early.release()
                 is_more = atexit._ncallbacks() - functions >= traced
                 gc.collect()
                 snapshot = _Snapshot(
-                    recent=gc.get_objects(),
+                    recent=early.without_notes(gc.get_objects()),
                     older=older(untraced + stores.iterations + traced),
                     runs=traced,
                     at_exit=atexit._ncallbacks() if is_more else 0,
                     frames=early.frames,
                     stores=stores,
                 )
-                early.release()
                 searching.enter_context(self._loop.thawed(is_last=True))
                 searching.enter_context(_no_collections())
                 searching.callback(self._containers.forget)
@@ -187,9 +186,7 @@ class Watch:
     ) -> Stores:
         """Find the lines that make longer what has grown, without tracemalloc."""
         grown = self._containers.candidates[-_MOST_GROWN:]
-        stores = find_stores(
-            self._loop, grown, min(iterations, _MOST_FOR_LINES), after, deadline
-        )
+        stores = find_stores(self._loop, grown, iterations, after, deadline)
         if stores.iterations:
             self._containers.begin_again()
         return stores
@@ -262,15 +259,31 @@ class _Early:
 
     def __init__(self) -> None:
         self.frames: dict[int, list[Frame]] = {}  # by id of the object
-        self._kept: list[Any] = []  # so that no id is reused
+        self._kept: list[Any] = []  # so that the iteration reuses no id
+
+    def without_notes(self, objects: list[Any]) -> list[Any]:
+        """Return the objects that are not these notes."""
+        ids = frozenset(map(id, (self.frames, *self.frames.values())))
+        return [o for o in objects if id(o) not in ids]
 
     def note(self) -> None:
-        """Note the sites of objects that the iterations have made until now."""
-        self._kept = list(_sample(gc.get_objects()))
-        self.frames.update((id(o), frames_of(o)) for o in self._kept)
+        """Note the sites of objects that the iterations have made until now.
+
+        This runs while the body does. The body waits meanwhile, and no tuple is kept:
+        Python cannot complete a tuple that something else refers to.
+        """
+        interval = sys.getswitchinterval()
+        sys.setswitchinterval(_ALL_OF_IT)
+        try:
+            oldest_first = chain.from_iterable(map(gc.get_objects, (2, 1, 0)))
+            made = [o for o in oldest_first if type(o) is not tuple]
+            self._kept = list(_sample(made))
+            self.frames.update((id(o), frames_of(o)) for o in self._kept)
+        finally:
+            sys.setswitchinterval(interval)
 
     def release(self) -> None:
-        """Release the objects, as soon as others hold those that are left."""
+        """Release the objects, when the iteration has ended."""
         self._kept = []
 
 
@@ -387,12 +400,12 @@ class Tracing:
 
     def __init__(
         self,
-        seconds: float,
+        seconds: float = 0.0,
         *,
         is_on: bool = True,
         before_stop: Callable[[], None] = lambda: None,
     ) -> None:
-        self._seconds = max(0.0, seconds)
+        self.seconds = seconds
         self._before_stop = before_stop
         self._starts = is_on and not tracemalloc.is_tracing()
         self._is_timed = False
@@ -422,8 +435,9 @@ class Tracing:
             self._ended.acquire()
 
     def _watch_the_clock(self) -> None:
+        seconds = min(max(0.0, self.seconds), _thread.TIMEOUT_MAX)
         try:
-            if not self._left.acquire(timeout=min(self._seconds, _thread.TIMEOUT_MAX)):
+            if not self._left.acquire(timeout=seconds):
                 with suppress(Exception):  # of an object that cannot be read
                     self._before_stop()
                 tracemalloc.stop()

@@ -20,6 +20,7 @@ _DTYPES = {
     "bool": "tf.bool",
     "str": "tf.string",
 }
+_LARGEST = 2**31 - 1  # of tf.int32
 _OPEN = "None"
 
 
@@ -49,10 +50,19 @@ def _spec(leaves: Sequence[Leaf]) -> str:
     if len({(leaf.sort, leaf.kind, leaf.dtype) for leaf in leaves}) > 1:
         return ""
     if first.sort == "scalar" and first.kind in _DTYPES:
-        return f"tf.TensorSpec([], {_DTYPES[first.kind]})"
+        # one that never changes may have to stay a Python value
+        is_fixed = len({leaf.text for leaf in leaves}) == 1
+        return "" if is_fixed else f"tf.TensorSpec([], {_dtype_of(leaves)})"
     if first.sort != "tensor" or first.kind not in _SPECS:
         return ""
     return f"tf.{first.kind}Spec({_shape(leaves)}, tf.{first.dtype})"
+
+
+def _dtype_of(leaves: Sequence[Leaf]) -> str:
+    kind = leaves[0].kind
+    if kind == "int" and any(abs(int(leaf.text)) > _LARGEST for leaf in leaves):
+        return "tf.int64"
+    return _DTYPES[kind]
 
 
 def _shape(leaves: Sequence[Leaf]) -> str:

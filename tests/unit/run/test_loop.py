@@ -533,20 +533,23 @@ def test_what_a_thread_takes_away_a_moment_later_is_clean(
 
 
 @pytest.mark.parametrize(
-    ("module", "is_waited_for"), [("pytest_rerunfailures", False), ("app", True)]
+    ("file", "module", "is_waited_for"),
+    [
+        ("/lib/site-packages/pytest_rerunfailures.py", "pytest_rerunfailures", False),
+        ("/lib/site-packages/app.py", "app", True),
+        ("/work/pytest_app.py", "pytest_app", True),
+    ],
 )
 def test_a_thread_of_a_plugin_is_not_waited_for(
-    monkeypatch: pytest.MonkeyPatch, module: str, is_waited_for: bool
+    monkeypatch: pytest.MonkeyPatch, file: str, module: str, is_waited_for: bool
 ) -> None:
     pauses: list[float] = []
     monkeypatch.setattr("pytest_tfleak.run.confirm.sleep", pauses.append)
     stop, kept = threading.Event(), []
 
-    def serve() -> None:
-        stop.wait()
-
-    serve.__module__ = module
-    thread = threading.Thread(target=serve)
+    names: dict[str, Any] = {"stop": stop, "__name__": module}
+    exec(compile("def serve(): stop.wait()", file, "exec"), names)
+    thread = threading.Thread(target=names["serve"])
     thread.start()
     try:
         find_leaks(lambda: kept.append(bytearray(20_000)), iterations=20)

@@ -934,7 +934,7 @@ def page() -> str:
                 text.replace("|", "\\|")
                 .replace("{holder}", "the holder")
                 .replace("{limit}", "code for this container")
-                .replace("{release}", "let the library release it")
+                .replace("{release}", "; or let the library release it")
                 .replace("{declared}", "`@tf.function(input_signature=[...])`"),
                 KERASES[0].clear_session,
             )

@@ -23,6 +23,8 @@ from tests.builders import path_to
 
 INSTANCE = Step(kind=ATTRIBUTE, name="TRACKER", types=("app.Tracker",))
 CLASS = Step(kind=ATTRIBUTE, name="Tracker", types=("builtins.type",))
+FUNCTION = Step(kind=ATTRIBUTE, name="work", types=("builtins.function",))
+PLAIN = Step(kind=ATTRIBUTE, name="STATE", types=("types.SimpleNamespace",))
 
 
 @pytest.mark.parametrize(
@@ -62,18 +64,38 @@ def test_the_code_limits_the_container(container: str, full: Any, left: Any) -> 
     [
         ([Step(kind=ATTRIBUTE, name="SEEN")], "SEEN"),
         ([INSTANCE, Step(kind=ATTRIBUTE, name="items")], "self.items"),
-        ([CLASS, Step(kind=ATTRIBUTE, name="items")], "cls.items"),
+        ([CLASS, Step(kind=ATTRIBUTE, name="items")], "Tracker.items"),
+        ([FUNCTION, Step(kind=ATTRIBUTE, name="seen")], "work.seen"),
+        ([PLAIN, Step(kind=ATTRIBUTE, name="seen")], "STATE.seen"),
         (
             [Step(kind=ATTRIBUTE, name="SEEN"), Step(kind=ITEM, name="'loss'")],
             "SEEN['loss']",
         ),
-        ([Step(kind=ATTRIBUTE, name="SEEN"), Step(kind=KEY)], "container"),
         ([Step(kind=ATTRIBUTE, name="f"), Step(kind=CLOSURE, name="seen")], "seen"),
-        ([Step(kind=VALUE)], "container"),
     ],
 )
 def test_the_name_is_the_one_that_the_code_uses(steps: list[Step], name: str) -> None:
     assert f"`del {name}[:-100]`" in limit_of(kept_in(*steps))
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [Step(kind=ATTRIBUTE, name="SEEN"), Step(kind=KEY)],
+        [Step(kind=ATTRIBUTE, name="SEEN"), Step(kind=ITEM, name="...")],
+        [Step(kind=ATTRIBUTE, name="SEEN"), Step(kind=ITEM, name="'aaaaaaaa...")],
+        [Step(kind=CLOSURE, name="...")],
+        [Step(kind=VALUE)],
+    ],
+)
+def test_code_that_would_not_work_is_not_printed(steps: list[Step]) -> None:
+    assert "`" not in limit_of(kept_in(*steps))
+
+
+def test_what_a_fixture_returns_has_the_name_of_the_fixture() -> None:
+    path = kept_in(Step(kind=VALUE))
+    of_fixture = replace(path, root=Root(kind="fixture", name="seen"))
+    assert "`del seen[:-100]`" in limit_of(of_fixture)
 
 
 def test_a_local_variable_has_its_own_name() -> None:
@@ -82,26 +104,25 @@ def test_a_local_variable_has_its_own_name() -> None:
 
 
 @pytest.mark.parametrize(
-    ("holder", "code"),
+    ("module", "names", "code"),
     [
-        ("matplotlib._pylab_helpers.Gcf", "`plt.close(figure)`"),
-        ("logging.root", "`logger.removeHandler(handler)`"),
-        ("tensorflow.python.framework.ops.STORE", "{clear_session}"),
-        ("tf_keras.src.backend.STATE", "{clear_session}"),
+        ("matplotlib._pylab_helpers", ("Gcf", "figs"), "`plt.close(figure)`"),
+        ("tensorflow.python.framework.ops", ("STORE",), "{clear_session}"),
+        ("tf_keras.src.backend", ("STATE",), "{clear_session}"),
     ],
 )
-def test_a_library_has_its_own_way_to_release(holder: str, code: str) -> None:
-    module, _, name = holder.rpartition(".")
-    step = Step(kind=ATTRIBUTE, name=name, container="dict", size=9)
-    path = RetainingPath(
-        root=Root(kind="module", name=module, is_library=True), steps=(step,)
-    )
-    assert code in release_of(path)
+def test_a_library_has_its_own_way_to_release(
+    module: str, names: tuple[str, ...], code: str
+) -> None:
+    steps = tuple(Step(kind=ATTRIBUTE, name=name) for name in names)
+    root = Root(kind="module", name=module, is_library=True)
+    assert code in release_of(RetainingPath(root=root, steps=steps))
 
 
-def test_of_other_libraries_no_call_is_made_up() -> None:
-    assert "`" not in release_of(path_to(at="pandas.STORE", is_library=True))
-    assert "`" not in release_of(None)
+def test_of_other_stores_no_call_is_made_up() -> None:
+    assert release_of(path_to(at="pandas.STORE", is_library=True)) == ""
+    assert release_of(path_to(at="matplotlib.STORE", is_library=True)) == ""
+    assert release_of(None) == ""
 
 
 def test_without_a_container_no_code_is_made_up() -> None:

@@ -433,7 +433,7 @@ def test_an_object_without_a_path_is_held_by_native_code() -> None:
     assert found.is_native
     unsought = without_holder(Kept(), is_searched=False)
     assert edges_of(unsought) == (ROOTS["unsought"],)
-    assert not unsought.is_native
+    assert unsought.place == found.place  # a fingerprint does not depend on the time
     assert native.is_native
 
 

@@ -81,3 +81,22 @@ def test_a_container_that_got_longer_once_does_not_pile_up() -> None:
     NAMES.append("d")
     assert not containers.is_as_long(NAMES)
     assert not containers.is_as_long(object())
+
+
+def test_the_comparison_can_begin_again() -> None:
+    """What other iterations add in between is not what the examined ones add."""
+    loop = Loop(lambda: None, make_plan(iterations=2), [], Census())
+    containers = Containers(loop)
+    with loop:
+        containers.remember()
+        add("a", "b", "c")
+        containers.find_longer()
+        assert any(one is NAMES for one in containers.candidates)
+        add("d", "e")
+        containers.begin_again()
+        assert containers.is_as_long(NAMES)
+        add("f", "g")
+        with loop.thawed():
+            containers.find_longer_again()
+    added = {id(one.container): set(one.added) for one in containers.longer}
+    assert added[id(NAMES)] == {"f", "g"}

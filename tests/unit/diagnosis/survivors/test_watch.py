@@ -6,6 +6,7 @@ import atexit
 import functools
 import gc
 import itertools
+import linecache
 import threading
 import time
 import tracemalloc
@@ -13,6 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from collections.abc import Generator
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 from unittest import mock
 
@@ -21,17 +23,24 @@ import pytest
 from pytest_tfleak.diagnosis.survivors.containers import Containers
 from pytest_tfleak.diagnosis.survivors.containers import Turnover
 from pytest_tfleak.diagnosis.survivors.groups import CHAIN
+from pytest_tfleak.diagnosis.survivors.groups import WHOLE
 from pytest_tfleak.diagnosis.survivors.groups import Describer
 from pytest_tfleak.diagnosis.survivors.groups import Group
 from pytest_tfleak.diagnosis.survivors.groups import Place
+from pytest_tfleak.diagnosis.survivors.groups import merge_same_paths
 from pytest_tfleak.diagnosis.survivors.watch import Tracing
 from pytest_tfleak.diagnosis.survivors.watch import Watch
+from pytest_tfleak.diagnosis.survivors.watch import _Early
 from pytest_tfleak.diagnosis.survivors.watch import _run_in_thread
 from pytest_tfleak.plan import make_plan
 from pytest_tfleak.probes.census import Census
 from pytest_tfleak.reports.held_by import edges_of
 from pytest_tfleak.run.budget import NO_DEADLINE
 from pytest_tfleak.run.loop import Loop
+from pytest_tfleak.verdict import Origin
+from tests.builders import make_group
+from tests.builders import make_part
+from tests.builders import path_to
 
 STORE: list[Any] = []
 ROW: tuple[Any, ...] = ()
@@ -193,10 +202,10 @@ def full_cache() -> Callable[[], object]:
 def test_a_container_that_drops_as_much_as_it_gains_is_no_holder(
     make: Callable[[], Callable[[], object]],
 ) -> None:
-    replace = make()
+    renew = make()
 
     def body() -> None:
-        replace()
+        renew()
         STORE.append(Kept())
 
     groups = [group for group in watch(body) if "kept" in group.parts]
@@ -349,6 +358,58 @@ def test_a_place_that_cannot_be_compared_counts_as_a_leak(
     assert [g.whole.kind for g in watch(lambda: STORE.append(Kept()))] == [
         f"{__name__}.Kept"
     ]
+
+
+def test_the_line_that_stores_is_that_of_the_container() -> None:
+    def body() -> None:
+        made = Kept()
+        STORE.append(made)
+
+    [group] = [group for group in watch(body) if "kept" in group.parts]
+    first = body.__code__.co_firstlineno
+    assert group.stored is not None and group.stored.line == first + 2
+    assert group.whole.origin is not None and group.whole.origin.line == first + 1
+    assert group.whole.per_iteration == 1
+
+
+def test_of_groups_with_one_path_any_line_that_is_known_is_shown() -> None:
+    path = path_to("app.Thing")
+    line = Origin(file="app.py", line=3, function="put", text="KEPT.append(x)")
+    part = make_part(path, "app.Thing", "1 Thing", 1.0)
+    groups = [make_group(path, {WHOLE: part}, size) for size in (9.0, 1.0)]
+    [merged] = merge_same_paths([groups[0], replace(groups[1], stored=line)])
+    assert merged.stored == line
+
+
+@pytest.mark.timeout(60)
+def test_what_was_traced_until_time_was_up_is_noted_in_an_iteration() -> None:
+    """The notes, and what the iteration drops later, are no objects of the body."""
+
+    class Made:
+        """No earlier test has made one."""
+
+    early = _Early()
+    with Tracing(0.2, before_stop=early.note) as tracing:
+        kept = Made()
+        dropped = [Made() for _ in range(10)]
+        growing = tuple(_slowly(tracing))
+        del dropped
+    file, line = early.frames[id(kept)][0]
+    assert (file, linecache.getline(file, line).strip()) == (__file__, "kept = Made()")
+    early.release()
+    gc.collect()
+    seen = early.without_notes(gc.get_objects())
+    assert sum(type(o) is Made for o in seen) == 1
+    assert not any(o is early.frames for o in seen)
+    assert len(growing) > 1
+
+
+def _slowly(tracing: Tracing) -> Iterator[object]:
+    """Yield objects until tracing has ended: a tuple is being made meanwhile."""
+    while tracemalloc.is_tracing():
+        time.sleep(0.01)
+        yield [tracing]
+    yield None
 
 
 def test_a_trace_is_on_inside_and_off_outside() -> None:
