@@ -104,6 +104,7 @@ def file_name(path: str) -> str:
 
 def _container(o: Any, cls: type) -> ObjectFacts:
     # the base type's own __len__, since a subclass may define another one
+    # the type found has a length, which mypy cannot know
     return _sized(o, cls.__len__(o))  # type: ignore[attr-defined]
 
 
@@ -123,6 +124,7 @@ def _text(o: Any, _: type) -> ObjectFacts:
 
 
 def _bytes(o: Any, cls: type) -> ObjectFacts:
+    # as above
     return ObjectFacts(type=short_type_name(o), size=cls.__len__(o))  # type: ignore[attr-defined]
 
 
@@ -260,6 +262,7 @@ def _opened(o: object, raw: Any) -> ObjectFacts:
 
 def _memory_file(o: Any, cls: type) -> ObjectFacts:
     try:
+        # the type found has a buffer, which mypy cannot know
         size = cls.getbuffer(o).nbytes  # type: ignore[attr-defined]
     except ValueError:
         return ObjectFacts(type=short_type_name(o), states=(facts.CLOSED,))

@@ -268,6 +268,7 @@ def _size(dtype: Any, shape: tuple[object, ...] | None) -> int | None:
         return None
     if dtype_name(dtype) in ("string", "resource", "variant"):
         return None
+    # all of them are ints, as checked
     return int(size * prod(shape))  # type: ignore[arg-type]
 
 
