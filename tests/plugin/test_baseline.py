@@ -175,3 +175,30 @@ def test_a_bad_baseline_ends_the_run_before_any_test(
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines([f"ERROR: *{FILE}*{why}*"])
     assert "test session starts" not in result.stdout.str()
+
+
+def test_an_accepted_leak_hides_no_doubt_from_strict(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest(
+        """
+from itertools import count
+from pytest_tfleak.testing import FakeProbe
+
+UNSTEADY = [sum(rise <= row for rise in (2, 7, 21, 35, 38)) for row in range(40)]
+
+def pytest_tfleak_probes(census):
+    return [FakeProbe({"steady": count()}), FakeProbe({"unsteady": UNSTEADY})]
+"""
+    )
+    pytester.makepyfile(
+        """
+import pytest
+
+@pytest.mark.tfleak(iterations=20, warmup=0, diagnose="off")
+def test_it(): pass
+"""
+    )
+    pytester.runpytest_subprocess(SAVE).assert_outcomes(failed=1)
+    pytester.runpytest_subprocess(READ).assert_outcomes(passed=1)
+    result = pytester.runpytest_subprocess(READ, "--tfleak-strict")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["INCONCLUSIVE: *unsteady*"])

@@ -7,6 +7,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
+from functools import lru_cache
+from time import perf_counter
 from time import sleep
 from typing import Any
 from typing import ClassVar
@@ -17,6 +19,8 @@ import pytest
 
 from pytest_tfleak.compare.baseline import Baseline
 from pytest_tfleak.diagnosis.experiments import search
+from pytest_tfleak.diagnosis.experiments.intervention import Intervention
+from pytest_tfleak.diagnosis.experiments.tensorflow import INTERVENTIONS
 from pytest_tfleak.known import KNOWN
 from pytest_tfleak.measurement import Measurement
 from pytest_tfleak.measurement import Setting
@@ -90,6 +94,101 @@ def test_what_is_no_failure_of_the_body_passes_through_the_diagnosis(
     assert measurement.verdict.status is Status.LEAK
     assert measurement.verdict.failing
     assert any("interrupted" in note for note in measurement.verdict.notes)
+
+
+@lru_cache(maxsize=2_000)
+def fill(number: int) -> bytearray:
+    """Fill a cache, which a loop that grows fills to its bound or holds."""
+    return bytearray(20_000)
+
+
+KEPT: list[bytearray] = []
+FIRST = itertools.count()
+
+
+def call_fails(fails: int, grow: Callable[[], object], error: BaseException) -> bool:
+    """Measure with an error in this call; return whether it came to that call.
+
+    Raises the error if it passes through.
+    """
+    calls = itertools.count(1)
+    came = False
+
+    def body() -> None:
+        nonlocal came
+        grow()
+        if next(calls) == fails:
+            came = True
+            raise error
+
+    endings = Endings(
+        failures=(Skipped,),
+        is_from_outside=lambda error: isinstance(error, (KeyboardInterrupt, Skipped)),
+    )
+    plan = make_plan(iterations=5, warmup=0)
+    Measurement(body, plan, Setting(nodeid="x", endings=endings)).run()
+    return came
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, Skipped])
+@pytest.mark.parametrize(
+    ("grow", "signals"),
+    [
+        (lambda: fill(next(FIRST)), ()),
+        (lambda: KEPT.append(bytearray(50_000)), ("host.heap",)),
+    ],
+    ids=["a cache", "known growth"],
+)
+def test_what_ends_the_test_from_outside_passes_through_in_whichever_call_it_comes(
+    monkeypatch: pytest.MonkeyPatch,
+    error: type[BaseException],
+    grow: Callable[[], object],
+    signals: tuple[str, ...],
+) -> None:
+    entry = replace(KNOWN[0], signals=signals)
+    monkeypatch.setattr(search, "known_here", lambda: (entry,))
+    for fails in itertools.count(4, 8):
+        try:
+            if not call_fails(fails, grow, error()):
+                break
+        except error:
+            continue
+        pytest.fail(f"the {error.__name__} of call {fails} was swallowed")
+    assert fails > 10  # after the judged iterations
+
+
+def test_known_growth_is_judged_again_within_the_test_s_timeout(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    entry = replace(KNOWN[0], signals=("host.heap",))
+    monkeypatch.setattr(search, "known_here", lambda: (entry,))
+    monkeypatch.setitem(INTERVENTIONS, entry.experiment, WithoutKept)
+    calls = 0
+
+    def body() -> None:
+        nonlocal calls
+        calls += 1
+        KEPT.append(bytearray(50_000))
+        sleep(0.05)
+
+    ends = perf_counter() + 3
+    plan = make_plan(iterations=50, warmup=0)
+    verdict = Measurement(body, plan, Setting(nodeid="x", test_ends=ends)).run()
+
+    assert verdict.status is Status.INCONCLUSIVE or not verdict.failing
+    assert calls <= 3 / 0.05  # each takes that long at least
+
+
+class WithoutKept(Intervention):
+    """Takes what the body keeps away after each iteration."""
+
+    def _begin(self) -> None:
+        self.seen = 1
+
+    def _after(self) -> None:
+        self.seen = 1
+        if self.acts:
+            KEPT.pop()
 
 
 @pytest.mark.parametrize(

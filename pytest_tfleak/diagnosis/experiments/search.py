@@ -287,13 +287,21 @@ class Search(Experiments):
         return {name for name, watcher in watching.items() if watcher.seen}
 
     def _try_in_time(self, entry: Known, share: float) -> None:
-        """Try an entry if it may explain growth; without time it stays untried."""
+        """Try an entry if it may explain growth.
+
+        One that there is no time for stays untried, also if time is up in the middle of
+        its experiment, or if the body fails there.
+        """
         if self._is_worth_it(entry):
+            if entry.remedy is None and entry not in self._untried:
+                self._untried.append(entry)
             if not self._has_time():
-                if entry.remedy is None and entry not in self._untried:
-                    self._untried.append(entry)
                 return
-            self._try_one(entry, share)
+            try:
+                self._try_one(entry, share)
+            except TimeIsUpError:
+                self._note_that_time_is_up()
+                return
         if entry in self._untried:
             self._untried.remove(entry)
 

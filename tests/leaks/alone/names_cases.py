@@ -303,3 +303,19 @@ def test_a_method_that_moved_to_a_base_class_is_patched_and_restored(
     assert (anonymous.failed, anonymous.seen) == (None, 1)
     assert "_create_resource" not in vars(table)
     assert not lookup_table()._is_anonymous
+
+
+def test_how_other_code_ends_sessions_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    session = names.SESSION.get()
+    monkeypatch.setattr(session, "__del__", vars(session)["__del__"])
+    probe = TensorFlowProbe(Census())
+    probe.read(array("q", [MISSING] * len(probe.signals())), 0, deep=False)
+    ours = vars(session)["__del__"]
+    assert "pytest_tfleak" in ours.__code__.co_filename
+
+    def theirs(session: Any) -> None:
+        ours(session)
+
+    session.__del__ = theirs
+    probe.close()
+    assert vars(session)["__del__"] is theirs
