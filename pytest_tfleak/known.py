@@ -4,8 +4,9 @@ Growth counts as known only if an experiment shows it: an intervention takes the
 away, and the growth stops. Known growth that has no remedy for users is reported and
 does not fail a test.
 
-To add an entry, write it here and its intervention in ``diagnosis/experiments/``. If
-there is a remedy, a cause of the same name explains it. In a remedy,
+To add an entry, write it here, and in ``diagnosis/experiments/`` the intervention that
+it names, which is listed in ``INTERVENTIONS`` of ``tensorflow.py`` there. A remedy is
+explained by a cause of the same name in ``diagnosis/causes/known.py``. In a remedy,
 ``{clear_session}`` stands for the call of the Keras that the body uses.
 
 PYTEST_DONT_REWRITE

@@ -17,6 +17,7 @@ from _pytest import unittest as pytest_unittest
 import pytest_tfleak
 from pytest_tfleak import plan
 from pytest_tfleak.plugin import command_line
+from pytest_tfleak.plugin import shapes
 from pytest_tfleak.plugin.shapes import testcase
 
 PACKAGE = Path(pytest_tfleak.__file__).parent
@@ -93,6 +94,13 @@ class CaseShape:
 
     def forget(self) -> None:
         return None
+
+
+def test_a_new_file_of_a_shape_is_asked() -> None:
+    files = {path.stem for path in (PACKAGE / "plugin/shapes").glob("[!_]*.py")}
+    assert set(shapes.SHAPES) == files
+    assert shapes.SHAPES[-1] == "function"  # takes every function
+    assert shapes.SHAPES.index("hypothesis") < shapes.SHAPES.index("testcase")
 
 
 def test_the_file_of_a_shape_makes_its_tests_measured(

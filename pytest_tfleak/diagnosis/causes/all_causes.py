@@ -1,4 +1,7 @@
-"""All causes, most specific first; the first one whose rule holds explains a leak."""
+"""All causes, most specific first; the first one whose rule holds explains a leak.
+
+They are written in the files beside this one, by subject, and only put in order here.
+"""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 ``shape_of`` asks each file in turn whether an item has its shape. A file returns a
 ``Shape``, or ``Unsupported`` with the reason, or None for an item of another shape. To
-support a shape, let its file return a ``Shape``.
+support a shape, add a file with a ``recognize``, or let its file return a ``Shape``.
 
 PYTEST_DONT_REWRITE
 """
@@ -14,15 +14,22 @@ from dataclasses import dataclass
 from importlib import import_module
 from inspect import isasyncgenfunction
 from inspect import isgeneratorfunction
+from pkgutil import iter_modules
 from typing import Protocol
 
 import pytest
 
 from pytest_tfleak.run.teardown import Teardown
 
-#: The files, in the order in which they are asked. Hypothesis tests are also functions
-#: or methods of a TestCase, and these are functions to pytest, too.
-SHAPES = ("hypothesis", "testcase", "doctest", "function")
+#: The files, in the order in which they are asked: by name, but ``function`` last, as
+#: most other shapes are functions to pytest, too. Hypothesis tests may be methods of a
+#: TestCase, and come first.
+SHAPES: tuple[str, ...] = tuple(
+    sorted(
+        (file.name for file in iter_modules(__path__)),
+        key=lambda name: (name == "function", name),
+    )
+)
 RunTest = Callable[[], object]
 
 
