@@ -46,7 +46,8 @@ def load(path):
     return sys.modules[name]
 
 
-@pytest.fixture
+# not torn down between iterations: a case has one state for all of them
+@pytest.fixture(scope="module")
 def case(request):
     path, variant = request.param
     module = load(path)

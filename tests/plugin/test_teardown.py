@@ -347,3 +347,35 @@ def test_it(session): tf.add(1, 2)
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["LEAK: tf.graphs.ops +3 per iteration*"])
     result.stdout.no_fnmatch_line("*on the stack*")
+
+
+@pytest.mark.parametrize("place", ["", "class TestIt:"], ids=["function", "method"])
+def test_a_fixture_that_can_be_set_up_only_once_hides_no_leak(
+    pytester: pytest.Pytester, place: str
+) -> None:
+    indent = "    " if place else ""
+    me = "self, " if place else ""
+    result = run_source(
+        pytester,
+        f"""
+NAMES = set()
+
+@pytest.fixture
+def name():
+    if NAMES:
+        raise KeyError("registered before")
+    NAMES.add("one")
+    yield "one"
+    REGISTRY.clear()
+
+{place}
+{indent}@pytest.mark.tfleak(diagnose="on")
+{indent}def test_it({me}name):
+{indent}    assert name == "one"
+{indent}    KEPT.append([object() for _ in range(200)])
+""",
+    )
+    result.stdout.fnmatch_lines(
+        ["LEAK: *", "*held by *KEPT*", '*repeat="test" was cut short: KeyError*']
+    )
+    assert result.stdout.str().count("was cut short") == 1

@@ -33,6 +33,8 @@ _PUTS_BACK = frozenset({"mocker", "monkeypatch"})
 _XUNIT = "_xunit_"
 #: Fixtures that serve a test only once, by name: the package that has them.
 _SERVE_ONCE = {"benchmark": "pytest_benchmark"}
+#: Where an item has the values of its fixtures, and the instance of its class.
+_GIVEN = ("funcargs", "_instance")
 #: What bytecode does between a bare yield and the return at its end.
 _IDLE = frozenset({"RESUME", "POP_TOP", "NOP", "EXTENDED_ARG", "LOAD_CONST"})
 _RETURNS = frozenset({"RETURN_VALUE", "RETURN_CONST"})
@@ -69,6 +71,9 @@ class FunctionShape:
         self._records = CallRecords(item)
         self._keeps: frozenset[str] = frozenset()
         self._kept: list[object] = []
+        #: What the fixtures gave at first, until they have been set up once more.
+        self._first: dict[str, Any] = {}
+        self._serves_once = False  # they cannot be set up once more
 
     def call(self) -> None:
         """Run the body, with its setup and teardown under ``repeat="test"``."""
@@ -76,7 +81,8 @@ class FunctionShape:
         self._records.drop_output()
         if self._renews_fixtures:
             self._set_up()
-        else:  # pytest has done this, or ``end``: it raises only how that failed
+        elif not self._serves_once:
+            # pytest has done this, or ``end``: it raises only how that failed
             self._item.session._setupstate.setup(self._item)
         self._records.call(self._run)
         if self._renews_fixtures:
@@ -134,6 +140,8 @@ class FunctionShape:
         """Set up and tear down for each call; keep the values of some fixtures."""
         self._renews_fixtures = True
         self._keeps = frozenset(keep)
+        own = vars(self._item)
+        self._first = {name: own[name] for name in _GIVEN if name in own}
 
     def stop_keeping(self) -> None:
         """Release the values that were kept, and keep no more."""
@@ -144,10 +152,19 @@ class FunctionShape:
         """Set up once again, as before ``begin``. Raises what the setup raises.
 
         What a teardown raises is the test's own error, and pytest's teardown raises it.
+        If fixtures can be set up only once, later calls have what they gave at first.
         """
         self.stop_keeping()
         self._renews_fixtures = False
-        self._set_up()
+        try:
+            self._set_up()
+        except BaseException:
+            if self._first:
+                vars(self._item).update(self._first)
+                self._serves_once = True
+            raise
+        finally:
+            self._first = {}
 
     def _run(self) -> None:
         __tracebackhide__ = True
@@ -164,7 +181,10 @@ class FunctionShape:
             if item in state.stack and state.stack[item][1] is not None:
                 self._tear_down()
         finally:
+            is_anew = item not in state.stack
             state.setup(item)
+        if is_anew:
+            self._first = {}
 
     def _tear_down(self) -> None:
         item = self._item
