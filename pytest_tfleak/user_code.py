@@ -71,11 +71,16 @@ def is_of_users(name: str) -> bool:
     """Return whether user code defines a type, given its full name."""
     module = name
     while module := module.rpartition(".")[0]:
-        found = sys.modules.get(module)
-        if type(found) is ModuleType:
-            file = vars(found).get("__file__")
-            return type(file) is str and is_users(file)
+        if type(sys.modules.get(module)) is ModuleType:
+            return bool(file_of_module(module))
     return False
+
+
+def file_of_module(name: str) -> str:
+    """Return the file of a module of user code, "" for any other module."""
+    module = sys.modules.get(name)
+    file = vars(module).get("__file__") if type(module) is ModuleType else None
+    return file if type(file) is str and is_users(file) else ""
 
 
 @cache

@@ -40,7 +40,7 @@ from pytest_tfleak.plugin.timeouts import is_timeout
 from pytest_tfleak.probes.base import ProbeError
 from pytest_tfleak.probes.base import in_words
 from pytest_tfleak.reports.message import failure_text
-from pytest_tfleak.reports.message import short_summary
+from pytest_tfleak.reports.message import lead_text
 from pytest_tfleak.reports.text import columns
 from pytest_tfleak.reports.text import safe
 from pytest_tfleak.run.interrupts import INTERRUPTS
@@ -349,7 +349,7 @@ def fail_if_demanded(
     if verdict.status is Status.LEAK:
         text = failure_text(verdict, context.width, unicode, context.callers)
         room = context.width - columns(f"LEAK {verdict.nodeid} - ")
-        raise LeakFailed(text, summary=safe(short_summary(verdict, room), unicode))
+        raise LeakFailed(text, summary=safe(lead_text(verdict, room), unicode))
     demanded = (verdict.status is Status.INCONCLUSIVE and plan.strict) or (
         verdict.status is Status.NOT_MEASURED
         and (is_marked or verdict.reason is Reason.GPU_NOT_MEASURED)

@@ -18,6 +18,7 @@ from pytest_tfleak.quantities import format_seconds
 from pytest_tfleak.reports.held_by import edges_of
 from pytest_tfleak.reports.held_by import name_holder
 from pytest_tfleak.reports.held_object import PER_ITERATION
+from pytest_tfleak.reports.text import CUT
 from pytest_tfleak.reports.text import NARROWEST
 from pytest_tfleak.reports.text import columns
 from pytest_tfleak.reports.text import compared
@@ -26,6 +27,7 @@ from pytest_tfleak.reports.text import percent
 from pytest_tfleak.reports.text import safe
 from pytest_tfleak.reports.text import short_name
 from pytest_tfleak.reports.text import shorten
+from pytest_tfleak.reports.text import shorten_left
 from pytest_tfleak.reports.text import signed
 from pytest_tfleak.reports.text import sparkline
 from pytest_tfleak.reports.text import truncate
@@ -50,6 +52,7 @@ from pytest_tfleak.verdict import is_total
 _Row = tuple[str, str]  # a label and a text
 
 _HEADLINE = 80  # columns
+_SHORTEST_FIGURES = 3  # forms of a figure, before a path is shortened
 _LONGEST_LIST = 300
 #: The parts of a measurement, and the shortest one shown, in seconds.
 _PARTS = {
@@ -75,12 +78,12 @@ _CALLS = {
 _MARGIN = 1.25
 
 
-def headline(verdict: Verdict) -> str:
-    """Return the first line of the message, in 80 columns or less."""
+def headline(verdict: Verdict, width: int = _HEADLINE) -> str:
+    """Return the first line of the message, in ``width`` columns or less."""
     word = STATUSES[verdict.status].upper() + ": "
     if verdict.status is Status.LEAK and verdict.failing:
-        texts = list(lead_figures(verdict))
-    elif verdict.status is Status.CLEAN:
+        return word + lead_text(verdict, width - len(word))
+    if verdict.status is Status.CLEAN:
         iterations = count_of(verdict.iterations, "iteration")
         texts = [f"nothing grew past its allowance in {iterations}"]
         if verdict.recorded:
@@ -91,7 +94,7 @@ def headline(verdict: Verdict) -> str:
             texts = [f"nothing but known growth of TensorFlow in {iterations}"]
     else:
         texts = list(reason_texts(verdict))
-    return word + first_that_fits(texts, _HEADLINE - len(word))
+    return word + first_that_fits(texts, max(width, _HEADLINE) - len(word))
 
 
 def failure_text(
@@ -106,7 +109,7 @@ def failure_text(
         rows = _leak_rows(verdict, width, unicode, callers)
     else:
         rows = _other_rows(verdict, width, unicode)
-    lines = wrap(safe(headline(verdict), unicode), width, rest="  ")
+    lines = wrap(safe(headline(verdict, width), unicode), width, rest="  ")
     below: list[str] = []
     for label, text in rows:
         below += _paragraph(label, text, width, unicode)
@@ -485,21 +488,30 @@ def lead_figures(verdict: Verdict) -> Iterator[str]:
     yield short_name(lead.signal)
 
 
-def short_summary(verdict: Verdict, width: int) -> str:
-    """Return a leak in one line of about ``width`` columns, with its line of code."""
+def lead_text(verdict: Verdict, width: int) -> str:
+    """Return the most important finding in ``width`` columns, with its line of code.
+
+    The path of the file is shortened from the left; what else is known is left out
+    before that.
+    """
     texts = list(lead_figures(verdict))
-    with_line = texts_with_line(verdict, texts)
-    fitting = (text for text in with_line or texts if columns(text) <= width)
-    return next(fitting, min(with_line or texts, key=columns))
+    lead = ordered(verdict.failing)[0]
+    if lead.line is None:
+        return first_that_fits(texts, width)
+    place = place_of(lead.line)
+    fitting = (text for text in texts if place in text and columns(text) <= width)
+    figures = list(figures_alone(lead, verdict))[-_SHORTEST_FIGURES:]
+    return next(fitting, None) or _with_short_place(figures, place, width)
 
 
-def texts_with_line(verdict: Verdict, texts: Sequence[str]) -> list[str]:
-    """Return the texts that name the line of code where a leak is."""
-    line = ordered(verdict.failing)[0].line
-    if line is None:
-        return []
-    place = safe(f"{Path(line.file).name}:{line.line}")
-    return [text for text in texts if place in text]
+def _with_short_place(figures: Sequence[str], place: str, width: int) -> str:
+    """Return a figure, or less, with a place that is shortened from the left."""
+    name = re.split(r"[/\\]", place)[-1]
+    for figure in (*figures, ""):
+        start = f"{figure} at " if figure else "at "
+        if columns(start) + columns(name) + len(CUT) + 1 <= width:
+            return start + shorten_left(place, width - columns(start))
+    return shorten_left(place, width)
 
 
 def figures_alone(finding: Finding, verdict: Verdict) -> Iterator[str]:
@@ -536,7 +548,6 @@ def located(finding: Finding) -> Iterator[str]:
         yield f"{where}, held by {held.partition(' (')[0]}"
     if where:
         yield where
-        yield re.sub(r" at .*[/\\]", " at .../", where)
 
 
 def where_to_look(finding: Finding) -> str:

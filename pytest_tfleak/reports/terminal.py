@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal
 from typing import NamedTuple
 
@@ -20,10 +21,10 @@ from pytest_tfleak.reports.message import figures_alone
 from pytest_tfleak.reports.message import is_of_calls
 from pytest_tfleak.reports.message import known_growth
 from pytest_tfleak.reports.message import lead_figures
+from pytest_tfleak.reports.message import lead_text
 from pytest_tfleak.reports.message import of_allowance
 from pytest_tfleak.reports.message import place_of_leak
 from pytest_tfleak.reports.message import reason_texts
-from pytest_tfleak.reports.message import texts_with_line
 from pytest_tfleak.reports.message import took_by_part
 from pytest_tfleak.reports.text import NARROWEST
 from pytest_tfleak.reports.text import columns
@@ -125,7 +126,7 @@ def _leak_lines(
     start = _start(first, words, verbosity)
     if verbosity < 0:
         more = f" and {format_count(len(others))} more" if others else ""
-        return _entry(first, start, verbosity, width, unicode, more)
+        return _entry(first, start, verbosity, width, unicode, more, with_line=True)
     # if others have it too, the line of code stands below
     lines = _entry(first, start, verbosity, width, unicode, with_line=not others)
     lines += _details(first, verbosity, width, unicode)
@@ -178,9 +179,9 @@ def _entry(
         markup = "dim"
     name = start + (safe(verdict.nodeid, unicode) or "(no name)") + more
     texts = [safe(text, unicode) for text in _texts(verdict, verbosity)]
-    if with_line and verdict.failing:
-        texts = texts_with_line(verdict, texts) or texts
     room = width - columns(name) - 2
+    if with_line and verdict.failing and ordered(verdict.failing)[0].line is not None:
+        return _with_line(verdict, Line(name, markup), verbosity, width, unicode)
     best = next((text for text in texts if columns(text) <= room), None)
     if verbosity < 0:
         text = best or first_that_fits(texts, room)
@@ -189,6 +190,24 @@ def _entry(
         return [Line(f"{name}  {best}", markup)]
     below = wrap(texts[0], width, " " * 4, " " * 6)
     return [Line(name, markup), *(Line(text, "plain") for text in below)]
+
+
+def _with_line(
+    verdict: Verdict, name: Line, verbosity: int, width: int, unicode: bool
+) -> list[Line]:
+    """Return the lines of a leak in one test, always with its line of code.
+
+    It follows the name if there is room for it; with ``-q`` even if there is none.
+    """
+    place = ordered(verdict.failing)[0].line
+    after = safe(lead_text(verdict, width - columns(name.text) - 2), unicode)
+    is_whole = place is not None and f"{Path(place.file).name}:{place.line}" in after
+    if verbosity < 0 and not is_whole:
+        after, is_whole = safe(lead_text(verdict, width - 4), unicode), True
+    if is_whole:
+        return [Line(f"{name.text}  {after}", name.markup)]
+    below = wrap(safe(lead_text(verdict, width - 4), unicode), width, " " * 4, " " * 6)
+    return [name, *(Line(text, "plain") for text in below)]
 
 
 def _texts(verdict: Verdict, verbosity: int) -> list[str]:

@@ -11,6 +11,7 @@ from itertools import pairwise
 
 from pytest_tfleak.quantities import format_quantity
 
+CUT = "..."  # stands for what is left out
 NARROWEST = 20  # columns, even if the terminal is narrower
 LONGEST_NAME = 40
 _LONGEST_PATH = 1_000
@@ -53,6 +54,18 @@ def shorten(text: str, width: int) -> str:
     head = _fitting(text, room - room // 2)
     tail = _fitting(text[::-1], room // 2)[::-1]
     return head + "..."[: max(width, 0)] + tail
+
+
+def shorten_left(path: str, width: int) -> str:
+    """Return a path that fits, with its beginning left out if necessary.
+
+    A whole folder is left out if the file still fits.
+    """
+    if columns(path) <= width:
+        return path
+    tail = _fitting(path[::-1], max(width - len(CUT), 0))[::-1]
+    start = re.search(r"[/\\]", tail)
+    return CUT + (tail[start.start() :] if start is not None else tail)
 
 
 def short_name(name: str) -> str:

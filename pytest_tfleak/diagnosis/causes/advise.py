@@ -18,13 +18,13 @@ from pytest_tfleak.diagnosis.causes.all_causes import find_cause
 from pytest_tfleak.diagnosis.causes.cause import FUNCTION_CACHE
 from pytest_tfleak.diagnosis.causes.cause import Cause
 from pytest_tfleak.diagnosis.causes.cause import Evidence
-from pytest_tfleak.diagnosis.causes.limits import limit_of
-from pytest_tfleak.diagnosis.causes.limits import release_of
+from pytest_tfleak.diagnosis.causes.places import Case
+from pytest_tfleak.diagnosis.causes.places import explain
+from pytest_tfleak.diagnosis.causes.places import fill
 from pytest_tfleak.diagnosis.origin.source_hints import hints_of
 from pytest_tfleak.diagnosis.survivors.groups import Group
 from pytest_tfleak.diagnosis.survivors.groups import Part
 from pytest_tfleak.diagnosis.survivors.structure import Observed
-from pytest_tfleak.reports.held_by import name_holder
 from pytest_tfleak.signals import LARGEST_BLOCK
 from pytest_tfleak.signals import base_name
 from pytest_tfleak.signals import is_memory
@@ -33,7 +33,6 @@ from pytest_tfleak.signals import row_of
 from pytest_tfleak.verdict import Finding
 
 Key = tuple[str, ...]  # why findings belong together, and where
-_DECLARED = "`@tf.function(input_signature=[...])`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +61,11 @@ def advise(
     related: dict[Key, list[Explained]] = {}
     for one in explained:
         related.setdefault(_key(one), []).append(one)
-    causes = {
-        key: find_cause(
-            replace(_evidence(some, explained), beside=beside, is_searched=is_searched)
-        )
+    evidence = {
+        key: replace(_evidence(some, explained), beside=beside, is_searched=is_searched)
         for key, some in related.items()
     }
+    causes = {key: find_cause(known) for key, known in evidence.items()}
     lead = _lead(causes, related)
     declared = next(
         (o.seen.declared for o in explained if o.seen and o.seen.declared), ""
@@ -78,9 +76,14 @@ def advise(
         cause = causes[key]
         has_only_signal = key[0] == "signal" and not _is_open_scope(one.finding)
         # for a finding without an explanation of its own, the lead says more
-        if cause is None or cause.is_vague or has_only_signal:
-            cause = lead or cause
-        advised.append(_advised(one.finding, cause, related[key], declared))
+        if lead and (cause is None or cause.is_vague or has_only_signal):
+            key = lead
+        case = Case(
+            finding=_first(related[key]).finding,
+            evidence=evidence[key],
+            declared=declared,
+        )
+        advised.append(_advised(one.finding, causes[key], case))
     return tuple(advised)
 
 
@@ -92,8 +95,8 @@ def _is_open_scope(finding: Finding) -> bool:
 
 def _lead(
     causes: Mapping[Key, Cause | None], related: Mapping[Key, Sequence[Explained]]
-) -> Cause | None:
-    """Return the cause to use for findings without one of their own.
+) -> Key | None:
+    """Return the key whose cause to use for findings without one of their own.
 
     Causes of findings on objects come before those on memory, and both before causes
     that only a signal suggests.
@@ -102,8 +105,8 @@ def _lead(
     for key, cause in causes.items():
         is_memory, is_alone = _is_memory(related[key]), key[0] == "signal"
         if cause is not None and key[0] != "known" and not (is_memory and is_alone):
-            found.append((is_alone, is_memory, CAUSES.index(cause)))
-    return CAUSES[min(found)[-1]] if found else None
+            found.append((is_alone, is_memory, CAUSES.index(cause), key))
+    return min(found)[-1] if found else None
 
 
 def _key(one: Explained) -> Key:
@@ -135,11 +138,14 @@ def _evidence(related: Sequence[Explained], explained: Sequence[Explained]) -> E
         members=group.members if group is not None else {},
         arrays=part.arrays if part is not None else (),
         functions=group.whole.functions if group is not None else (),
+        closers=group.whole.closers if group is not None else (),
         files=tuple(name for one in seen for name in one.files),
         threads=tuple(thread for one in seen for thread in one.threads),
         line=finding.origin.text if finding.origin is not None else "",
         around=_hints(finding),
         retrace=_retrace(group, related, explained),
+        function=next((one.function for one in seen if one.function), ""),
+        argument=next((one.argument for one in seen if one.argument), ""),
         is_made_in_loop=any(one.is_made_in_loop for one in seen),
         native=next((o.finding.native for o in related if o.finding.native), ()),
         is_of_blocks=_is_of_blocks(explained),
@@ -200,22 +206,19 @@ def _is_memory(related: Sequence[Explained]) -> bool:
     return is_memory(first.signal, first.unit)
 
 
-def _advised(
-    finding: Finding, cause: Cause | None, related: Sequence[Explained], declared: str
-) -> Finding:
+def _advised(finding: Finding, cause: Cause | None, case: Case) -> Finding:
     if finding.known is not None:
         return _of_library(finding)
     if cause is None or finding.accepted:
         return finding
-    advice = _filled(cause.remedy, _first(related).finding)
-    advice = advice.replace("{declared}", declared or _DECLARED)
+    advice = fill(cause.remedy, case)
     if finding.advice and finding.advice not in advice:  # found by an experiment
-        advice = f"{advice} As tried, {finding.advice}."
+        advice = f"{advice} As tried, {finding.advice}.".strip()
     return replace(
         finding,
         cause=cause.slug,
-        why=_filled(cause.explains, _first(related).finding),
-        advice=advice,
+        why=explain(cause.explains, case),
+        advice=advice or None,
     )
 
 
@@ -226,17 +229,3 @@ def _of_library(finding: Finding) -> Finding:
     if cause is not None and not finding.accepted:
         advice = advice or cause.remedy
     return replace(finding, cause=finding.known, advice=advice)
-
-
-def _filled(remedy: str, finding: Finding) -> str:
-    """Put the holder's name into a text; not by format(), as its code has braces."""
-    holder, path = "what keeps it", finding.path
-    if path is not None and not path.is_native:
-        holder = name_holder(path)
-    for name, text in (
-        ("{release}", release_of(path)),
-        ("{limit}", limit_of(path)),
-        ("{holder}", holder),
-    ):
-        remedy = remedy.replace(name, text)
-    return remedy

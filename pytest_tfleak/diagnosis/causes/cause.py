@@ -46,10 +46,9 @@ class Cause:
     slug: str
     priority: Priority
     explains: str  # what happens, and why it grows
-    #: What to do, with code. {holder} stands for the holder's name, {limit} for how to
-    #: limit a container of its type, {release} for how a library lets go of what it
-    #: keeps (both in limits.py), {declared} for the decorator of a
-    #: tf.function with its signature (what/signature.py).
+    #: What to do, with code, in clauses between semicolons. places.py fills in
+    #: {holder}, {limit} and others from the case, and leaves out a clause for which
+    #: the evidence is missing. "" if nothing is known that would help.
     remedy: str
     rule: Callable[[Evidence], bool]
     #: Whether it is a last resort: if another finding has a cause, show that instead.
@@ -93,6 +92,8 @@ class Evidence:
     arrays: tuple[Array, ...] = ()
     #: Full names of the functions that are held directly.
     functions: tuple[str, ...] = ()
+    #: The methods of these objects that let go of what they have, such as ``close``.
+    closers: tuple[str, ...] = ()
     #: The files that stay open, and the threads that do not end.
     files: tuple[str, ...] = ()
     threads: tuple[RunningThread, ...] = ()
@@ -102,6 +103,10 @@ class Evidence:
     around: frozenset[str] = frozenset()
     #: Why a function is retraced: python_scalar, shape, dtype, object, structure.
     retrace: str = ""
+    #: The tf.function that is retraced or made in each call, and the argument that
+    #: changes; "" if they have no name.
+    function: str = ""
+    argument: str = ""
     #: Whether each call creates a function.
     is_made_in_loop: bool = False
     #: C++ functions that allocate the memory, innermost first.

@@ -172,9 +172,7 @@ CAUSES = (
         priority=Priority.PROVEN,
         explains="A TensorFlow scope was entered and never exited. All code that runs "
         "later in this thread is inside it.",
-        remedy="Use a with statement: `with strategy.scope(): ...`, `with "
-        "tf.device(...): ...`. A generator that yields inside one keeps it open: "
-        "close the generator.",
+        remedy="Use a with statement: {scope}.",
         rule=lambda e: e.has(
             "tf.strategy",
             "tf.creator_scope",

@@ -1,7 +1,4 @@
-"""How to limit a container that grows, and how a library lets go of what it keeps.
-
-The code fits the type and the name of the container, and the library.
-"""
+"""How to limit a container that grows: code for its type, under its own name."""
 
 from __future__ import annotations
 
@@ -17,24 +14,16 @@ from pytest_tfleak.retaining_path import RetainingPath
 
 #: Code by type of container (retaining_path.Step); {name} stands for the container.
 _LIMITS = {
-    "list": "`del {name}[:-100]` after each append, or make it a "
-    "`collections.deque(maxlen=100)`",
-    "deque": "`collections.deque(maxlen=100)`",
-    "dict": "`while len({name}) > 100: {name}.pop(next(iter({name})))` after each new "
+    "list": "`del {name}[:-10]` after each append, or make it a "
+    "`collections.deque(maxlen=10)`",
+    "deque": "`collections.deque(maxlen=10)`",
+    "dict": "`while len({name}) > 10: {name}.pop(next(iter({name})))` after each new "
     "entry, or `{name}.clear()`",
-    "set": "`{name}.discard(x)` when `x` is done, or `{name}.clear()`",
-    "tuple": "`{name} = {name}[-100:]`",
+    "set": "`{name}.discard({x})` when `{x}` is done, or `{name}.clear()`",
+    "tuple": "`{name} = {name}[-10:]`",
 }
 #: For containers of other types, and where no container is known.
 _OTHER = "remove the old ones from it, or empty it"
-#: By the first part of the module that keeps it.
-_RELEASES = dict.fromkeys(
-    ("tensorflow", "keras", "tf_keras"), "; or try `{clear_session}`"
-)
-#: By the store itself.
-_OF_STORES = {
-    "matplotlib._pylab_helpers.Gcf.figs": "; or close each figure: `plt.close(figure)`",
-}
 _VARIABLES = (CLOSURE, DEFAULT, LOCAL, SUSPENDED)
 _CLASS = "builtins.type"
 #: Modules whose objects get attributes from anywhere, without ``self``.
@@ -42,23 +31,28 @@ _PLAIN = ("builtins.", "types.", "_thread.", "threading.", "functools.")
 _CUT = "..."  # in names and keys that are not known in full
 
 
-def limit_of(path: RetainingPath | None) -> str:
-    """Return how to limit the container on a path that grows."""
-    expressions = path.expressions() if path is not None else ()
-    grown = next((each for each in expressions if each.is_sized), None)
-    name = _code(grown) if grown is not None else ""
+def limit_of(path: RetainingPath | None, x: str = "x") -> str:
+    """Return how to limit the container on a path that grows.
+
+    ``x`` is how the code calls the object that it puts there.
+    """
+    grown, name = grown_on(path), container_code(path)
     if grown is None or not name:
         return _OTHER
     words = _LIMITS.get(grown.steps[-1].container, _OTHER)
-    return words.replace("{name}", name)
+    return words.replace("{name}", name).replace("{x}", x)
 
 
-def release_of(path: RetainingPath | None) -> str:
-    """Return how to let a library release what it keeps, "" if that is unknown."""
-    if path is None:
-        return ""
-    library = path.root.name.partition(".")[0]
-    return _OF_STORES.get(path.dotted) or _RELEASES.get(library, "")
+def container_code(path: RetainingPath | None) -> str:
+    """Return the container that grows as the code that fills it may write it."""
+    grown = grown_on(path)
+    return _code(grown) if grown is not None else ""
+
+
+def grown_on(path: RetainingPath | None) -> Expression | None:
+    """Return the part of a path that ends at the container that grows."""
+    expressions = path.expressions() if path is not None else ()
+    return next((each for each in expressions if each.is_sized), None)
 
 
 def _code(grown: Expression) -> str:

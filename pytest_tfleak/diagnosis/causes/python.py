@@ -30,6 +30,7 @@ _LOOPS = ("asyncio.events.AbstractEventLoop",)
 _TIMERS = ("threading.Timer",)
 _FUTURES = ("concurrent.futures._base.Future",)
 _TOKENS = ("_contextvars.Token",)
+_DIRECTORIES = ("tempfile.TemporaryDirectory",)
 
 
 def _is_at_exit(e: Evidence) -> bool:
@@ -69,7 +70,7 @@ def _is_weakly_keyed(e: Evidence) -> bool:
     is_growing = e.goes_through("weakref.WeakKeyDictionary") and any(
         step.name == "data" and step.container == "dict" for step in _growing(e)
     )
-    return is_growing and not is_functions
+    return is_growing and not (is_functions or e.is_in_library)
 
 
 def _is_task(e: Evidence) -> bool:
@@ -145,12 +146,20 @@ CAUSES = (
         rule=lambda e: e.adds("logging.LogRecord"),
     ),
     Cause(
+        slug="handler-not-removed",
+        priority=Priority.HELD_THROUGH,
+        explains="Each call adds a handler to a logger, and nothing removes it. It "
+        "keeps its file open, and writes each later record once more.",
+        remedy="{close}; or add it once, at module level.",
+        rule=lambda e: e.adds("logging.Handler"),
+    ),
+    Cause(
         slug="lru-cache-keeps-arguments",
         priority=Priority.HELD_THROUGH,
         explains="A function with functools.lru_cache or cache keeps its arguments and "
         "results, self included. Objects that are new in each call never hit it.",
         remedy="Cache by a plain key: a name, a number or a tuple of these; set a "
-        "`maxsize`, or call `function.cache_clear()`.",
+        "`maxsize`; or call `{container}.cache_clear()`.",
         rule=_is_cached,
     ),
     Cause(
@@ -199,6 +208,15 @@ CAUSES = (
         remedy="Make a new one in the test: pass what makes it as the parameter, "
         "`parametrize('make', [list])`, and call `make()`; or give the test a copy.",
         rule=_is_parameter,
+    ),
+    Cause(
+        slug="directory-not-removed",
+        priority=Priority.PYTHON,
+        explains="Each call makes a temporary directory and keeps the object, so that "
+        "neither is ever removed.",
+        remedy="{close}; use a with statement: `with tempfile.TemporaryDirectory() as "
+        "path: ...`.",
+        rule=lambda e: e.adds(*_DIRECTORIES),
     ),
     Cause(
         slug="finalizer-keeps-arguments",

@@ -10,6 +10,10 @@ from pytest_tfleak.diagnosis.causes.cause import Priority
 _INTERACTIVE = "session.InteractiveSession"
 _STACKS = ("session-stack", "graph-stack")
 _FUNCTION = "polymorphic_function.Function"
+_FUNCTIONS = (
+    "tensorflow.python.eager.polymorphic_function.polymorphic_function.Function",
+    "tensorflow.python.eager.def_function.Function",
+)
 _LOADED = "tensorflow.python.saved_model."
 _OF_GRAPHS = ("framework.ops.Operation", "framework.ops.SymbolicTensor")
 
@@ -127,8 +131,8 @@ CAUSES = (
         priority=Priority.SESSIONS,
         explains="A tf.function is retraced for each value of a Python argument. "
         "Each trace is a graph that the function keeps.",
-        remedy="Pass a tensor: `step(x, tf.constant(value))`; or declare the "
-        "arguments: {declared}.",
+        remedy="Pass `{argument}` as a tensor: `tf.constant({argument})`; or declare "
+        "the arguments: {declared}.",
         rule=lambda e: e.retrace == "python_scalar",
     ),
     Cause(
@@ -136,8 +140,8 @@ CAUSES = (
         priority=Priority.SESSIONS,
         explains="A tf.function is retraced for each new shape or dtype. Each trace is "
         "a graph that the function keeps.",
-        remedy="Leave open what changes: {declared}, or "
-        "`@tf.function(reduce_retracing=True)`; or pad the batches.",
+        remedy="Leave open what changes: {declared}; or "
+        "`@tf.function(reduce_retracing=True)`.",
         rule=lambda e: e.retrace in ("shape", "dtype") and not _is_put_away(e),
     ),
     Cause(
@@ -192,11 +196,13 @@ CAUSES = (
         priority=Priority.FUNCTIONS,
         explains="Each call makes a new tf.function and traces it. Something keeps the "
         "old ones with their graphs.",
-        remedy="Decorate the function at module level, or make it once: "
-        "`step = tf.function(step)` before the loop.",
+        remedy="Make it once, before the loop, and not in each call: "
+        "`{function} = tf.function({function})`; or decorate the function at module "
+        "level.",
         rule=lambda e: (
             (e.is_made_in_loop and e.has("tf.traces", "tf.functions"))
             or e.held.endswith(_FUNCTION)
+            or (e.is_in_library and e.adds(*_FUNCTIONS))
         ),
     ),
     Cause(

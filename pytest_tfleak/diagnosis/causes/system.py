@@ -7,6 +7,7 @@ import re
 from pytest_tfleak.diagnosis.causes.cause import Cause
 from pytest_tfleak.diagnosis.causes.cause import Evidence
 from pytest_tfleak.diagnosis.causes.cause import Priority
+from pytest_tfleak.diagnosis.causes.resources import find_opened
 
 _THREAD = "threading.Thread"
 _EXECUTORS = (
@@ -27,6 +28,8 @@ _WRITERS = (
 )
 _LIBRARIES = ("tensorflow.", "tensorboard", "torch.")
 _FILES = ("file_io.FileIO", "gfile.GFile")
+#: Those that other causes explain better.
+_NO_FILES = ("logging.Handler", "subprocess.Popen", "tempfile.TemporaryDirectory")
 #: Calls of a session's methods from which it may keep something.
 _RUNS = re.compile(
     r"""(?i)(\bs|\w*sess(ion)?)['")\]]*\.run\("""
@@ -37,6 +40,8 @@ _EXECUTED = ("DirectSession", "ExecutorState::Process")
 
 
 def _is_pool(e: Evidence) -> bool:
+    if e.failing.isdisjoint(("process.threads", "process.children")):
+        return False  # one that is kept after it was shut down has no workers
     if e.adds(*_EXECUTORS) or e.holds(*_EXECUTORS):
         return True
     return e.has("process.threads") and _has_thread(e, *_POOLS)
@@ -80,7 +85,15 @@ def _is_writer(e: Evidence) -> bool:
 def _is_file(e: Evidence) -> bool:
     is_open = "process.fds" in e.failing and e.holds("_io.FileIO")
     is_own = e.has("process.fds") and not _is_of_an_object(e)  # its sockets go with it
-    return is_own or is_open or e.holds(*_FILES)
+    return is_own or is_open or e.holds(*_FILES) or _is_kept_open(e)
+
+
+def _is_kept_open(e: Evidence) -> bool:
+    """Return whether something is put away that has to be closed."""
+    opened = find_opened(e.holder)
+    if opened is None or not opened.is_put_away_itself or e.adds(*_NO_FILES):
+        return False
+    return "process.fds" in e.failing or not opened.resource.has_file
 
 
 def _is_in_session(e: Evidence) -> bool:
@@ -107,8 +120,8 @@ CAUSES = (
         priority=Priority.SYSTEM,
         explains="Each call makes a pool of threads or processes that is never shut "
         "down. Its workers wait for ever, and keep the last objects they were given.",
-        remedy="Use a with statement: `with ThreadPoolExecutor() as pool: "
-        "pool.map(f, items)`; or make one pool and call `pool.shutdown()` at the end.",
+        remedy="Shut it down in a `finally`, when you are done with it: {end_pool}; or "
+        "make one pool before the loop, and share it.",
         rule=_is_pool,
     ),
     Cause(
@@ -116,8 +129,8 @@ CAUSES = (
         priority=Priority.SYSTEM,
         explains="Each call makes a summary writer that is never closed. It keeps its "
         "event file open, and a buffer for it.",
-        remedy="Close it in a `finally`: `writer.close()`; or make one writer and use "
-        "it with `writer.as_default(step=step)`.",
+        remedy="Close it in a `finally`: `{object}.close()`; or make one writer before "
+        "the loop, and share it.",
         rule=_is_writer,
     ),
     Cause(
@@ -125,8 +138,7 @@ CAUSES = (
         priority=Priority.SYSTEM,
         explains="Each call starts a thread that does not end. It keeps its arguments "
         "and its local variables.",
-        remedy="Tell it to stop and wait for it: `queue.put(None)` or `stop.set()`, "
-        "then `thread.join()`, in a `finally`.",
+        remedy="{end_thread}.",
         rule=_is_thread,
     ),
     Cause(
@@ -134,18 +146,14 @@ CAUSES = (
         priority=Priority.SYSTEM,
         explains="Each call starts a child process that does not end or is not waited "
         "for.",
-        remedy="Wait for it: `with subprocess.Popen(command) as process: ...`; "
-        "`process.terminate()`, then `process.join()`, in a `finally`.",
+        remedy="{end_process}; {close}.",
         rule=lambda e: e.has("process.children"),
     ),
     Cause(
         slug="file-not-closed",
         priority=Priority.SYSTEM,
-        explains="Each call opens a file, a socket or a pipe that is never closed.",
-        remedy="Use a with statement: `with open(path) as file: ...`, `with "
-        "tf.io.gfile.GFile(path) as file: ...`, `with socket.create_connection(...) "
-        "as connection: ...`; close a descriptor from `os.open()` in a `finally`: "
-        "`os.close(fd)`.",
+        explains="Each call opens {opened} that is never closed.",
+        remedy="{close}; close it in a `finally`: {descriptor}.",
         rule=_is_file,
     ),
     Cause(
@@ -154,9 +162,7 @@ CAUSES = (
         explains="A session keeps what it was given: elements of a queue that are "
         "never taken out, tensors behind a session handle, a partial_run that is not "
         "finished, a program for each new list of fetches.",
-        remedy="Take out of a queue as much as you put in; delete handles: "
-        "`handle.delete()`; finish each partial_run; fetch the same list each time; or "
-        "close the session and open a new one from time to time.",
+        remedy="{let_go}.",
         rule=_is_in_session,
     ),
     Cause(
@@ -165,10 +171,7 @@ CAUSES = (
         explains="Small Python objects pile up that the garbage collector does not "
         "list: text, numbers, entries of a dict or set. Or C code has a reference to "
         "them that it never drops.",
-        remedy="Look for something that grows without a limit: a counter by name, a "
-        "cache, a list of numbers. Give it a limit: "
-        "`functools.lru_cache(maxsize=1000)`, `collections.deque(maxlen=1000)`, or "
-        "`clear()` it.",
+        remedy="",
         rule=lambda e: (
             (_is_memory(e) and e.is_searched)
             and (e.is_of_blocks or e.signals == {"python.blocks"})
@@ -179,9 +182,7 @@ CAUSES = (
         priority=Priority.MEMORY,
         explains="Memory grows that no Python object explains: C or C++ code allocates "
         "it and does not free it.",
-        remedy="Look at the line and the C++ functions below it "
-        "(`pip install pytest-tfleak[native]` shows them); free what they make with "
-        "the library's API: `close()`, `delete()`; otherwise report it to the library.",
+        remedy="",
         rule=lambda e: _is_memory(e) and e.is_searched,
     ),
 )

@@ -31,6 +31,8 @@ _OF_CLASSES = frozenset(
         *("collections.deque", "collections.defaultdict", "collections.OrderedDict"),
     }
 )
+_RESTORES = ("tensorflow.python.checkpoint.restore.CheckpointPosition",)
+_FIGURES = "matplotlib._pylab_helpers.Gcf.figs"
 _TAPES = ("backprop.GradientTape", "forwardprop.ForwardAccumulator")
 _HISTORIES = (
     "keras.src.callbacks.history.History",
@@ -232,6 +234,23 @@ CAUSES = (
         rule=_is_callback,
     ),
     Cause(
+        slug="restore-deferred",
+        priority=Priority.HELD_BY_LIBRARY,
+        explains="A checkpoint is restored into an object that does not have all of "
+        "its variables yet. TensorFlow keeps each restore until it has them.",
+        remedy="Make all variables before you restore, by `model.build(shape)` or a "
+        "first call; or restore once.",
+        rule=lambda e: e.adds(*_RESTORES),
+    ),
+    Cause(
+        slug="figure-not-closed",
+        priority=Priority.HELD_BY_LIBRARY,
+        explains="Matplotlib's pyplot keeps each figure that it makes until it is "
+        "closed.",
+        remedy="Close it when it is drawn: `plt.close({figure})`.",
+        rule=lambda e: any(path.starts_with(_FIGURES) for path in e.paths),
+    ),
+    Cause(
         slug="losses-pile-up",
         priority=Priority.HELD_BY_LIBRARY,
         explains="add_loss() was called on a layer outside of its call(). Keras clears "
@@ -354,8 +373,7 @@ CAUSES = (
         priority=Priority.TENSORS,
         explains="The loss or metric of each step is kept as a tensor. A tensor keeps "
         "memory on the device, although you only need a Python number.",
-        remedy="Keep a number: `losses.append(float(loss))`; for several values, use "
-        "`loss.numpy().tolist()`.",
+        remedy="Keep a number, not the tensor: {number}.",
         rule=_is_loss,
     ),
     Cause(
@@ -372,16 +390,14 @@ CAUSES = (
         priority=Priority.TENSORS,
         explains="A tensor of each call is put into {holder} and never removed. Its "
         "memory stays in use.",
-        remedy=f"Limit it: {{limit}}; {_FURTHER} Of what you keep, numbers "
-        "(`float(x)`) or NumPy copies (`x.numpy()`) take no memory on a device.",
+        remedy=f"Limit it: {{limit}}; {_FURTHER}",
         rule=_is_tensor,
     ),
     Cause(
         slug="array-kept",
         priority=Priority.TENSORS,
         explains="A NumPy array of each call is put into {holder} and never removed.",
-        remedy="Keep the figures that you need, not the arrays; or limit it: {limit}; "
-        f"{_FURTHER}",
+        remedy=f"Limit it: {{limit}}; {_FURTHER}",
         rule=lambda e: _is_put(e) and e.held == "numpy.ndarray",
     ),
     Cause(
@@ -389,8 +405,8 @@ CAUSES = (
         priority=Priority.GENERAL,
         explains="A list or dict that belongs to a class gets an entry in each call. "
         "All instances share it, and it lives as long as the process.",
-        remedy="Remove from it what is no longer needed: {limit}. Or make it in "
-        "`__init__`, `self.items = []`: then it is freed with its instance.",
+        remedy="When you are done with one, {ending}; remove from {holder} what is no "
+        "longer needed: {limit}.",
         rule=_is_in_class,
     ),
     Cause(
@@ -398,8 +414,7 @@ CAUSES = (
         priority=Priority.GENERAL,
         explains="A store inside TensorFlow, Keras or another library keeps something "
         "from each call: {holder}.",
-        remedy="Make the object that is registered or cached there only once, outside "
-        "the loop{release}.",
+        remedy="Make what is kept there only once, before the loop.",
         rule=lambda e: e.is_in_library,
     ),
     Cause(
@@ -407,8 +422,7 @@ CAUSES = (
         priority=Priority.GENERAL,
         explains="Numbers or texts of each call are put into {holder} and never "
         "removed. Each is small, but they add up.",
-        remedy="Limit it: {limit}; write to a file what you need later; or keep a "
-        f"count and a sum; {_FURTHER}",
+        remedy=f"Limit it: {{limit}}; {_FURTHER}",
         rule=lambda e: _is_put(e) and e.held in _VALUES,
     ),
     Cause(
@@ -416,8 +430,8 @@ CAUSES = (
         priority=Priority.GENERAL,
         explains="An object of each call is put into {holder} and never removed. It "
         "keeps all that it refers to.",
-        remedy="Remove what is no longer needed: {limit}; or keep weak references: "
-        f"`weakref.WeakSet()`; {_FURTHER}",
+        remedy="When you are done with one, {ending}; remove what is no longer needed: "
+        f"{{limit}}; {_FURTHER}",
         rule=_is_put,
     ),
     Cause(
@@ -425,9 +439,7 @@ CAUSES = (
         priority=Priority.GENERAL,
         explains="Objects of each call are kept, but no Python object refers to them: "
         "C or C++ code holds a reference.",
-        remedy="Look at what the line passes to a library: a callback, a buffer, a "
-        "context variable. Release it there with `unregister()` or `close()`; or make "
-        "it once, outside the loop.",
+        remedy="",
         rule=lambda e: bool(e.held) and e.is_native and e.root.kind == "native",
         is_vague=True,
     ),

@@ -1,11 +1,17 @@
-"""Read the source code around a line to see if it closes the object the line makes."""
+"""Read the source code around a line: whether it closes an object, and what names it.
+
+PYTEST_DONT_REWRITE
+"""
 
 from __future__ import annotations
 
 import ast
 import linecache
+import re
 from collections.abc import Iterator
 from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 from pytest_tfleak.verdict import Origin
@@ -91,3 +97,68 @@ def _closed_below(function: ast.AST, line: int) -> list[str]:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
         if node.func.attr in _ENDS and node.lineno > line
     ]
+
+
+def is_written(name: str, files: Sequence[str]) -> bool:
+    """Return whether one of some files has this word, or none of them can be read."""
+    texts = list(filter(None, map(_text, dict.fromkeys(files))))
+    return not texts or any(re.search(rf"\b{name}\b", text) for text in texts)
+
+
+def _text(file: str) -> str:
+    return "".join(linecache.getlines(file))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Names:
+    """The names that a statement gives to what it makes or stores, as code."""
+
+    target: str = ""  # what it assigns the new object to: ``self.sock``
+    value: str = ""  # the code that makes it: ``socket.socket()``
+    argument: str = ""  # the variable that it hands over: ``x`` of ``seen.append(x)``
+    receiver: str = ""  # the object whose method it calls: ``seen``
+    is_managed: bool = False  # whether it is a with statement
+
+
+def names_at(origin: Origin | None) -> Names:
+    """Return the names in the statement at a line; empty ones if it has none."""
+    return Names() if origin is None else _names(origin.file, origin.line)
+
+
+@lru_cache(maxsize=64)
+def _names(file: str, line: int) -> Names:
+    try:
+        tree = ast.parse("".join(linecache.getlines(file)))
+    except (SyntaxError, ValueError):
+        return Names()
+    statements = [node for node in _around(tree, line) if isinstance(node, ast.stmt)]
+    if not statements:
+        return Names()
+    last = statements[-1]
+    if isinstance(last, (ast.With, ast.AsyncWith)):
+        return Names(is_managed=True)
+    targets = [ast.parse(name, mode="eval").body for name in _names_set_by(last)]
+    if isinstance(last, (ast.Assign, ast.AnnAssign)) and len(targets) == 1:
+        value = "" if last.value is None else ast.unparse(last.value)
+        if isinstance(targets[0], ast.Subscript):  # seen[key] = x
+            return Names(argument=_variable(last.value))
+        return Names(target=_variable(targets[0]), value=value)
+    if isinstance(last, ast.Expr) and isinstance(last.value, ast.Call):
+        called, arguments = last.value.func, last.value.args
+        return Names(
+            argument=_variable(arguments[-1]) if arguments else "",
+            receiver=_variable(called.value)
+            if isinstance(called, ast.Attribute)
+            else "",
+        )
+    return Names()
+
+
+def _variable(node: ast.expr | None) -> str:
+    """Return a variable or an attribute as code, "" for anything else."""
+    if isinstance(node, ast.Name):
+        return node.id
+    if isinstance(node, ast.Attribute):
+        owner = _variable(node.value)
+        return f"{owner}.{node.attr}" if owner else ""
+    return ""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import gc
 import types
+import weakref
 from collections import Counter
 from collections import deque
 from collections.abc import Callable
@@ -31,7 +32,9 @@ from pytest_tfleak.diagnosis.holder.path import without_holder
 from pytest_tfleak.diagnosis.holder.search import Paths
 from pytest_tfleak.diagnosis.safe_read import fields_of
 from pytest_tfleak.diagnosis.safe_read import names_in
+from pytest_tfleak.diagnosis.safe_read import read_field
 from pytest_tfleak.diagnosis.what.facts import arrays_among
+from pytest_tfleak.diagnosis.what.facts import closers_of
 from pytest_tfleak.diagnosis.what.facts import facts_of_group
 from pytest_tfleak.diagnosis.what.facts import functions_among
 from pytest_tfleak.diagnosis.what.sizes import explained_bytes
@@ -80,6 +83,8 @@ class Part:
     #: The tensors, variables and arrays among them, and the names of functions.
     arrays: tuple[Array, ...] = ()
     functions: tuple[str, ...] = ()
+    #: Their methods that let go of what they have, such as ``close``.
+    closers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,9 +177,13 @@ def _top(
     survivor: Any, survivors: Survivors, paths: Paths, tops: dict[int, Any]
 ) -> Any:
     """Return the survivor nearest to the root on the path to this survivor."""
-    way, at = [], survivor
+    way: list[Any] = []
+    at = survivor
     while id(at) not in tops:
-        holder = paths.parent_of(at)
+        holder = _finalized_by(at)
+        is_circle = holder is not None and any(holder is passed for passed in way)
+        if id(holder) not in survivors.ids or is_circle:
+            holder = paths.parent_of(at)
         if holder is None:
             return None
         way.append(at)
@@ -186,6 +195,19 @@ def _top(
     for passed in way:
         tops[id(passed)] = top
     return top
+
+
+def _finalized_by(o: Any) -> Any:
+    """Return the object whose finalizer this is, which keeps it in a registry.
+
+    The finalizer goes when the object is freed, so what holds that object is the cause.
+    """
+    if type(o) is weakref.finalize:
+        o = weakref.finalize._registry.get(o)  # type: ignore[attr-defined]
+    if full_name(type(o)) != "weakref.finalize._Info":
+        return None
+    reference = read_field(o, "weakref")
+    return reference() if type(reference) is weakref.ref else None
 
 
 def _largest_first(places: Iterable[Place]) -> list[Place]:
@@ -360,6 +382,7 @@ class Describer:
             stack=stack,
             arrays=arrays_among(known),
             functions=functions_among(shown),
+            closers=closers_of(shown[0]),
         )
 
     def _made_at(self, *asked: list[Any]) -> tuple[Origin | None, tuple[Origin, ...]]:

@@ -22,6 +22,7 @@ from pytest_tfleak.diagnosis.what.retraces import count_traces
 from pytest_tfleak.diagnosis.what.retraces import explain_retraces
 from pytest_tfleak.diagnosis.what.retraces import made_in_loop
 from pytest_tfleak.diagnosis.what.retraces import newest_types
+from pytest_tfleak.diagnosis.what.retraces import parameters_of
 from pytest_tfleak.diagnosis.what.signature import declare
 from pytest_tfleak.diagnosis.what.tensorflow_objects import count_operations
 from pytest_tfleak.diagnosis.what.tensorflow_objects import operations_made
@@ -50,6 +51,8 @@ class Observed:
     stack: tuple[Origin, ...] = ()
     retrace: str = ""  # the kind of change that makes a function trace again
     declared: str = ""  # how to declare the function so that it is not traced again
+    function: str = ""  # its name
+    argument: str = ""  # that changes
     is_made_in_loop: bool = False
     files: tuple[str, ...] = ()  # those that stay open
     threads: tuple[RunningThread, ...] = ()  # those that do not end
@@ -131,6 +134,8 @@ class Survey:
                     place=(retrace.function, retrace.argument, retrace.sort),
                     retrace=retrace.sort,
                     declared=_declared(function, retrace.argument),
+                    function=retrace.function,
+                    argument=retrace.argument,
                 )
         old = {id(reference()) for reference, _ in self._traces}
         functions = self._census.members("tf.traces")
@@ -140,6 +145,7 @@ class Survey:
         return Observed(
             what=words_of_remade(remade[0]),
             place=(remade[0].function, "made in loop"),
+            function=remade[0].function,
             is_made_in_loop=True,
         )
 
@@ -194,5 +200,5 @@ def _made_in(graph: Any, since: int, iterations: int, kind: str) -> Observed | N
 
 def _declared(function: Any, argument: str) -> str:
     with suppress(Exception):  # other versions of TensorFlow may differ
-        return declare(newest_types(function), argument)
+        return declare(newest_types(function), argument, parameters_of(function))
     return ""

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from dataclasses import field
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,6 +24,9 @@ from pytest_tfleak.diagnosis.what.python_objects import thread_target
 from pytest_tfleak.object_facts import fold_name
 from pytest_tfleak.object_facts import fold_names
 from pytest_tfleak.object_facts import rates_of
+from pytest_tfleak.user_code import origin_of
+from pytest_tfleak.user_code import users_frames
+from pytest_tfleak.verdict import Origin
 
 T = TypeVar("T")
 
@@ -38,6 +42,7 @@ class RunningThread:
     name: str  # "" if the system has no name for it
     target: str = ""  # module and name of the function that it runs
     is_native: bool = False  # whether Python did not start it
+    at: Origin | None = field(default=None, compare=False)  # the user's line it is at
 
     def __str__(self) -> str:
         if self.is_native:
@@ -97,11 +102,17 @@ def threads_now() -> dict[int, RunningThread]:
     Native threads, which Python did not start, have the system's name.
     """
     found = {}
+    frames = sys._current_frames()
     for thread in threading.enumerate():
         number = read_field(thread, "_native_id")  # not an attribute of a subclass
         if type(number) is int:
-            name, target = read_text(thread, "_name"), thread_target(thread)
-            found[number] = RunningThread(name=name, target=target)
+            frame = frames.get(read_field(thread, "_ident"))
+            found[number] = RunningThread(
+                name=read_text(thread, "_name"),
+                target=thread_target(thread),
+                at=origin_of(users_frames(frame, most=1))[0],
+            )
+    frames.clear()  # they would keep what the threads keep
     for number, name in _native_threads().items():
         found.setdefault(number, RunningThread(name=name, is_native=True))
     return found

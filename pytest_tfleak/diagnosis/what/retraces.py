@@ -6,11 +6,11 @@ each call, and name the functions that libraries create.
 
 from __future__ import annotations
 
-import functools
 import re
 import types
 import weakref
 from collections import Counter
+from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Sequence
 from contextlib import suppress
@@ -28,6 +28,9 @@ from pytest_tfleak.diagnosis.safe_read import types_of
 from pytest_tfleak.diagnosis.what.python_objects import facts_of_python
 from pytest_tfleak.diagnosis.what.python_objects import file_name
 from pytest_tfleak.diagnosis.what.python_objects import name_callable
+from pytest_tfleak.diagnosis.what.wrapped import unwrap
+from pytest_tfleak.diagnosis.what.wrapped import user_function_in
+from pytest_tfleak.diagnosis.what.wrapped import user_parameter
 from pytest_tfleak.object_facts import Remade
 from pytest_tfleak.object_facts import Retrace
 from pytest_tfleak.reports.held_object import clip
@@ -39,7 +42,6 @@ _WINDOW = 12  # how many of the newest traces are compared
 _FEWEST = 3  # with fewer new traces, older ones are compared, too
 _SHOWN = 3  # values in one message
 _OFTEN = 0.5  # an argument that changes less often, relative to others, is no cause
-_WRAPPED = 20  # most layers of decorators
 _DEEPEST = 6  # most levels of nested arguments
 _MOST = 200  # most leaves of one signature
 _LONGEST = 40  # most characters of one value
@@ -108,16 +110,17 @@ def _explain(function: Any, traces: list[Any]) -> Retrace | None:
         leaves = [leaves[argument] for leaves in signatures if argument in leaves]
         sort, reason, kind = _classify(leaves)
         values = _values(leaves, sort)
+    rename = parameters_of(function)
     return Retrace(
         function=name,
-        argument=argument,
+        argument=rename(argument),
         values=tuple(values),
         sort=sort,
         reason=reason,
         kind=kind,
         file=file_name(file) if file else "",
         line=line,
-        also=tuple(often[1:_SHOWN]),
+        also=tuple(map(rename, often[1:_SHOWN])),
     )
 
 
@@ -212,25 +215,30 @@ def locate_function(function: Any) -> tuple[str, str | None, int]:
 
 def _place(function: Any) -> tuple[str, str | None, int]:
     """Return the qualified name, file and line of the wrapped Python function."""
-    python = _unwrap(read_field(function, names.PYTHON_FUNCTION))
+    python = _user_function(function) or unwrap(
+        read_field(function, names.PYTHON_FUNCTION)
+    )
     if type(python) is types.FunctionType:
         code = python.__code__
         return python.__qualname__, code.co_filename, code.co_firstlineno
     return name_callable(python), None, 0
 
 
-def _unwrap(o: Any) -> Any:
-    for _ in range(_WRAPPED):
-        if type(o) is types.MethodType:
-            o = o.__func__
-        elif functools.partial in (cls for _, cls in types_of(o)):
-            o = functools.partial.func.__get__(o)
-        else:
-            inner = read_field(o, "__wrapped__")
-            if inner is None:
-                break
-            o = inner
-    return o
+def _user_function(function: Any) -> types.FunctionType | None:
+    """Return the user's function that a library's tf.function calls, if there is one.
+
+    The train and test steps of Keras models are known by their own names.
+    """
+    python = unwrap(read_field(function, names.PYTHON_FUNCTION))
+    if type(python) is types.FunctionType and owner_of(python.__qualname__):
+        return None
+    return user_function_in(python)
+
+
+def parameters_of(function: Any) -> Callable[[str], str]:
+    """Return what turns the argument of a trace into the name that the user gave it."""
+    user = _user_function(function)
+    return lambda argument: user_parameter(argument, user)
 
 
 def _is_method(function: Any) -> bool:

@@ -7,6 +7,7 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,13 +25,20 @@ _LARGEST = 2**31 - 1  # of tf.int32
 _OPEN = "None"
 
 
-def declare(function_types: Sequence[Any], argument: str) -> str:
+def declare(
+    function_types: Sequence[Any],
+    argument: str,
+    rename: Callable[[str], str] = str,
+) -> str:
     """Return how to declare the arguments of a function, given its traces.
 
-    ``argument`` is the one that changes. Return "" if no signature accepts all values.
+    ``argument`` is the one that changes; ``rename`` returns the user's name of one.
+    Return "" if no signature accepts all values.
     """
     specs = {
-        name: _spec([read_leaf(each.parameters[name]) for each in function_types])
+        rename(name): _spec(
+            [read_leaf(each.parameters[name]) for each in function_types]
+        )
         for name in function_types[-1].parameters
         if name != "self"
     }

@@ -295,3 +295,41 @@ def test_functions_of_keras_models_are_named_as_such() -> None:
     ]
     words = {words_of_remade(remade) for remade in made_in_loop(functions)}
     assert words == {"the train or test step of a Keras model is created in each call"}
+
+
+def test_the_user_s_function_inside_a_library_s_is_named() -> None:
+    strategy = tf.distribute.MirroredStrategy(["CPU:0"])
+    kept = gc.get_objects()  # kept alive, so that no id is reused
+    before = {id(o) for o in kept}
+
+    @tf.function
+    def step(x: Any, factor: float) -> Any:
+        return x * factor
+
+    for n in range(4):
+        strategy.run(step, args=(ones([2]), float(n)))
+    wrapped = [
+        o
+        for o in gc.get_objects()
+        if id(o) not in before and type(o).__name__ == "Function" and o is not step
+    ]
+    [retrace] = filter(None, map(explain_retraces, wrapped))
+    line = step.python_function.__code__.co_firstlineno
+    assert (retrace.function, retrace.argument) == ("step", "factor")
+    assert (retrace.file, retrace.line) == (Path(__file__).name, line)
+
+
+def test_a_wrapped_function_made_in_a_loop_is_the_user_s() -> None:
+    def make() -> Any:
+        @tf.function
+        def step(x: Any) -> Any:
+            return x
+
+        return step
+
+    steps = [make() for _ in range(3)]
+    namespace: dict[str, Any] = {}
+    code = "def wrap(f):\n    def wrapped(*args):\n        return f(*args)\n"
+    exec(compile(code + "    return wrapped\n", functools.__file__, "exec"), namespace)
+    [remade] = made_in_loop([tf.function(namespace["wrap"](step)) for step in steps])
+    assert remade.function == "step"

@@ -4,6 +4,7 @@ import collections
 import ctypes
 import itertools
 import json
+import tempfile
 
 import keras
 import numpy as np
@@ -229,6 +230,27 @@ def test_kept_by_native_code_mended():
     x = ctypes.py_object(tf.ones([64]))
     ctypes.pythonapi.Py_IncRef(x)
     ctypes.pythonapi.Py_DecRef(x)
+
+
+class Net(tf.Module):
+    def __init__(self, is_built):
+        self.body = tf.Variable(1.0, name="body")
+        if is_built:
+            self.head = tf.Variable(1.0, name="head")
+
+
+WRITTEN = tf.train.Checkpoint(net=Net(is_built=True)).write(
+    f"{tempfile.mkdtemp()}/planted"
+)
+UNBUILT, BUILT = (tf.train.Checkpoint(net=Net(each)) for each in (False, True))
+
+
+def test_restore_deferred():
+    UNBUILT.read(WRITTEN).expect_partial()  # planted
+
+
+def test_restore_deferred_mended():
+    BUILT.read(WRITTEN).expect_partial()
 
 
 class Report:

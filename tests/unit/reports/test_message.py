@@ -13,7 +13,7 @@ from pytest_tfleak.plan import Plan
 from pytest_tfleak.plan import make_plan
 from pytest_tfleak.reports.message import failure_text
 from pytest_tfleak.reports.message import headline
-from pytest_tfleak.reports.message import short_summary
+from pytest_tfleak.reports.message import lead_text
 from pytest_tfleak.reports.words import REASONS
 from pytest_tfleak.retaining_path import Array
 from pytest_tfleak.signals import make_signal
@@ -366,22 +366,40 @@ def test_a_line_is_known_even_if_none_makes_the_object() -> None:
     [
         (70, "tf.tensors +1 per iteration at app/cache.py:12, held by app.SEEN"),
         (50, "tf.tensors +1 per iteration at app/cache.py:12"),
-        (40, "tf.tensors +1/iteration at app/cache.py:12"),
+        (42, "tf.tensors +1/iteration at app/cache.py:12"),
+        (40, "tf.tensors at app/cache.py:12"),
+        (20, "at app/cache.py:12"),
+        (15, "app/cache.py:12"),
+        (10, "...e.py:12"),
     ],
 )
-def test_the_short_summary_keeps_the_line_of_code(width: int, summary: str) -> None:
-    assert short_summary(stored(path=path_to()), width) == summary
+def test_the_lead_text_keeps_the_line_of_code(width: int, summary: str) -> None:
+    assert lead_text(stored(path=path_to()), width) == summary
 
 
 def test_a_long_path_is_shortened_from_the_left() -> None:
     deep = dataclasses.replace(STORED, file=f"{'deep/' * 20}cache.py")
-    assert short_summary(stored(stored=deep), 50) == (
+    assert lead_text(stored(stored=deep), 50) == (
         "tf.tensors +1 per iteration at .../cache.py:12"
     )
 
 
-def test_the_short_summary_of_a_leak_without_a_line() -> None:
-    assert short_summary(make_leak(FINDING), 30) == "tf.tensors +1 per iteration"
+@pytest.mark.parametrize("width", [40, 60, 80, 120])
+@pytest.mark.parametrize("unicode", [True, False])
+def test_the_first_line_opens_the_file_at_any_depth(width: int, unicode: bool) -> None:
+    file = "services/recommendation/" * 9 + "test_embedding_cache.py"
+    finding = dataclasses.replace(
+        FINDING, kind="EagerTensor", stored=dataclasses.replace(STORED, file=file)
+    )
+    first = failure_text(make_leak(finding), width, unicode).splitlines()[0]
+    assert first.startswith("LEAK: ") and len(first) <= width
+    assert first.endswith("cache.py:12") and " at ..." in first
+    if width > 40:  # the whole name fits
+        assert first.endswith("/test_embedding_cache.py:12")
+
+
+def test_the_lead_text_of_a_leak_without_a_line() -> None:
+    assert lead_text(make_leak(FINDING), 30) == "tf.tensors +1 per iteration"
 
 
 def test_an_experiment_is_shown_once_for_all_that_it_changes() -> None:

@@ -1,0 +1,280 @@
+"""Fill in the texts of a cause: names, calls and code from the case at hand.
+
+A text of the table has places such as ``{holder}``. What a place needs and the case
+does not have leaves out its clause (between semicolons); without any clause left, the
+message has no remedy. It never guesses.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pytest_tfleak.diagnosis.causes.cause import Evidence
+from pytest_tfleak.diagnosis.causes.limits import container_code
+from pytest_tfleak.diagnosis.causes.limits import limit_of
+from pytest_tfleak.diagnosis.causes.resources import find_opened
+from pytest_tfleak.diagnosis.origin.source_hints import is_written
+from pytest_tfleak.diagnosis.origin.source_hints import names_at
+from pytest_tfleak.reports.held_by import name_holder
+from pytest_tfleak.reports.message import place_of
+from pytest_tfleak.retaining_path import RetainingPath
+from pytest_tfleak.user_code import file_of_module
+from pytest_tfleak.verdict import Finding
+
+_PLACE = re.compile(r"\{(\w+)\}")
+_CLAUSE = re.compile(r"; (?=(?:[^`]*`[^`]*`)*[^`]*$)")  # not inside of code
+_WORD = re.compile(r"[A-Z]?[a-z0-9]+$|[A-Z]+$")  # the last one of a type's name
+#: Calls that return a descriptor as a number.
+_DESCRIPTOR = re.compile(r"\bos\.(?:open|dup|memfd_create|eventfd)\(")
+_SUBPLOTS = re.compile(r"\s*(\w+)\s*,.*=.*subplots\(")
+_SUBMITS = re.compile(r"([\w.]+)\.(?:submit|map|apply|apply_async|imap)\(")
+_HOLDER = "what keeps it"  # in the text on what happens, if no holder is known
+#: By signal.
+_SCOPES = {
+    "tf.strategy": "`with strategy.scope(): ...`",
+    "tf.creator_scope": "`with tf.variable_creator_scope(creator): ...`",
+    "tf.control_scope": "`with tf.control_dependencies(operations): ...`",
+    "tf.device_scope": "`with tf.device(name): ...`",
+    "tf.name_scope": "`with tf.name_scope(name): ...`",
+}
+_DECLARED = "`@tf.function(input_signature=[...])`"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """What is known of one leak."""
+
+    finding: Finding
+    evidence: Evidence
+    declared: str = ""  # the decorator of a tf.function, with its signature
+
+    @property
+    def path(self) -> RetainingPath | None:
+        """Return the path that the message shows."""
+        return self.finding.path
+
+
+def fill(text: str, case: Case) -> str:
+    """Put what is known into a text, and leave out the clauses that need more."""
+    clauses = [_filled(clause, case) for clause in _CLAUSE.split(text)]
+    kept = [clause for clause in clauses if clause]
+    if not kept:
+        return ""
+    first = kept[0][0].upper() + kept[0][1:]
+    whole = "; ".join([first, *kept[1:]])
+    return whole if whole.endswith(".") else f"{whole}."
+
+
+def explain(text: str, case: Case) -> str:
+    """Put what is known into the text on what happens, of which nothing is left out."""
+    for name in _PLACE.findall(text):
+        if name in PLACES:
+            text = text.replace(f"{{{name}}}", PLACES[name].find(case) or _HOLDER)
+    return text
+
+
+def _filled(clause: str, case: Case) -> str:
+    """Return a clause with all of its places filled, "" if one cannot be."""
+    for name in _PLACE.findall(clause):
+        if name not in PLACES:
+            continue  # clear_session, which is known only later, or code with braces
+        value = PLACES[name].find(case)
+        if not value:
+            return ""
+        clause = clause.replace(f"{{{name}}}", value)
+    return clause
+
+
+def _holder(case: Case) -> str:
+    path = case.path
+    return "" if path is None or path.is_native else name_holder(path)
+
+
+def _object(case: Case) -> str:
+    """Return how the code calls the object that is put away: ``handler``."""
+    finding, opened = case.finding, find_opened(case.path)
+    handed = names_at(finding.stored).argument
+    if handed not in ("", "self", "cls"):
+        return handed
+    made = names_at(finding.origin)
+    if made.target and (opened is None or opened.is_put_away_itself):
+        return made.target
+    if opened is not None and opened.is_put_away_itself:
+        return opened.resource.name
+    word = _WORD.search(case.evidence.held.rpartition(".")[2])
+    return word[0].lower() if word is not None else "x"
+
+
+def _opened(case: Case) -> str:
+    opened = find_opened(case.path)
+    return "a file, a socket or a pipe" if opened is None else opened.resource.opened
+
+
+def _close(case: Case) -> str:
+    """Return how to end what stays open, with the name that the code has for it."""
+    opened = find_opened(case.path)
+    if opened is None or opened.attributes == "...":
+        return ""
+    owner = names_at(case.finding.stored or case.finding.origin).receiver
+    if "{owner}" in opened.resource.end and not owner:
+        return ""
+    name = _object(case) + opened.attributes
+    end = opened.resource.end.replace("{x}", name).replace("{owner}", owner)
+    if opened.resource.is_taken_out or not _is_sized(case.path):
+        return end
+    limit = _limit(case)
+    return f"{end}; and take it out of {_holder(case)}: {limit}" if limit else end
+
+
+def _descriptor(case: Case) -> str:
+    """Return how to close a descriptor that is only a number."""
+    if case.evidence.held or not _DESCRIPTOR.search(case.evidence.line):
+        return ""
+    return f"`os.close({names_at(case.finding.origin).target or 'fd'})`"
+
+
+def _ending(case: Case) -> str:
+    """Return the call by which an object lets go of what it has: ``server.close()``."""
+    closers, opened = case.evidence.closers, find_opened(case.path)
+    if closers:
+        return f"`{_object(case)}.{closers[0]}()`"
+    if opened is None or opened.attributes == "..." or "{owner}" in opened.resource.end:
+        return ""
+    return opened.resource.end.replace("{x}", _object(case) + opened.attributes)
+
+
+def _end_thread(case: Case) -> str:
+    """Return which line of the user's a thread has to leave, and how to wait for it."""
+    lines = [thread.at for thread in case.evidence.threads if thread.at is not None]
+    thread = names_at(case.finding.origin).target or "thread"
+    join = f"then `{thread}.join()`, in a `finally`"
+    if not lines or not lines[0].text:
+        return f"End it when its work is done, {join}"
+    return (
+        f"It waits in `{lines[0].text.strip()}` ({place_of(lines[0])}): let it return "
+        f"from there, {join}"
+    )
+
+
+def _end_pool(case: Case) -> str:
+    """Return how to shut a pool of workers down."""
+    submits = _SUBMITS.search(case.evidence.line)
+    made = names_at(case.finding.origin)
+    pool = submits[1] if submits is not None else made.target or "pool"
+    threads = case.evidence.threads
+    is_multiprocessing = any("_handle_workers" in t.name for t in threads) or any(
+        name.startswith("multiprocessing.pool.") for name in case.evidence.types
+    )
+    end = "close" if is_multiprocessing else "shutdown"
+    return f"`{pool}.{end}()`"
+
+
+def _end_process(case: Case) -> str:
+    """Return how to end a process of multiprocessing."""
+    if not case.evidence.adds("multiprocessing.process.BaseProcess"):
+        return ""
+    name = _object(case)
+    return f"end it and wait for it: `{name}.terminate()`, `{name}.join()`"
+
+
+def _let_go(case: Case) -> str:
+    """Return how to take out of a session what was put in, as the code shows it."""
+    evidence = case.evidence
+    if "partial_run" in evidence.line:
+        return "finish each partial_run: fetch all that it was set up with"
+    if "make_callable(" in evidence.line:
+        return "make the callable once, before the loop"
+    if any("Queue" in function for function in evidence.native):
+        return "take out of the queue as much as you put in: `queue.dequeue()`"
+    if any("SessionHandle" in function for function in evidence.native):
+        return "delete the handle of the session: `handle.delete()`"
+    return ""
+
+
+def _scope(case: Case) -> str:
+    signals = case.evidence.signals
+    return next((code for name, code in _SCOPES.items() if name in signals), "")
+
+
+def _number(case: Case) -> str:
+    """Return the code that turns a loss into numbers."""
+    arrays = case.evidence.arrays
+    name = _object(case) or "loss"
+    if any(array.shape not in ((), (1,)) for array in arrays):
+        return f"`{name}.numpy().tolist()`"
+    return f"`float({name})`"
+
+
+def _limit(case: Case) -> str:
+    """Return how to limit a container, if the user's code writes its name."""
+    code = container_code(case.path)
+    names = re.findall(r"\w+", code.partition("[")[0])
+    if names and not is_written(names[-1], _files(case)):
+        return ""
+    return limit_of(case.path, _object(case))
+
+
+def _files(case: Case) -> list[str]:
+    """Return the files of user code that have to do with a leak."""
+    finding = case.finding
+    lines = (finding.origin, finding.stored, *finding.stack)
+    modules = {step.type.rpartition(".")[0] for step in getattr(case.path, "steps", ())}
+    modules.add(case.path.root.name if case.path is not None else "")
+    files = [line.file for line in lines if line is not None]
+    return [*files, *filter(None, map(file_of_module, modules))]
+
+
+def _function(case: Case) -> str:
+    name = case.evidence.function
+    return name if name.isidentifier() else ""
+
+
+def _figure(case: Case) -> str:
+    """Return how the code calls a figure of pyplot: ``fig`` of ``fig, ax = ...``."""
+    of_two = _SUBPLOTS.match(case.evidence.line)
+    if of_two is not None:
+        return of_two[1]
+    return names_at(case.finding.origin).target or "figure"
+
+
+def _is_sized(path: RetainingPath | None) -> bool:
+    return path is not None and any(e.is_sized for e in path.expressions())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """One place: how to find what it stands for, and how the page of causes reads."""
+
+    find: Callable[[Case], str]
+    shown: str
+
+
+PLACES: Mapping[str, Place] = {
+    "holder": Place(find=_holder, shown="the holder"),
+    "limit": Place(find=_limit, shown="code for this container"),
+    "container": Place(find=lambda case: container_code(case.path), shown="f"),
+    "declared": Place(find=lambda case: case.declared, shown=_DECLARED),
+    "function": Place(find=_function, shown="step"),
+    "argument": Place(find=lambda case: case.evidence.argument, shown="n"),
+    "object": Place(find=_object, shown="x"),
+    "opened": Place(find=_opened, shown="a file, a socket or a pipe"),
+    "close": Place(find=_close, shown="close it: `x.close()`, or what its type has"),
+    "descriptor": Place(find=_descriptor, shown="`os.close(fd)`"),
+    "ending": Place(find=_ending, shown="`x.close()`, if its type has such a method"),
+    "end_thread": Place(
+        find=_end_thread, shown="let it return from the line where it waits, then join"
+    ),
+    "end_pool": Place(find=_end_pool, shown="`pool.shutdown()`"),
+    "end_process": Place(
+        find=_end_process, shown="end it and wait for it: `p.terminate()`, `p.join()`"
+    ),
+    "let_go": Place(find=_let_go, shown="take out what you put in"),
+    "scope": Place(find=_scope, shown="`with strategy.scope(): ...`"),
+    "number": Place(find=_number, shown="`float(loss)`"),
+    "figure": Place(find=_figure, shown="figure"),
+}

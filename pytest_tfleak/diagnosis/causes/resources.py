@@ -1,0 +1,161 @@
+"""How to end what stays open: files, connections, processes, handlers, by type.
+
+A row says what the user has to call. It is used only where the retaining path leads
+through an object of its type.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pytest_tfleak.retaining_path import ATTRIBUTE
+from pytest_tfleak.retaining_path import THROUGH
+from pytest_tfleak.retaining_path import RetainingPath
+from pytest_tfleak.retaining_path import Step
+
+_CLOSE = "close it when it is no longer needed: `{x}.close()`"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resource:
+    """Objects that something of the system belongs to, and how to end them."""
+
+    types: tuple[str, ...]  # full names; subclasses count, too
+    opened: str  # what each call opens
+    name: str  # of a variable, if the code has none
+    end: str = _CLOSE  # {x} stands for the object, {owner} for what it was added to
+    is_taken_out: bool = False  # whether this also removes it from its container
+    has_file: bool = True  # whether it has a descriptor as long as it is open
+
+
+#: The outermost object on the path decides: a handler before its file.
+RESOURCES = (
+    Resource(
+        types=("logging.Handler",),
+        opened="a log handler",
+        name="handler",
+        end="take it off the logger and close it, in a `finally`: "
+        "`{owner}.removeHandler({x})`, `{x}.close()`",
+        is_taken_out=True,
+        has_file=False,
+    ),
+    Resource(
+        types=("subprocess.Popen",),
+        opened="pipes to a process",
+        name="process",
+        end="wait for it, which also closes its pipes: `with {x}: ...`, with "
+        "`{x}.terminate()` inside if it does not end by itself",
+    ),
+    Resource(
+        types=("tempfile.TemporaryDirectory",),
+        opened="a temporary directory",
+        name="directory",
+        end="remove it when it is no longer needed: `{x}.cleanup()`",
+        has_file=False,
+    ),
+    Resource(
+        types=("numpy.memmap", "numpy.core.memmap.memmap"),
+        opened="a memory-mapped file",
+        name="array",
+        end="keep a copy of it, not the map: `{x} = numpy.array({x})`",
+    ),
+    Resource(
+        types=("h5py._hl.base.HLObject",),
+        opened="an HDF5 file or a part of one",
+        name="dataset",
+        end="close its file when you have read it: `{x}.file.close()`",
+        has_file=False,
+    ),
+    Resource(
+        types=("sqlite3.Connection",),
+        opened="a connection to a database",
+        name="connection",
+    ),
+    Resource(
+        types=("requests.sessions.Session",),
+        opened="a session with a pool of connections",
+        name="session",
+        has_file=False,
+    ),
+    Resource(
+        types=("http.client.HTTPConnection", "smtplib.SMTP", "ftplib.FTP"),
+        opened="a connection",
+        name="connection",
+    ),
+    Resource(
+        types=("_socket.socket",),
+        opened="a socket",
+        name="connection",
+    ),
+    Resource(types=("mmap.mmap",), opened="a memory-mapped file", name="mapped"),
+    Resource(
+        types=("selectors.BaseSelector",),
+        opened="a selector",
+        name="selector",
+    ),
+    Resource(
+        types=(
+            *("zipfile.ZipFile", "tarfile.TarFile", "shelve.Shelf"),
+            *("tempfile._TemporaryFileWrapper", "_io._IOBase", "io.IOBase"),
+            "multiprocessing.connection._ConnectionBase",
+        ),
+        opened="a file",
+        name="file",
+    ),
+    Resource(
+        types=(
+            "tensorflow.python.lib.io.file_io.FileIO",
+            "tensorflow.python.platform.gfile.GFile",
+            "tensorflow.python.lib.io.tf_record.TFRecordWriter",
+        ),
+        opened="a file",
+        name="file",
+    ),
+)
+#: Files without a descriptor.
+_IN_MEMORY = ("_io.BytesIO", "_io.StringIO")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opened:
+    """A resource on a retaining path."""
+
+    resource: Resource
+    #: The attributes that lead to it from the object that is put away: ``.sock``.
+    attributes: str
+    owner: str  # the type of that object, short
+
+    @property
+    def is_put_away_itself(self) -> bool:
+        """Return whether the resource itself is put into the container."""
+        return not self.attributes
+
+
+def find_opened(path: RetainingPath | None) -> Opened | None:
+    """Return the outermost new object on a path that has to be closed."""
+    made = [step for step in path.steps if step.is_new] if path is not None else []
+    for place, step in enumerate(made):
+        resource = _resource_of(step)
+        if resource is not None:
+            return Opened(
+                resource=resource,
+                attributes=_attributes(made[1 : place + 1]),
+                owner=made[0].short_type,
+            )
+    return None
+
+
+def _resource_of(step: Step) -> Resource | None:
+    if step.is_a(*_IN_MEMORY):
+        return None
+    return next((row for row in RESOURCES if step.is_a(*row.types)), None)
+
+
+def _attributes(steps: list[Step]) -> str:
+    """Return the attributes that lead to an object, "..." if they cannot be written."""
+    shown = [step for step in steps if step.kind != THROUGH]
+    if any(step.kind != ATTRIBUTE for step in shown):
+        return "..."
+    return "".join(f".{step.name}" for step in shown)

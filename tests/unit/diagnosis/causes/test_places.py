@@ -1,0 +1,203 @@
+"""The texts of causes: filled from the case, and silent where it shows too little."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_tfleak.diagnosis.causes.cause import Evidence
+from pytest_tfleak.diagnosis.causes.places import Case
+from pytest_tfleak.diagnosis.causes.places import explain
+from pytest_tfleak.diagnosis.causes.places import fill
+from pytest_tfleak.diagnosis.what.descriptors import RunningThread
+from pytest_tfleak.retaining_path import ATTRIBUTE
+from pytest_tfleak.retaining_path import UNKNOWN
+from pytest_tfleak.retaining_path import RetainingPath
+from pytest_tfleak.verdict import Origin
+from tests.builders import NOBODY
+from tests.builders import make_finding
+from tests.builders import new
+from tests.builders import passing
+from tests.builders import path_to
+
+FILE = ("_io.TextIOWrapper", "_io._TextIOBase", "_io._IOBase")
+SOURCE = """\
+SEEN = []
+handler = logging.FileHandler(path)
+LOG.addHandler(handler)
+SEEN.append(Feed())
+SEEN[key] = feed
+self.sock = socket.create_connection(address)
+fd = os.open(path, os.O_RDONLY)
+fig, ax = plt.subplots()
+return self.pool.submit(f, x).result()
+self.thread = threading.Thread(target=work)
+SEEN.append(self)
+pipe = os.pipe()
+self.service.SEEN.add(con)
+"""
+LINES = {text: number for number, text in enumerate(SOURCE.splitlines(), start=1)}
+
+
+@pytest.fixture
+def at(tmp_path: Path) -> Any:
+    """Return a function that returns the line of a file with this text."""
+    file = tmp_path / "app.py"
+    file.write_text(SOURCE.replace("return ", "x = "))
+
+    def line(text: str) -> Origin:
+        [found] = [n for line, n in LINES.items() if line.startswith(text)]
+        return Origin(file=str(file), line=found, function="f", text=text)
+
+    return line
+
+
+def case(path: RetainingPath | None = None, **known: Any) -> Case:
+    """Return a case with what is known of it."""
+    lines = {name: known.pop(name, None) for name in ("origin", "stored")}
+    finding = make_finding("process.fds", path=path, **lines)
+    return Case(finding=finding, evidence=Evidence(**known))
+
+
+def test_a_clause_without_evidence_is_left_out() -> None:
+    text = "Close it: {close}; or open it once; and in a `with a; b`."
+    assert fill(text, case()) == "Or open it once; and in a `with a; b`."
+    assert fill("{close}; {descriptor}.", case()) == ""
+    assert fill("", case()) == ""
+
+
+def test_what_happens_is_said_even_if_the_holder_is_unknown() -> None:
+    text = "It is put into {holder}: `{}`."
+    assert explain(text, case(NOBODY)) == "It is put into what keeps it: `{}`."
+    assert explain(text, case(path_to())) == "It is put into app.SEEN: `{}`."
+    assert fill("remove it from {holder}", case(NOBODY)) == ""
+
+
+@pytest.mark.parametrize(
+    ("types", "made", "stored", "code"),
+    [
+        (FILE, "SEEN.append(Feed())", "SEEN.append(Feed())", "`file.close()`"),
+        (FILE, "handler =", "LOG.add", "`handler.close()`"),
+        (FILE, "handler =", "SEEN.append(self)", "`handler.close()`"),
+        (FILE, "self.sock =", None, "`self.sock.close()`"),
+        (("_socket.socket",), "SEEN[key] =", "SEEN[key] =", "`feed.close()`"),
+        (("sqlite3.Connection",), None, "self.service", "`con.close()`"),
+        (("subprocess.Popen",), None, None, "`with process: ...`"),
+        (("h5py.File", "h5py._hl.base.HLObject"), None, None, "dataset.file.close()"),
+        (
+            ("logging.FileHandler", "logging.Handler"),
+            "handler =",
+            "LOG.addHandler",
+            "`LOG.removeHandler(handler)`, `handler.close()`",
+        ),
+    ],
+)
+def test_an_object_is_closed_under_the_name_that_the_code_has(
+    at: Any, types: tuple[str, ...], made: str | None, stored: str | None, code: str
+) -> None:
+    origin, stored_at = (text and at(text) for text in (made, stored))
+    path = path_to(types[0], through=[step(*types)])
+    text = fill("{close}", case(path, origin=origin, stored=stored_at))
+    assert code in text
+
+
+def test_what_belongs_to_an_object_is_closed_through_it(at: Any) -> None:
+    owner = new("app.Feed", kind=UNKNOWN)
+    path = path_to("app.Feed", through=[owner, step("_socket.socket", name="sock")])
+    known = {"origin": at("self.sock ="), "held": "app.Feed"}
+    assert "`feed.sock.close()`" in fill("{close}", case(path, **known))
+    inner = [owner, step("app.Pool", kind=UNKNOWN), step("_socket.socket", name="s")]
+    assert fill("{close}", case(path_to("app.Feed", through=inner), **known)) == ""
+
+
+def test_a_handler_of_a_logger_without_a_name_is_not_guessed() -> None:
+    path = path_to("logging.Handler", through=[step("logging.Handler")])
+    assert fill("{close}", case(path)) == ""
+    assert fill("{close}", case(path_to("_io.BytesIO", through=[step("io")]))) == ""
+
+
+def test_a_container_is_limited_only_if_the_user_s_code_writes_its_name(
+    at: Any,
+) -> None:
+    known = {"origin": at("SEEN.append(Feed"), "held": "app.Feed"}
+    assert "`del SEEN[:-10]`" in fill("{limit}", case(path_to(), **known))
+    private = path_to(at="app.SERVING._self_deferred_dependencies")
+    assert fill("{limit}", case(private, **known)) == ""
+    in_set = path_to(container="set")
+    assert "`SEEN.discard(feed)`" in fill("{limit}", case(in_set, **known))
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "code"),
+    [
+        ("{descriptor}", "fd =", "`os.close(fd)`."),
+        ("{descriptor}", "pipe =", ""),
+        ("{figure}", "fig, ax", "Fig."),
+        ("{end_pool}", "return self.pool", "`self.pool.shutdown()`."),
+    ],
+)
+def test_code_has_the_names_of_the_line(
+    at: Any, text: str, line: str, code: str
+) -> None:
+    origin = at(line)
+    whole = next(text for text in LINES if text.startswith(line))
+    assert fill(text, case(NOBODY, origin=origin, line=whole)) == code
+
+
+def test_a_pool_of_multiprocessing_is_closed() -> None:
+    workers = (RunningThread(name="Thread-1 (_handle_workers)"),)
+    assert fill("{end_pool}", case(threads=workers)) == "`pool.close()`."
+
+
+def test_a_thread_is_ended_where_it_waits(at: Any) -> None:
+    thread = RunningThread(name="worker", at=at("fd ="))
+    known = {"origin": at("self.thread ="), "threads": (thread,)}
+    text = fill("{end_thread}", case(**known))
+    assert "It waits in `fd =`" in text and "app.py:7" in text
+    assert "`self.thread.join()`" in text
+    assert fill("{end_thread}", case()).startswith("End it when its work is done")
+
+
+def test_an_object_s_own_method_ends_it() -> None:
+    known = {"closers": ("close",), "held": "app.DataPipeline"}
+    assert fill("{ending}", case(path_to(), **known)) == "`pipeline.close()`."
+    assert fill("{ending}", case(path_to())) == ""
+
+
+@pytest.mark.parametrize(
+    ("known", "words"),
+    [
+        ({"line": "session.partial_run(handle, y)"}, "Finish each partial_run"),
+        ({"line": "session.make_callable(y)"}, "Make the callable once"),
+        ({"native": ("tensorflow::QueueOp::Enqueue",)}, "Take out of the queue"),
+        ({"native": ("tensorflow::GetSessionHandleOp",)}, "Delete the handle"),
+        ({"line": "session.run(y)"}, ""),
+    ],
+)
+def test_what_a_session_keeps_is_told_by_the_line_or_the_c_functions(
+    known: dict[str, Any], words: str
+) -> None:
+    assert fill("{let_go}", case(**known)).startswith(words)
+    assert bool(fill("{let_go}", case(**known))) == bool(words)
+
+
+def test_a_scope_is_named() -> None:
+    open_scope = frozenset({"tf.device_scope"})
+    assert fill("{scope}", case(signals=open_scope)) == "`with tf.device(name): ...`."
+
+
+def test_a_child_process_is_ended_by_its_own_methods() -> None:
+    path = passing("multiprocessing.process.BaseProcess")
+    evidence = Evidence(path=path, held="context.Process")
+    text = fill("{end_process}", replace(case(path), evidence=evidence))
+    assert "`process.terminate()`, `process.join()`" in text
+    assert fill("{end_process}", case()) == ""
+
+
+def step(*types: str, kind: str = ATTRIBUTE, name: str = "held") -> Any:
+    """Return a step to a new object of these types."""
+    made = new(types[0], kind=kind, attribute=name)
+    return type(made)(kind=made.kind, name=made.name, types=types, is_new=True)
