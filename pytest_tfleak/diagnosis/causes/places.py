@@ -174,12 +174,9 @@ def _end_pool(case: Case) -> str:
     return f"`{pool}.{end}()`"
 
 
-def _end_process(case: Case) -> str:
-    """Return how to end a process of multiprocessing."""
-    if not case.evidence.adds("multiprocessing.process.BaseProcess"):
-        return ""
-    name = _object(case)
-    return f"end it and wait for it: `{name}.terminate()`, `{name}.join()`"
+def _error(case: Case) -> str:
+    handed = names_at(case.finding.stored or case.finding.origin).argument
+    return handed or "error"
 
 
 def _let_go(case: Case) -> str:
@@ -270,9 +267,7 @@ PLACES: Mapping[str, Place] = {
         find=_end_thread, shown="let it return from the line where it waits, then join"
     ),
     "end_pool": Place(find=_end_pool, shown="`pool.shutdown()`"),
-    "end_process": Place(
-        find=_end_process, shown="end it and wait for it: `p.terminate()`, `p.join()`"
-    ),
+    "error": Place(find=_error, shown="error"),
     "let_go": Place(find=_let_go, shown="take out what you put in"),
     "scope": Place(find=_scope, shown="`with strategy.scope(): ...`"),
     "number": Place(find=_number, shown="`float(loss)`"),

@@ -123,8 +123,8 @@ CAUSES = (
         priority=Priority.HELD_THROUGH,
         explains="An exception or warning is kept. It keeps its arguments and "
         "attributes.",
-        remedy="Keep its text: `errors.append(repr(error))`; raise it with numbers and "
-        "names, not tensors: `raise ValueError(f'bad shape {x.shape}')`.",
+        remedy="Keep its text, `repr({error})`, not the exception; raise it with "
+        "numbers and names, not tensors: `raise ValueError(f'bad shape {x.shape}')`.",
         rule=lambda e: e.adds(EXCEPTION_ARGUMENTS),
     ),
     Cause(
@@ -132,8 +132,8 @@ CAUSES = (
         priority=Priority.HELD_THROUGH,
         explains="An exception is kept, and its traceback keeps the variables of every "
         "function that it came through.",
-        remedy="Keep its text: `errors.append(repr(error))`; or drop the traceback "
-        "first: `error.with_traceback(None)`.",
+        remedy="Keep its text, `repr({error})`, not the exception; or drop the "
+        "traceback first: `{error}.with_traceback(None)`.",
         rule=_is_of_exception,
     ),
     Cause(
@@ -187,8 +187,7 @@ CAUSES = (
         priority=Priority.HELD_THROUGH,
         explains="A generator or coroutine was started and not finished. As long as "
         "something keeps it, it keeps its local variables.",
-        remedy="Finish it or close it: `with contextlib.closing(generator) as items: "
-        "...`, or `generator.close()`; remove it from {holder}.",
+        remedy="{close}; use it in `with contextlib.closing({object}): ...`.",
         rule=_is_generator,
     ),
     Cause(
@@ -260,8 +259,7 @@ CAUSES = (
         priority=Priority.PYTHON,
         explains="Each call makes a multiprocessing queue that is never closed. It has "
         "a pipe, and a thread that feeds it.",
-        remedy="Close it in a `finally`: `queue.close()`, then "
-        "`queue.join_thread()`; or make one queue before the loop.",
+        remedy="{close}; or make one queue before the loop.",
         rule=_is_queue,
     ),
     Cause(
@@ -269,7 +267,7 @@ CAUSES = (
         priority=Priority.PYTHON,
         explains="Each call starts a threading.Timer that is never cancelled. Until it "
         "fires, it is a thread that keeps its arguments.",
-        remedy="Cancel it in a `finally`: `timer.cancel()`, then `timer.join()`.",
+        remedy="{close}.",
         rule=lambda e: "process.threads" in e.failing and e.adds(*_TIMERS),
     ),
     Cause(
@@ -277,8 +275,7 @@ CAUSES = (
         priority=Priority.PYTHON,
         explains="Each call makes an asyncio event loop that is never closed. It has a "
         "selector and two sockets, and keeps all scheduled callbacks.",
-        remedy="Use `asyncio.run(main())`, which closes its loop; or call "
-        "`loop.close()` in a `finally`.",
+        remedy="{close}; or use `asyncio.run(main())`, which closes its loop.",
         rule=lambda e: "process.fds" in e.failing and e.adds(*_LOOPS),
     ),
     Cause(
@@ -286,8 +283,7 @@ CAUSES = (
         priority=Priority.PYTHON,
         explains="Each call makes a segment of shared memory. It stays open until "
         "close(), and in the system until unlink().",
-        remedy="Do both in a `finally`: `segment.close()`, and `segment.unlink()` in "
-        "the process that made it.",
+        remedy="{close}.",
         rule=_is_segment,
     ),
     Cause(

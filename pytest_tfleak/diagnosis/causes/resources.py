@@ -28,6 +28,7 @@ class Resource:
     end: str = _CLOSE  # {x} stands for the object, {owner} for what it was added to
     is_taken_out: bool = False  # whether this also removes it from its container
     has_file: bool = True  # whether it has a descriptor as long as it is open
+    has_cause: bool = False  # whether a cause of its own explains it
 
 
 #: The outermost object on the path decides: a handler before its file.
@@ -39,7 +40,7 @@ RESOURCES = (
         end="take it off the logger and close it, in a `finally`: "
         "`{owner}.removeHandler({x})`, `{x}.close()`",
         is_taken_out=True,
-        has_file=False,
+        has_cause=True,
     ),
     Resource(
         types=("subprocess.Popen",),
@@ -47,13 +48,57 @@ RESOURCES = (
         name="process",
         end="wait for it, which also closes its pipes: `with {x}: ...`, with "
         "`{x}.terminate()` inside if it does not end by itself",
+        has_cause=True,
+    ),
+    Resource(
+        types=("multiprocessing.process.BaseProcess",),
+        opened="a process",
+        name="process",
+        end="end it and wait for it, in a `finally`: `{x}.terminate()`, `{x}.join()`",
+        has_cause=True,
+    ),
+    Resource(
+        types=("threading.Timer",),
+        opened="a timer",
+        name="timer",
+        end="cancel it in a `finally`: `{x}.cancel()`, `{x}.join()`",
+        has_cause=True,
+    ),
+    Resource(
+        types=("multiprocessing.queues.Queue",),
+        opened="a queue",
+        name="queue",
+        end="close it in a `finally`: `{x}.close()`, `{x}.join_thread()`",
+        has_cause=True,
+    ),
+    Resource(
+        types=("multiprocessing.shared_memory.SharedMemory",),
+        opened="a segment of shared memory",
+        name="segment",
+        end="do both in a `finally`: `{x}.close()`, and `{x}.unlink()` in the process "
+        "that made it",
+        has_cause=True,
+    ),
+    Resource(
+        types=("asyncio.events.AbstractEventLoop",),
+        opened="an event loop",
+        name="loop",
+        end="close it in a `finally`: `{x}.close()`",
+        has_cause=True,
+    ),
+    Resource(
+        types=("builtins.generator", "builtins.coroutine", "builtins.async_generator"),
+        opened="a generator",
+        name="generator",
+        end="finish it, or close it: `{x}.close()`",
+        has_cause=True,
     ),
     Resource(
         types=("tempfile.TemporaryDirectory",),
         opened="a temporary directory",
         name="directory",
         end="remove it when it is no longer needed: `{x}.cleanup()`",
-        has_file=False,
+        has_cause=True,
     ),
     Resource(
         types=("numpy.memmap", "numpy.core.memmap.memmap"),

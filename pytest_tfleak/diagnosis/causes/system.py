@@ -28,8 +28,6 @@ _WRITERS = (
 )
 _LIBRARIES = ("tensorflow.", "tensorboard", "torch.")
 _FILES = ("file_io.FileIO", "gfile.GFile")
-#: Those that other causes explain better.
-_NO_FILES = ("logging.Handler", "subprocess.Popen", "tempfile.TemporaryDirectory")
 #: Calls of a session's methods from which it may keep something.
 _RUNS = re.compile(
     r"""(?i)(\bs|\w*sess(ion)?)['")\]]*\.run\("""
@@ -91,7 +89,7 @@ def _is_file(e: Evidence) -> bool:
 def _is_kept_open(e: Evidence) -> bool:
     """Return whether something is put away that has to be closed."""
     opened = find_opened(e.holder)
-    if opened is None or not opened.is_put_away_itself or e.adds(*_NO_FILES):
+    if opened is None or not opened.is_put_away_itself or opened.resource.has_cause:
         return False
     return "process.fds" in e.failing or not opened.resource.has_file
 
@@ -146,7 +144,7 @@ CAUSES = (
         priority=Priority.SYSTEM,
         explains="Each call starts a child process that does not end or is not waited "
         "for.",
-        remedy="{end_process}; {close}.",
+        remedy="{close}.",
         rule=lambda e: e.has("process.children"),
     ),
     Cause(

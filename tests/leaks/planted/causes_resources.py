@@ -223,7 +223,7 @@ class Pyplot(types.ModuleType):
     """Stands for matplotlib, whose pyplot keeps the figures in this place."""
 
     def figure(self):
-        figure = Gcf.figs[next(NUMBERS)] = Figure()
+        figure = Gcf.figs[next(NUMBERS)] = Figure()  # planted
         return figure
 
     def close(self, figure):

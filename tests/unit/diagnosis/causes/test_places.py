@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,6 @@ from pytest_tfleak.verdict import Origin
 from tests.builders import NOBODY
 from tests.builders import make_finding
 from tests.builders import new
-from tests.builders import passing
 from tests.builders import path_to
 
 FILE = ("_io.TextIOWrapper", "_io._TextIOBase", "_io._IOBase")
@@ -87,6 +85,13 @@ def test_what_happens_is_said_even_if_the_holder_is_unknown() -> None:
         (("sqlite3.Connection",), None, "self.service", "`con.close()`"),
         (("subprocess.Popen",), None, None, "`with process: ...`"),
         (("h5py.File", "h5py._hl.base.HLObject"), None, None, "dataset.file.close()"),
+        (
+            ("context.Process", "multiprocessing.process.BaseProcess"),
+            None,
+            None,
+            "`process.terminate()`, `process.join()`",
+        ),
+        (("threading.Timer",), None, "SEEN[key]", "`feed.cancel()`, `feed.join()`"),
         (
             ("logging.FileHandler", "logging.Handler"),
             "handler =",
@@ -189,12 +194,9 @@ def test_a_scope_is_named() -> None:
     assert fill("{scope}", case(signals=open_scope)) == "`with tf.device(name): ...`."
 
 
-def test_a_child_process_is_ended_by_its_own_methods() -> None:
-    path = passing("multiprocessing.process.BaseProcess")
-    evidence = Evidence(path=path, held="context.Process")
-    text = fill("{end_process}", replace(case(path), evidence=evidence))
-    assert "`process.terminate()`, `process.join()`" in text
-    assert fill("{end_process}", case()) == ""
+def test_an_exception_is_kept_as_text(at: Any) -> None:
+    assert fill("`repr({error})`", case(stored=at("SEEN[key]"))) == "`repr(feed)`."
+    assert fill("`repr({error})`", case()) == "`repr(error)`."
 
 
 def step(*types: str, kind: str = ATTRIBUTE, name: str = "held") -> Any:
