@@ -18,6 +18,7 @@ from pytest_tfleak.reports.text import columns
 from pytest_tfleak.reports.words import STATUSES
 from pytest_tfleak.verdict import Finding
 from pytest_tfleak.verdict import Ledger
+from pytest_tfleak.verdict import Origin
 from pytest_tfleak.verdict import Reason
 from pytest_tfleak.verdict import SecondsByPart
 from pytest_tfleak.verdict import SignalReport
@@ -93,6 +94,18 @@ class TestSummary:
             "LEAK  " + "n" * 200,
             "LEAK  test_a.py::test_b  tf.tensors +1 per iteration",
         ]
+
+    def test_the_line_of_code_follows_a_name_of_any_length(self) -> None:
+        origin = Origin(file="deep/" * 30 + "cache.py", line=12, function="f", text="")
+        long = dataclasses.replace(
+            make_leak(dataclasses.replace(FINDING, origin=origin)), nodeid="n" * 200
+        )
+        place = "/cache.py:12"
+        assert texts(long)[1].endswith(place) and len(texts(long)[1]) <= 80
+        [line] = texts(long, verbosity=-1)
+        assert line.startswith("LEAK  " + "n" * 200) and line.endswith(place)
+        short = dataclasses.replace(long, nodeid="a")
+        assert texts(short)[0].endswith(place) and len(texts(short)[0]) <= 80
 
     @pytest.mark.parametrize(
         ("rate", "allowance", "expected"),

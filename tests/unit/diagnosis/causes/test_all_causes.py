@@ -234,6 +234,13 @@ SHOWN: list[tuple[str, dict[str, object], dict[str, object]]] = [
         weakly_keyed(path_to(at="app.KEPT", through=[new(WEAK_KEYS)])),
     ),
     (
+        "weak-dict-value-keeps-key",
+        weakly_keyed(path_to(at="app.SEEN.data", owner=WEAK_KEYS, container="dict")),
+        weakly_keyed(
+            path_to(at="lib.S.data", owner=WEAK_KEYS, container="dict", is_library=True)
+        ),
+    ),
+    (
         "task-never-ended",
         {"path": passing("_asyncio.Task", GENERATOR)},
         {"path": passing(GENERATOR, old=["_asyncio.Task"])},

@@ -10,6 +10,7 @@ import linecache
 import threading
 import time
 import tracemalloc
+import weakref
 from collections import deque
 from collections.abc import Callable
 from collections.abc import Generator
@@ -105,6 +106,27 @@ def test_an_exception_in_a_tuple_is_a_clue() -> None:
     assert group.below[0].passes_through("builtins.frame", new=True)
     assert edges_of(group.whole.path)[0].startswith(f"{__name__}.STORE (list of ")
     assert group.members[f"{__name__}.Kept"] == 1
+
+
+def test_what_a_finalizer_keeps_belongs_to_its_object() -> None:
+    def body() -> None:
+        kept = Wrapper(Kept())
+        kept.finalizer = weakref.finalize(kept, len, "x" * 100)
+        STORE.append(kept)
+
+    [group] = watch(body)
+    assert group.whole.kind.endswith("Wrapper")
+    assert group.members["weakref.finalize._Info"] == 1.0
+
+
+def test_a_finalizer_that_keeps_its_own_object_is_what_holds_it() -> None:
+    def body() -> None:
+        kept = Kept()
+        weakref.finalize(kept, len, [kept])
+
+    [group] = watch(body)
+    assert group.path.dotted == "weakref.finalize._registry"
+    assert "kept" in group.parts
 
 
 def test_a_generator_in_a_dict_is_a_clue() -> None:
