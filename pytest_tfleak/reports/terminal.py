@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Literal
 from typing import NamedTuple
 
@@ -23,6 +22,7 @@ from pytest_tfleak.reports.message import known_growth
 from pytest_tfleak.reports.message import lead_figures
 from pytest_tfleak.reports.message import lead_text
 from pytest_tfleak.reports.message import of_allowance
+from pytest_tfleak.reports.message import place_of
 from pytest_tfleak.reports.message import place_of_leak
 from pytest_tfleak.reports.message import reason_texts
 from pytest_tfleak.reports.message import took_by_part
@@ -180,8 +180,14 @@ def _entry(
     name = start + (safe(verdict.nodeid, unicode) or "(no name)") + more
     texts = [safe(text, unicode) for text in _texts(verdict, verbosity)]
     room = width - columns(name) - 2
-    if with_line and verdict.failing and ordered(verdict.failing)[0].line is not None:
-        return _with_line(verdict, Line(name, markup), verbosity, width, unicode)
+    line = ordered(verdict.failing)[0].line if with_line and verdict.failing else None
+    if line is not None:
+        place = safe(place_of(line), unicode)
+        with_place = [text for text in texts if place in text]
+        if verbosity < 0:  # one line, even if it is long
+            text = safe(lead_text(verdict, max(room, columns(place) + 3)), unicode)
+            return [Line(f"{name}  {text}", markup)]
+        return _with_line(verdict, Line(name, markup), with_place, width, unicode)
     best = next((text for text in texts if columns(text) <= room), None)
     if verbosity < 0:
         text = best or first_that_fits(texts, room)
@@ -193,20 +199,20 @@ def _entry(
 
 
 def _with_line(
-    verdict: Verdict, name: Line, verbosity: int, width: int, unicode: bool
+    verdict: Verdict, name: Line, texts: Sequence[str], width: int, unicode: bool
 ) -> list[Line]:
     """Return the lines of a leak in one test, always with its line of code.
 
-    It follows the name if there is room for it; with ``-q`` even if there is none.
+    ``texts`` are the forms that may follow the name.
     """
-    place = ordered(verdict.failing)[0].line
-    after = safe(lead_text(verdict, width - columns(name.text) - 2), unicode)
-    is_whole = place is not None and f"{Path(place.file).name}:{place.line}" in after
-    if verbosity < 0 and not is_whole:
-        after, is_whole = safe(lead_text(verdict, width - 4), unicode), True
-    if is_whole:
-        return [Line(f"{name.text}  {after}", name.markup)]
-    below = wrap(safe(lead_text(verdict, width - 4), unicode), width, " " * 4, " " * 6)
+    room = width - columns(name.text) - 2
+    best = next((text for text in texts if columns(text) <= room), None)
+    if best is not None:
+        return [Line(f"{name.text}  {best}", name.markup)]
+    whole = texts[0] if texts else ""
+    if not whole or columns(texts[-1]) > width - 4:  # a long path
+        whole = safe(lead_text(verdict, width - 4), unicode)
+    below = wrap(whole, width, " " * 4, " " * 6)
     return [name, *(Line(text, "plain") for text in below)]
 
 

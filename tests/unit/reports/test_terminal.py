@@ -105,7 +105,7 @@ class TestSummary:
         [line] = texts(long, verbosity=-1)
         assert line.startswith("LEAK  " + "n" * 200) and line.endswith(place)
         short = dataclasses.replace(long, nodeid="a")
-        assert texts(short)[0].endswith(place) and len(texts(short)[0]) <= 80
+        assert texts(short)[1].endswith(place) and len(texts(short)[1]) <= 80
 
     @pytest.mark.parametrize(
         ("rate", "allowance", "expected"),
