@@ -1,7 +1,7 @@
 """Thirty context managers: every leaking one leaks only where a TensorFlow call fails.
 
 They were written before the sweep of faults first ran, and it was not tuned to them.
-Run them with ``pytest benchmarks/context_managers.py``: a sweep tells all of them right
+Run them with ``pytest tests/leaks/planted/context_managers.py``: a sweep tells all of them right
 if each ``test_leaks_`` fails as a leak and each ``test_fixed_`` passes.
 """
 
@@ -304,7 +304,7 @@ def test_leaks_the_session_of_the_first_try() -> None:
     lease = Lease()
     with ExitStack() as stack:
         lease.__enter__()
-        stack.callback(lambda: lease.__exit__())
+        stack.callback(lease.__exit__)
         with suppress(tf.errors.OpError):
             lease.session.run("sum:0")
             return
