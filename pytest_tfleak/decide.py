@@ -32,6 +32,7 @@ from pytest_tfleak.reports.held_by import edges_of
 from pytest_tfleak.signals import is_size
 from pytest_tfleak.signals import row_of
 from pytest_tfleak.verdict import Experiment
+from pytest_tfleak.verdict import FaultSummary
 from pytest_tfleak.verdict import Finding
 from pytest_tfleak.verdict import Reason
 from pytest_tfleak.verdict import SameAs
@@ -77,6 +78,7 @@ class Grounds:
     notes: tuple[str, ...] = ()
     seconds_by_part: SecondsByPart = field(default_factory=SecondsByPart)
     same_as: SameAs | None = None
+    faults: FaultSummary | None = None
 
     @property
     def without_causes(self) -> Judgement | None:
@@ -121,6 +123,7 @@ def decide(grounds: Grounds) -> Verdict:
         signals=judged.signals,
         findings=grounds.findings,
         notes=grounds.notes,
+        faults=grounds.faults,
     )
 
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from collections.abc import Iterator
-from collections.abc import Mapping
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from contextlib import suppress
 from dataclasses import dataclass
 from dataclasses import field
@@ -48,6 +48,10 @@ from pytest_tfleak.diagnosis.holder.expressions import expressions_for
 from pytest_tfleak.diagnosis.one_call import explain_left
 from pytest_tfleak.diagnosis.one_call import findings_on
 from pytest_tfleak.diagnosis.survivors.containers import Containers
+from pytest_tfleak.fault_sweep import Body
+from pytest_tfleak.fault_sweep import FaultSweep
+from pytest_tfleak.fault_sweep import Stage
+from pytest_tfleak.fault_sweep import SweptBody
 from pytest_tfleak.judge import Judgement
 from pytest_tfleak.judge import is_suspicious
 from pytest_tfleak.judge import judge
@@ -70,6 +74,7 @@ from pytest_tfleak.run.budget import Budget
 from pytest_tfleak.run.budget import Deadline
 from pytest_tfleak.run.confirm import confirm
 from pytest_tfleak.run.confirm import count_what_ran
+from pytest_tfleak.run.faults import Faults
 from pytest_tfleak.run.interrupts import Endings
 from pytest_tfleak.run.interrupts import used_up
 from pytest_tfleak.run.isolation import Leftover
@@ -113,8 +118,9 @@ class Setting:
     nodeid: str
     via: str = "library"
     probes: ProbeMaker = make_probes
-    #: What the body receives, by name; it can store objects in there.
-    handed: Mapping[str, object] = field(default_factory=dict)
+    #: What the body receives, by name; it can store objects in there. Fixtures that are
+    #: set up again take the place of the old ones, which must not live on in here.
+    handed: dict[str, object] = field(default_factory=dict)
     terminal: LiveTerminal | None = None
     baseline: Baseline | None = None
     endings: Endings = field(default_factory=Endings)
@@ -128,6 +134,10 @@ class Setting:
     #: Ends what was set up for this test alone, at depth "leftovers"; it returns the
     #: values of fixtures.
     tear_down_early: Callable[[], Outlasting] = Outlasting
+    #: What is different if this is a part of a sweep of faults.
+    stage: Stage = field(default_factory=Stage)
+    #: Enters a context around the body itself, without its fixtures, in each call.
+    surround: Callable[[AbstractContextManager[None] | None], None] | None = None
     #: When the test's own timeout expires, on ``perf_counter``'s clock.
     test_ends: float = inf
 
@@ -196,13 +206,14 @@ class Measurement:
         self._setting = setting
         self._endings = setting.endings
         self._budget = Budget(plan, test_ends=setting.test_ends)
-        self._handed = dict(setting.handed)
+        self._handed = setting.handed
         self._notes: list[str] = []
         self._surroundings: Surroundings | None = None
         self._left_before: tuple[Leftover, ...] = ()
         self._insights = Insights()
         self._same: SameLeak | None = None
         self._is_judged = False
+        self._is_enough = False  # a part of a sweep that needs no diagnosis
         self._stopwatch = Stopwatch()
         self._log = SessionLog()
         self._caller: Loop | OneCall | None = None
@@ -226,6 +237,8 @@ class Measurement:
     def run(self) -> Verdict:
         """Measure and judge. Raises what the body raises."""
         __tracebackhide__ = True
+        if self._plan.faults:
+            return self._sweep()
         if Measurement._running:
             raise NestedMeasurementError(
                 "this code is already being measured: use either the marker (or "
@@ -234,7 +247,7 @@ class Measurement:
         ended_by: BaseException | None = None
         try:
             Measurement._running = True  # inside the try: Ctrl-C may come at any time
-            self._surroundings = Surroundings()
+            self._remember_surroundings()
             if self._plan.depth == "leftovers":
                 self._measure_one_call()
             else:
@@ -256,11 +269,52 @@ class Measurement:
                 return self._decide_in_part(ended_by)
             finally:
                 del ended_by  # its traceback holds this frame
-        self._complete(leftovers)
+        self._complete((*leftovers, *self._setting.stage.left()))
         verdict = self._decide()
         if self._setting.earlier is not None:
             self._setting.earlier.remember(verdict)
         return verdict
+
+    def _sweep(self) -> Verdict:
+        """Measure the body while its TensorFlow calls fail, one in each iteration."""
+        __tracebackhide__ = True
+        faults = Faults(self._plan.fault_error)
+        call, surround = self._body, self._setting.surround
+        if surround is None:
+
+            def call() -> None:
+                __tracebackhide__ = True
+                with faults:
+                    self._body()
+
+        else:
+            surround(faults)
+        self._budget.start()
+        body = SweptBody(call=call, endings=self._endings, faults=faults)
+        deadline = self._budget.for_loop()
+        try:
+            self.grounds = FaultSweep(
+                body, self._plan, self._measure_part, deadline
+            ).run()
+        finally:
+            faults.stop()
+            if surround is not None:
+                surround(None)
+        self.verdict = decide(self.grounds)
+        return self.verdict
+
+    def _measure_part(self, body: Body, plan: Plan, stage: Stage) -> Grounds:
+        """Measure what one part of a sweep calls; return the grounds."""
+        __tracebackhide__ = True
+        plan = replace(plan, faults=False)
+        setting = replace(self._setting, stage=stage, earlier=None)
+        part = Measurement(body, plan, setting)
+        try:
+            part.run()
+        finally:
+            self._caller, self.has_begun = part._caller, part.has_begun
+            self.grounds, self.verdict = part.grounds, part.verdict
+        return part.grounds
 
     def _decide_in_part(self, ended_by: BaseException) -> Verdict:
         """Return the verdict on what ran if it is LEAK; otherwise raise the error."""
@@ -292,7 +346,7 @@ class Measurement:
             with run.loop:
                 self._know(**self._judge(run), broken=_broken(run.loop))
                 self._is_judged = True
-                if self._found() and self._plan.diagnose == "on":
+                if self._found() and self._is_diagnosed:
                     self._diagnose(run)
         except BaseException as error:
             self._end(run, error)
@@ -300,6 +354,10 @@ class Measurement:
         finally:
             run.log.stop()
         self._note_end(run.loop)
+
+    @property
+    def _is_diagnosed(self) -> bool:
+        return self._plan.diagnose == "on" and not self._is_enough
 
     def _begin(self, part: str, deadline: Deadline = NO_DEADLINE) -> None:
         """Note which part of the measurement begins, and when it has to end."""
@@ -359,6 +417,8 @@ class Measurement:
             self._budget,
         )
         self._caller = loop
+        loop.begins = self._setting.stage.begin
+        self._setting.stage.watch(self._log.created_at)
         leftovers = Leftovers(census, loop.probes, self._handed)
         return _Run(
             loop=loop,
@@ -391,7 +451,8 @@ class Measurement:
             except Exception:  # judging may fail too, for lack of memory
                 self._know(ended=self._why_it_ended(run, error))
             raise
-        self._judge_unjudged(run)
+        if not self._is_enough:
+            self._judge_unjudged(run)
         self._budget.start_diagnosis()
         if self._plan.clear_session != "never":
             loop.clear()
@@ -440,6 +501,9 @@ class Measurement:
     def _measure_to_the_end(self, run: _Run) -> None:
         __tracebackhide__ = True
         run.loop.measure()
+        self._is_enough = self._setting.stage.is_enough(run.loop)
+        if self._is_enough:
+            return
         self._begin(CONFIRMATION)
         names = partial(self._name_caches, run)
         self._notes.extend(confirm(run.loop, self._plan, self._endings, names))
@@ -485,6 +549,10 @@ class Measurement:
         try:
             teardown.end()
         finally:
+            self._remember_surroundings()
+
+    def _remember_surroundings(self) -> None:
+        if not self._setting.stage.puts_back:
             self._surroundings = Surroundings()
 
     def _restore_surroundings(self) -> tuple[Leftover, ...]:

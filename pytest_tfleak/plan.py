@@ -45,6 +45,27 @@ _RUN: frozenset[Source] = frozenset({"command line", "ini"})
 _ONE_RUN: frozenset[Source] = frozenset({"command line"})
 
 
+#: The errors of tf.errors with which a call may fail.
+_ERRORS = (
+    "ResourceExhaustedError",
+    "AbortedError",
+    "AlreadyExistsError",
+    "CancelledError",
+    "DataLossError",
+    "DeadlineExceededError",
+    "FailedPreconditionError",
+    "InternalError",
+    "InvalidArgumentError",
+    "NotFoundError",
+    "OutOfRangeError",
+    "PermissionDeniedError",
+    "UnauthenticatedError",
+    "UnavailableError",
+    "UnimplementedError",
+    "UnknownError",
+)
+
+
 class PlanError(ValueError):
     """An option has an unknown name or a bad value; the message says what is valid."""
 
@@ -239,6 +260,17 @@ class Plan:
         repeated=True,
         ini_type="linelist",
     )
+    faults: bool = _switched(
+        False,
+        "make a TensorFlow call fail in each iteration, each in turn, and judge what "
+        "that leaves open",
+    )
+    fault_error: str = _option(
+        "ResourceExhaustedError",
+        "the error of tf.errors with which calls fail",
+        unit="name",
+        parse=choice(*_ERRORS),
+    )
     host_per_iteration: int = _allowed_bytes("host memory", 6 * 1024)
     host_total: int | None = _allowed_bytes("host memory")
     gpu_per_iteration: int = _allowed_bytes("GPU memory", 1024)
@@ -364,6 +396,8 @@ class RunOptions:
             plan = replace(plan, depth="quick")
         if plan.depth == "quick" and self.is_exact:
             plan = replace(plan, depth="full")
+        if plan.depth == "leftovers" and plan.faults:
+            plan = replace(plan, depth="quick")  # one call would be too few
         if plan.depth == "leftovers":
             calls = self.plan.iterations if self.is_exact else 1
             plan = replace(plan, iterations=calls, warmup=0)

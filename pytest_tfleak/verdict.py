@@ -92,6 +92,34 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FailedCall:
+    """A TensorFlow call that was made to fail."""
+
+    number: int  # in a pass without a fault, from 1
+    operation: str  # "MatMul", "Session.run", "tf.function step"
+    origin: Origin | None  # the innermost line of user code that led to it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailingCalls:
+    """The calls of which any leaves the same leak if it fails."""
+
+    count: int
+    total: int  # calls in a pass without a fault
+    first: FailedCall
+    last: FailedCall
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FaultSummary:
+    """What a sweep of faults made to fail."""
+
+    calls: int  # in a pass without a fault
+    failed: int  # how many of them were made to fail
+    error: str  # its name in tf.errors
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
     """A signal that grew past its allowance, or objects that outlived the run."""
 
@@ -120,6 +148,7 @@ class Finding:
     cause: str | None = None  # its name in the table of causes
     why: str | None = None  # that cause, in two plain sentences
     advice: str | None = None  # what the user can do
+    failing: FailingCalls | None = None  # it only leaks if one of these fails
 
     @property
     def line(self) -> Origin | None:
@@ -181,6 +210,7 @@ class Verdict:
     signals: tuple[SignalReport, ...] = ()
     findings: tuple[Finding, ...] = ()
     notes: tuple[str, ...] = ()
+    faults: FaultSummary | None = None  # if TensorFlow calls were made to fail
 
     def __bool__(self) -> bool:
         raise TypeError("a verdict is not a truth value: compare verdict.status")
@@ -232,6 +262,7 @@ class Verdict:
         reason = data.pop("reason")
         parts = data.pop("seconds_by_part", {})  # older versions did not note them
         same = data.pop("same_as", None)
+        faults = data.pop("faults", None)
         signals = (
             SignalReport(**{**s, "series": tuple(s["series"])})
             for s in data.pop("signals")
@@ -244,6 +275,7 @@ class Verdict:
             signals=tuple(signals),
             findings=tuple(map(_finding, data.pop("findings"))),
             notes=tuple(data.pop("notes")),
+            faults=None if faults is None else FaultSummary(**faults),
             **data,
         )
 
@@ -265,10 +297,21 @@ def _finding(data: dict[str, Any]) -> Finding:
         "stored": _origin(data.get("stored")),  # 0.1.0 did not look for it
         "stack": tuple(Origin(**line) for line in data["stack"]),
         "native": None if native is None else tuple(native),
+        "failing": _failing(data.get("failing")),
     }
     fields = {**data, **made}
     fields.pop("holder", None)  # the path as text, which a report adds
     return Finding(**fields)
+
+
+def _failing(data: dict[str, Any] | None) -> FailingCalls | None:
+    if data is None:
+        return None
+    first, last = (
+        FailedCall(**{**call, "origin": _origin(call["origin"])})
+        for call in (data["first"], data["last"])
+    )
+    return FailingCalls(**{**data, "first": first, "last": last})
 
 
 def _builtins(items: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from collections.abc import Generator
-from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -89,7 +88,7 @@ class RunContext:
     record: Callable[[Verdict | None], None]
     spent: Callable[[], AbstractContextManager[None]]  # counts towards max_total_time
 
-    def setting(self, nodeid: str, via: str, handed: Mapping[str, object]) -> Setting:
+    def setting(self, nodeid: str, via: str, handed: dict[str, object]) -> Setting:
         """Return the setting of one measurement in this run."""
         return Setting(
             nodeid=nodeid,
@@ -173,6 +172,7 @@ class MeasuredItem:
         self._plan = replace(self._plan, repeat=shape.repeat)
         setting = self._context.setting(self._item.nodeid, "marker", shape.handed())
         setting = replace(setting, teardown=shape.teardown(), renewed=shape.renewed())
+        setting = replace(setting, surround=shape.surround)
         if self._item.get_closest_marker("xfail") is not None:
             # pytest may not show its message, so no other test can refer to it
             setting = replace(setting, earlier=None)

@@ -39,6 +39,7 @@ from pytest_tfleak.signals import counts_whole_run
 from pytest_tfleak.signals import is_memory
 from pytest_tfleak.signals import row_of
 from pytest_tfleak.verdict import Experiment
+from pytest_tfleak.verdict import FailingCalls
 from pytest_tfleak.verdict import Finding
 from pytest_tfleak.verdict import Origin
 from pytest_tfleak.verdict import Reason
@@ -124,6 +125,8 @@ def _leak_rows(
     still = lead.per_iteration is None
     if not still:
         yield "what grows", f"{words.grows} ({short_name(lead.signal)})"
+    if lead.failing is not None:
+        yield "only when", failing_calls(lead.failing)
     yield "how much", _figures(lead)
     signal = _signal(verdict, lead.signal)
     if not still:
@@ -200,6 +203,7 @@ def _figures(finding: Finding) -> str:
         row = row_of(finding.signal, unit)
         count = format_count(finding.total)
         end = "the test" if finding.last == 1 else "the last iteration"
+        end = end if finding.failing is None else "a failed call"
         text = f"{count} {row.state} after {end}; {_allowance(finding)}"
         if row.family in ("session", "graph"):
             text += ". One that is made once and shared belongs in a fixture"
@@ -212,9 +216,34 @@ def _figures(finding: Finding) -> str:
     if is_total(finding):
         return f"{_plus(growth)} in all; allowance {limit} in all"
     total = signed(finding.total, unit)
-    return f"{_plus(growth)} per iteration, {total} from first to last; " + _allowance(
-        finding, limit
+    return (
+        f"{_plus(growth)} {_each(finding)}, {total} from first to last; "
+        + _allowance(finding, limit)
     )
+
+
+def _each(finding: Finding) -> str:
+    return "per iteration" if finding.failing is None else "per failed call"
+
+
+def failing_calls(failing: FailingCalls) -> str:
+    """Return when a leak occurs: ``any of 7 calls fails, app.py:40 to app.py:52``."""
+    first, last = failing.first, failing.last
+    at, end = (
+        f"{safe(call.operation)} at {place_of(call.origin)}"
+        if call.origin is not None
+        else safe(call.operation)
+        for call in (first, last)
+    )
+    of = f"of the {format_count(failing.total)} TensorFlow calls"
+    if failing.count == 1:
+        inside = f" in {safe(first.origin.function)}" if first.origin else ""
+        which = f"call {first.number} {of}" if failing.total > 1 else "the only call"
+        return f"{which} fails: {at}{inside}"
+    which = f"any of {format_count(failing.count)} {of}"
+    if failing.count == failing.total:
+        which = f"any of the {format_count(failing.total)} TensorFlow calls"
+    return f"{which} fails, from {at} to {end}"
 
 
 def _seen(finding: Finding, verdict: Verdict) -> str:
@@ -232,7 +261,7 @@ def _compact(finding: Finding) -> str:
         return f"{_still_there(finding)}; {_allowance(finding)}"
     value = finding.total if is_total(finding) else finding.per_iteration
     growth, limit = compared(value, finding.allowance, finding.unit)
-    per = "in all" if is_total(finding) else "per iteration"
+    per = "in all" if is_total(finding) else _each(finding)
     about = "about its allowance, " if value <= finding.allowance else "allowance "
     return f"{short_name(finding.signal)} {_plus(growth)} {per} ({about}{limit})"
 
@@ -475,7 +504,7 @@ def lead_figures(verdict: Verdict) -> Iterator[str]:
         seen = f", {limit} allowed"
     else:
         growth = signed(lead.per_iteration, lead.unit)
-        figure = f"{short_name(lead.signal)} {growth} per iteration"
+        figure = f"{short_name(lead.signal)} {growth} {_each(lead)}"
         seen = f", seen in {iterations}"
     for where in located(lead):
         yield figure + kind + where
@@ -533,9 +562,10 @@ def _still_there(finding: Finding) -> str:
     words = row_of(finding.signal, finding.unit)
     one = finding.total == 1
     noun, verb = (words.one, "is") if one else (words.many, "are")
+    end = "the test" if finding.failing is None else "a failed call"
     return (
         f"{format_count(finding.total)} {safe(noun)} {verb} still {words.state} after "
-        f"the test ({short_name(finding.signal)})"
+        f"{end} ({short_name(finding.signal)})"
     )
 
 

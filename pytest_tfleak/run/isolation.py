@@ -203,10 +203,15 @@ _WATCHED = (
 class Surroundings:
     """Remembers the process-wide state that a test found, and restores it."""
 
-    def __init__(self) -> None:
-        """Remember the state that this thread sees now."""
+    def __init__(self, *, only_recent: bool = False) -> None:
+        """Remember the state that this thread sees now.
+
+        ``only_recent`` is for one iteration of a loop: what it makes is not frozen, so
+        there is no need to look at anything else.
+        """
         self._left: list[Leftover] = []
-        self._recorders, self._attributes = _Recorders(), _Attributes()
+        objects = gc.get_objects if only_recent else _objects
+        self._recorders, self._attributes = _Recorders(objects), _Attributes(objects)
         self._is_open = True
         note_rpc()
         with _guarded(self._left, "gradient tapes"):
@@ -241,15 +246,18 @@ def _guarded(left: list[Leftover], what: str) -> Iterator[None]:
         left.append(Leftover(kind="unrestored", count=1, text=text, leak=False))
 
 
-def _suspended_scopes() -> list[Any]:
+def _suspended_scopes(objects: _Objects) -> list[Any]:
     """Return TensorFlow's suspended generators, which leave a scope when they die."""
     return [
         found
-        for found in _objects()
+        for found in objects()
         if type(found) is GeneratorType
         and inspect.getgeneratorstate(found) == inspect.GEN_SUSPENDED
         and "tensorflow" in found.gi_code.co_filename
     ]
+
+
+_Objects = Callable[[], list[Any]]
 
 
 def _objects() -> list[Any]:
@@ -302,7 +310,8 @@ class _Recorders:
     them, a tape that the test dropped while it recorded could not be found.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, objects: _Objects) -> None:
+        self._objects = objects
         self._thread, self._was_empty = threading.get_ident(), True
         self._before: weakref.WeakSet[Any] = weakref.WeakSet()
         self._entered: dict[int, tuple[_Kind, Any, Any, list[Frame]]] = {}
@@ -364,7 +373,7 @@ class _Recorders:
 
     def _find_living(self) -> None:
         kinds = [(kind, kind.cls.find()) for kind in _RECORDERS]
-        for found in _objects():
+        for found in self._objects():
             for kind, cls in kinds:
                 if cls is not None and issubclass(type(found), cls):
                     if names.RECORDING.of(found):
@@ -431,7 +440,8 @@ class _Remembered:
 class _Attributes:
     """The attributes in ``_WATCHED``; open scopes are kept in those of graphs."""
 
-    def __init__(self) -> None:
+    def __init__(self, objects: _Objects) -> None:
+        self._objects = objects
         self._before: dict[int, _Remembered] = {}
         #: Generators suspended before the test: they belong to fixtures.
         self._suspended: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -451,7 +461,7 @@ class _Attributes:
                         if owner is _default_graph():
                             self._scoped = weakref.ref(owner)
         if has_scopes:
-            self._suspended = weakref.WeakSet(_suspended_scopes())
+            self._suspended = weakref.WeakSet(_suspended_scopes(self._objects))
 
     def restore(
         self,
@@ -500,7 +510,7 @@ class _Attributes:
                 with suppress(Exception):
                     owner.close()
         targets = {id(owner) for owner in entered}
-        for scope in _suspended_scopes() if targets else ():
+        for scope in _suspended_scopes(self._objects) if targets else ():
             if scope not in self._suspended and scope.gi_frame is not None:
                 local = scope.gi_frame.f_locals
                 if id(local.get("default", local.get("self"))) in targets:

@@ -77,6 +77,10 @@ class Loop:
         self.contexts = ExitStack()
         #: Why clearing the Keras session failed, if it did.
         self.not_cleared: str | None = None
+        #: Whether the judged iterations end once they show that nothing grows.
+        self.is_quick = plan.depth == "quick"
+        #: Called when judged iterations begin, also when they begin again.
+        self.begins: Callable[[Loop], None] = lambda _: None
         #: When the judged iterations have to end.
         self.deadline = NO_DEADLINE
         self.probes = guard(probes)
@@ -164,7 +168,9 @@ class Loop:
         complete the warm-up, as in a run of full depth.
         """
         __tracebackhide__ = True
-        is_quick = self._plan.depth == "quick"
+        if not self.trace.judged:
+            self.begins(self)
+        is_quick = self.is_quick
         missing = max(0, self._plan.warmup - self.trace.warmed_up) if is_quick else 0
         while self.trace.measured < self._plan.iterations + missing:
             if self.trace.is_settled or self.is_out_of_time:

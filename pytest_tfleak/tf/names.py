@@ -953,6 +953,31 @@ OPTIONAL_GET_VALUE = _name(
     use="the experiment on datasets",
     example="callable(it)",
 )
+FAST_PATH = _name(
+    _tf("pywrap_tfe", "TFE_Py_FastPathExecute"),
+    use="faults: no operation can be made to fail",
+    example="callable(it)",
+)
+EXECUTE = _name(
+    _tf("pywrap_tfe", "TFE_Py_Execute"),
+    use="faults: no traced function can be made to fail",
+    example="callable(it)",
+)
+EXECUTE_CANCELLABLE = _name(
+    _tf("pywrap_tfe", "TFE_Py_ExecuteCancelable"),
+    use="faults: no traced function with a cancellation can be made to fail",
+    example="callable(it)",
+)
+FALLBACK = _name(
+    _tf("eager.core", "_FallbackException"),
+    use="faults: some operations are counted twice",
+    example="issubclass(it, Exception)",
+)
+ERRORS = _name(
+    _tf("framework.errors_impl"),
+    use="faults: no call can be made to fail",
+    example="it.ResourceExhaustedError is tf.errors.ResourceExhaustedError",
+)
 OUT_OF_RANGE = _name(
     _tf("framework.errors_impl", "OutOfRangeError"),
     use="the experiment on datasets",

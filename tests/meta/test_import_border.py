@@ -31,8 +31,10 @@ ALLOWED = {
         " tf"
     ),
     "measurement": (
-        "diagnosis decide run judge probes reports plan trace signals verdict known"
+        "fault_sweep diagnosis decide run judge probes reports plan trace signals"
+        " verdict known"
     ),
+    "fault_sweep": "decide run judge plan reports signals verdict trace user_code",
     "decide": "judge plan reports signals verdict known",
     "diagnosis": (
         "run judge probes plan reports trace signals verdict known quantities"

@@ -10,6 +10,7 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib import import_module
 from inspect import isasyncgenfunction
@@ -54,6 +55,12 @@ class Shape(Protocol):
 
     def is_inherited(self) -> bool:
         """Return whether a library's base class has the body, not the user's code."""
+
+    def surround(self, around: AbstractContextManager[None] | None) -> None:
+        """Enter a context around the body itself, without its fixtures, in each call.
+
+        None ends that. The body may then raise, and be called again.
+        """
 
     def forget(self) -> None:
         """Drop what pytest would report for the last call besides its error."""

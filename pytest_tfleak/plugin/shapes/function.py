@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from contextlib import nullcontext
 from dis import get_instructions
 from functools import partial
 from inspect import isasyncgenfunction
@@ -74,6 +76,7 @@ class FunctionShape:
         #: What the fixtures gave at first, until they have been set up once more.
         self._first: dict[str, Any] = {}
         self._serves_once = False  # they cannot be set up once more
+        self._around: AbstractContextManager[None] | None = None
 
     def call(self) -> None:
         """Run the body, with its setup and teardown under ``repeat="test"``."""
@@ -84,10 +87,17 @@ class FunctionShape:
         elif not self._serves_once:
             # pytest has done this, or ``end``: it raises only how that failed
             self._item.session._setupstate.setup(self._item)
-        self._records.call(self._run)
-        if self._renews_fixtures:
-            self._keep_values()
-            self._tear_down()
+        try:
+            self._records.call(self._run)
+        except BaseException:
+            if self._around is not None:  # or else the run ends here
+                self._end_call()
+            raise
+        self._end_call()
+
+    def surround(self, around: AbstractContextManager[None] | None) -> None:
+        """Enter a context around the body itself, without its fixtures."""
+        self._around = around
 
     def renewed(self) -> frozenset[str]:
         """Return the names of function-scoped fixtures, and ``self``."""
@@ -166,7 +176,17 @@ class FunctionShape:
         finally:
             self._first = {}
 
+    def _end_call(self) -> None:
+        if self._renews_fixtures:
+            self._keep_values()
+            self._tear_down()
+
     def _run(self) -> None:
+        __tracebackhide__ = True
+        with self._around or nullcontext():
+            self._run_body()
+
+    def _run_body(self) -> None:
         __tracebackhide__ = True
         self._runtest()
 

@@ -47,6 +47,7 @@ class HypothesisShape:
         self.renewed = shape.renewed
         self.is_inherited = shape.is_inherited
         self.forget = shape.forget
+        self.surround = shape.surround
 
     def call(self) -> None:
         """Run the examples, as the first call did."""

@@ -62,7 +62,7 @@ class TestCaseShape(FunctionShape):
         base = names.TEST_CASE.find()
         return base is not None and issubclass(self._item.cls, base)
 
-    def _run(self) -> None:
+    def _run_body(self) -> None:
         """Raise the first error, skip or expected failure of the method.
 
         The item still has all of them: pytest reports each in a phase of its own, such

@@ -1,8 +1,8 @@
 """Thirty context managers: every leaking one leaks only where a TensorFlow call fails.
 
 They were written before the sweep of faults first ran, and it was not tuned to them.
-Run them with ``pytest tests/leaks/planted/context_managers.py``: a sweep tells all of them right
-if each ``test_leaks_`` fails as a leak and each ``test_fixed_`` passes.
+Run them with ``pytest tests/leaks/planted/context_managers.py``: a sweep tells all of
+them right if each ``test_leaks_`` fails as a leak and each ``test_fixed_`` passes.
 """
 
 from __future__ import annotations

@@ -1,0 +1,490 @@
+"""Make each TensorFlow call of a body fail once, and find what that leaves.
+
+1. Clean passes: an ordinary measurement, which ends early if nothing grows. Its last
+   pass says which calls there are. If the body leaks without a fault, that is the
+   verdict; and a body without calls is measured as ever.
+2. The sweep: in each iteration one call fails. What a pass leaves, more than the one
+   before, makes its call a suspect. Without suspects, growth over the whole sweep is
+   confirmed and explained as ever.
+3. Each group of suspects that leave the same is a measurement of its own, in which only
+   those calls fail. So whatever holds for a leak holds here: confirmed, with holder,
+   line and cause.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
+from dataclasses import replace
+from typing import Protocol
+
+from pytest_tfleak.decide import Grounds
+from pytest_tfleak.decide import decide
+from pytest_tfleak.judge import Doubt
+from pytest_tfleak.judge import is_suspicious
+from pytest_tfleak.plan import Plan
+from pytest_tfleak.reports.message import place_of
+from pytest_tfleak.run.budget import Deadline
+from pytest_tfleak.run.failing_passes import Aftermath
+from pytest_tfleak.run.failing_passes import FailingPasses
+from pytest_tfleak.run.failing_passes import OwnError
+from pytest_tfleak.run.faults import Call
+from pytest_tfleak.run.faults import Faults
+from pytest_tfleak.run.interrupts import Endings
+from pytest_tfleak.run.isolation import Leftover
+from pytest_tfleak.run.loop import Loop
+from pytest_tfleak.signals import is_size
+from pytest_tfleak.signals import row_of
+from pytest_tfleak.trace import Trace
+from pytest_tfleak.user_code import Frame
+from pytest_tfleak.user_code import origin_of
+from pytest_tfleak.verdict import FailedCall
+from pytest_tfleak.verdict import FailingCalls
+from pytest_tfleak.verdict import FaultSummary
+from pytest_tfleak.verdict import Finding
+from pytest_tfleak.verdict import Reason
+from pytest_tfleak.verdict import Status
+
+#: Passes that run before the judged ones, in which calls fail, too: the first error of
+#: a process imports modules.
+_WARMUP = 2
+#: How many iterations a group of suspects is judged on.
+_FEWEST, _MOST = 10, 30
+_MOST_GROUPS = 6
+_MOST_NOTES = 3
+_NEVER_SUSPECT = ("object",)
+#: What is opened by user code, whoever holds it; and roots that are TensorFlow's own.
+_OF_USERS = ("session", "scope", "graph", "system")
+_OF_LIBRARIES = ("context", "graph", "default-graph", "unsought")
+#: The share of the calls that the test must reach, or the sweep proves nothing.
+_REACHED = 0.5
+
+Body = Callable[[], object]
+
+
+class Stage:
+    """What a measurement does differently as a part of a sweep."""
+
+    #: Whether each iteration puts the process-wide state back by itself.
+    puts_back = False
+
+    def begin(self, loop: Loop) -> None:
+        """Prepare for the judged iterations, which begin now."""
+
+    def is_enough(self, loop: Loop) -> bool:
+        """Return whether the judged iterations need no confirmation or diagnosis."""
+        return False
+
+    def watch(self, created_at: Callable[[object], Sequence[Frame]]) -> None:
+        """Take note of what returns the lines that created a session or graph."""
+
+    def left(self) -> Sequence[Leftover]:
+        """Return the scopes that single passes left open."""
+        return ()
+
+
+class Measure(Protocol):
+    """Measures a body and returns the grounds for a verdict."""
+
+    def __call__(self, body: Body, plan: Plan, stage: Stage) -> Grounds:
+        """Return the grounds. Raises what the body raises."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweptBody:
+    """A body, and what is known about it."""
+
+    call: Body
+    endings: Endings
+    faults: Faults  # ``call`` enters it where the body's own part begins
+
+
+class FaultSweep:
+    """Sweeps over the calls of one body; ``run`` returns grounds for the verdict."""
+
+    def __init__(
+        self, body: SweptBody, plan: Plan, measure: Measure, deadline: Deadline
+    ) -> None:
+        self._body = body
+        self._plan = plan
+        self._measure = measure
+        self._deadline = deadline
+        self._calls: tuple[Call, ...] = ()
+        self._aftermath = Aftermath()
+
+    def run(self) -> Grounds:
+        """Run all stages. Raises what the body raises without a fault."""
+        __tracebackhide__ = True
+        clean = self._measure(self._clean_pass, self._plan, _Clean(self._body.faults))
+        self._calls = tuple(self._body.faults.calls)
+        if decide(clean).status is not Status.CLEAN:
+            return _with_notes(clean, self._notes_without_sweep())
+        if not self._calls:
+            return _with_notes(clean, ["It made no TensorFlow call that could fail."])
+        targets = spread(len(self._calls), self._plan.iterations)
+        swept = replace(self._sweep(targets), faults=self._summary(len(targets)))
+        notes = [*self._notes(len(targets))]
+        return _with_notes(self._with_doubts(swept, targets), notes)
+
+    def _clean_pass(self) -> None:
+        __tracebackhide__ = True
+        self._body.faults.aim(0)
+        self._body.call()
+
+    def _passes(self, targets: Sequence[int]) -> FailingPasses:
+        body = self._body
+        return FailingPasses(body.call, body.faults, targets, body.endings)
+
+    def _sweep(self, targets: Sequence[int]) -> Grounds:
+        plan = replace(self._plan, depth="full", warmup=min(self._plan.warmup, _WARMUP))
+        passes = self._passes(targets)
+        self._aftermath = passes.aftermath
+        stage = _Sweep(passes, plan)
+        swept = self._measure(passes, plan, stage)
+        swept = replace(swept, findings=tuple(self._of_scopes(swept.findings)))
+        if not stage.suspects:
+            return self._of_all(swept, targets)
+        swept = _without_growth(swept)
+        looked = self._look_at(stage.suspects)
+        leaks = [one for one in looked if decide(one).status is Status.LEAK]
+        if leaks:
+            return _joined(swept, leaks)
+        if stage.grew:
+            again = self._passes(targets)
+            grown = self._measure(again, plan, _Unit(again, plan))
+            return self._of_all(grown, targets)
+        doubts = [doubt for one in looked for doubt in one.stands_on.doubts]
+        notes = dict.fromkeys(note for one in looked for note in one.notes)
+        judged = replace(swept.judged, doubts=(*swept.judged.doubts, *doubts))
+        return replace(swept, judged=judged, notes=(*swept.notes, *notes))
+
+    def _of_all(self, grounds: Grounds, targets: Sequence[int]) -> Grounds:
+        """Return grounds on growth that no single call explains."""
+        failing = self._failing(targets)
+        findings = [
+            f if f.failing or f.accepted else replace(f, failing=failing)
+            for f in grounds.findings
+        ]
+        return self._of_users(replace(grounds, findings=tuple(findings)))
+
+    def _of_users(self, grounds: Grounds) -> Grounds:
+        """Leave out what a library keeps of a failed call by itself.
+
+        Its code has error paths, too, and nobody but its authors can mend them.
+        """
+        failing = [finding for finding in grounds.findings if not finding.accepted]
+        is_diagnosed = failing and self._plan.diagnose == "on"
+        if not is_diagnosed or any(map(_is_of_users, failing)):
+            return grounds
+        kept = tuple(finding for finding in grounds.findings if finding.accepted)
+        grounds, name = replace(grounds, findings=kept), failing[0].signal
+        if any(f.path and f.path.root.kind != "unsought" for f in failing):
+            note = (
+                f"A library keeps something of a failed call by itself ({name}): no "
+                "code of yours holds it, so it does not fail the test."
+            )
+            return replace(grounds, notes=(*grounds.notes, note))
+        detail = f"{name} grows if a call fails, and it is not known what holds it"
+        doubt = Doubt(reason=Reason.UNEXPLAINED, detail=detail, signal=name)
+        doubts = (*grounds.stands_on.doubts, doubt)
+        judged = replace(grounds.stands_on, findings=(), doubts=doubts)
+        return replace(grounds, judged=judged, rejudged=None)
+
+    def _look_at(self, suspects: Mapping[int, frozenset[str]]) -> list[Grounds]:
+        """Measure each group of suspects alone; return the grounds, with the calls."""
+        plan = replace(
+            self._plan,
+            depth="quick",
+            iterations=max(_FEWEST, min(_MOST, self._plan.iterations)),
+            warmup=min(self._plan.warmup, _WARMUP),
+        )
+        looked: list[Grounds] = []
+        for numbers in self._groups(suspects):
+            has_leak = any(decide(one).status is Status.LEAK for one in looked)
+            if has_leak and (len(looked) >= _MOST_GROUPS or not self._deadline.fits(0)):
+                break
+            passes = self._passes(numbers)
+            stage = _Unit(passes, plan)
+            grounds = self._measure(passes, plan, stage)
+            findings = [
+                self._with_calls(finding, stage.suspects, numbers)
+                for finding in grounds.findings
+            ]
+            grounds = replace(grounds, findings=tuple(findings))
+            looked.append(self._of_users(grounds))
+        return looked
+
+    def _groups(self, suspects: Mapping[int, frozenset[str]]) -> list[list[int]]:
+        """Group suspects that leave the same in one function, largest group first."""
+        groups: dict[object, list[int]] = {}
+        for number, signals in suspects.items():
+            origin, _ = origin_of(self._call(number).frames)
+            where = None if origin is None else (origin.file, origin.function)
+            groups.setdefault((signals, where), []).append(number)
+        return sorted(groups.values(), key=len, reverse=True)
+
+    def _with_calls(
+        self,
+        finding: Finding,
+        suspects: Mapping[int, frozenset[str]],
+        numbers: Sequence[int],
+    ) -> Finding:
+        if finding.accepted:
+            return finding
+        leaking = [n for n in numbers if finding.signal in suspects.get(n, ())]
+        return replace(finding, failing=self._failing(leaking or numbers))
+
+    def _of_scopes(self, findings: Iterable[Finding]) -> Iterator[Finding]:
+        """Yield the findings, those on scopes with the calls after which they stay."""
+        for finding in findings:
+            numbers: set[int] = set()
+            for (kind, at), (_, some) in self._aftermath.left.items():
+                line = finding.origin and (finding.origin.file, finding.origin.line)
+                if f"tf.{kind}" == finding.signal and line == at:
+                    numbers |= some
+            is_of_scope = numbers and finding.per_iteration is None
+            failing = self._failing(numbers) if is_of_scope else None
+            yield replace(finding, failing=failing)
+
+    def _failing(self, numbers: Iterable[int]) -> FailingCalls:
+        numbers = sorted(numbers)
+        return FailingCalls(
+            count=len(numbers),
+            total=len(self._calls),
+            first=self._failed(numbers[0]),
+            last=self._failed(numbers[-1]),
+        )
+
+    def _failed(self, number: int) -> FailedCall:
+        call = self._call(number)
+        origin, _ = origin_of(call.frames)
+        return FailedCall(number=number, operation=call.operation, origin=origin)
+
+    def _call(self, number: int) -> Call:
+        return self._aftermath.calls.get(number) or self._calls[number - 1]
+
+    def _summary(self, failed: int) -> FaultSummary:
+        return FaultSummary(
+            calls=len(self._calls), failed=failed, error=self._plan.fault_error
+        )
+
+    def _with_doubts(self, grounds: Grounds, targets: Sequence[int]) -> Grounds:
+        """Keep a sweep that mostly did not reach its calls from being clean."""
+        missed = set[int]().union(*self._aftermath.damaged.values())
+        if len(missed) <= (1 - _REACHED) * len(targets):
+            return grounds
+        error, _ = next(iter(self._aftermath.damaged.items()))
+        detail = (
+            f"once a call had failed, the test failed by itself: {_shown(error)}; "
+            f"{len(missed)} of {len(targets)} calls were not reached"
+        )
+        doubt = Doubt(reason=Reason.NOT_REPEATABLE, detail=detail)
+        judged = replace(grounds.judged, doubts=(doubt, *grounds.judged.doubts))
+        return replace(grounds, judged=judged)
+
+    def _notes_without_sweep(self) -> Iterator[str]:
+        if self._calls:
+            yield "No call was made to fail: first mend what it shows without."
+
+    def _notes(self, failed: int) -> Iterator[str]:
+        """Yield what was made to fail, and what the code did about it."""
+        total, error = len(self._calls), self._plan.fault_error
+        if failed < total:
+            yield (
+                f"{failed} of the {total} TensorFlow calls were made to fail, spread "
+                f"evenly, one in each iteration ({error}); iterations={total} tries "
+                "all of them."
+            )
+        else:
+            what = "the only TensorFlow call" if total == 1 else "a TensorFlow call"
+            tried = "" if total == 1 else f"; all {total} were tried"
+            yield f"In each iteration {what} was made to fail ({error}){tried}."
+        after = self._aftermath
+        swallowed = [
+            f"{_at((s.file, s.line))} swallows the error: {s.by} "
+            f"({self._when(numbers)})."
+            for s, numbers in after.swallowed.items()
+        ]
+        yield from _some(swallowed)
+        yield from _some(
+            f"The test went on after the error and failed by itself: {_shown(own)} "
+            f"({self._when(numbers)})."
+            for own, numbers in after.own.items()
+        )
+        yield from _some(
+            f"Once a call had failed, the next iterations failed by themselves: "
+            f'{_shown(own)}. repeat="test" would renew the fixtures for each.'
+            for own in after.damaged
+        )
+        if after.unreached:
+            yield (
+                f"In {len(after.unreached)} of {failed} cases the test did not get as "
+                "far as the call that was to fail."
+            )
+
+    def _when(self, numbers: Iterable[int]) -> str:
+        numbers = sorted(numbers)
+        call = self._call(numbers[0])
+        origin, _ = origin_of(call.frames)
+        at = "" if origin is None else f" at {place_of(origin)}"
+        if len(numbers) == 1:
+            return f"when {call.operation}{at} fails"
+        return f"when any of {len(numbers)} calls fails, first {call.operation}{at}"
+
+
+class _Clean(Stage):
+    """Passes without a fault; those of a body with calls end early if none grows."""
+
+    def __init__(self, faults: Faults) -> None:
+        self._faults = faults
+
+    def begin(self, loop: Loop) -> None:
+        loop.is_quick = loop.is_quick or bool(self._faults.calls)
+
+
+class _Unit(Stage):
+    """Passes in which a few calls fail in turn; what each leaves is counted."""
+
+    puts_back = True
+
+    def __init__(self, passes: FailingPasses, plan: Plan) -> None:
+        self._passes = passes
+        self._plan = plan
+        self.suspects: dict[int, frozenset[str]] = {}
+
+    def watch(self, created_at: Callable[[object], Sequence[Frame]]) -> None:
+        self._passes.created_at = created_at
+
+    def begin(self, loop: Loop) -> None:
+        self._passes.begin()
+
+    def is_enough(self, loop: Loop) -> bool:
+        trace = loop.trace
+        self.suspects = find_suspects(trace, self._passes.last(trace.measured))
+        return False
+
+
+class _Sweep(_Unit):
+    """All calls fail in turn; suspects are looked at apart."""
+
+    def __init__(self, passes: FailingPasses, plan: Plan) -> None:
+        super().__init__(passes, plan)
+        #: Whether something grows over the whole sweep.
+        self.grew = False
+
+    def is_enough(self, loop: Loop) -> bool:
+        super().is_enough(loop)
+        self.grew = is_suspicious(loop.trace, self._plan)
+        return bool(self.suspects)
+
+    def left(self) -> Sequence[Leftover]:
+        return [left for left, _ in self._passes.aftermath.left.values()]
+
+
+def spread(calls: int, most: int) -> list[int]:
+    """Return which calls are to fail: all, or as many as may, spread evenly."""
+    if calls <= most:
+        return list(range(1, calls + 1))
+    if most == 1:
+        return [1]
+    return [1 + round(k * (calls - 1) / (most - 1)) for k in range(most)]
+
+
+def find_suspects(trace: Trace, failed: Sequence[int]) -> dict[int, frozenset[str]]:
+    """Return the calls after which counts are higher, with these counts' signals.
+
+    ``failed`` says which call failed in each measured iteration. If it failed more than
+    once, the counts must have risen most of the time.
+    """
+    suspects: dict[int, set[str]] = {}
+    visits = {number: failed.count(number) for number in set(failed)}
+    first = max(1, trace.warmed_up)
+    for signal in trace:
+        row = row_of(signal.name, signal.unit)
+        is_count = row.nature == "exact" and not is_size(signal.name, signal.unit)
+        if not is_count or row.allowance is None or row.family in _NEVER_SUSPECT:
+            continue
+        series = trace.series(signal.name)
+        rises = dict.fromkeys(visits, 0)
+        for number, was, now in zip(
+            failed, series[first - 1 :], series[first:], strict=False
+        ):
+            rises[number] += was is not None and now is not None and now > was
+        for number, count in rises.items():
+            if count > visits[number] / 2:
+                suspects.setdefault(number, set()).add(signal.name)
+    return {number: frozenset(suspects[number]) for number in sorted(suspects)}
+
+
+def _is_of_users(finding: Finding) -> bool:
+    """Return whether a finding is not just on what a library holds by itself."""
+    row, path = row_of(finding.signal, finding.unit), finding.path
+    if row.family in _OF_USERS:
+        return True
+    if path is None or path.is_native or path.root.is_library:
+        return False
+    return path.root.kind not in _OF_LIBRARIES
+
+
+def _joined(swept: Grounds, leaks: Sequence[Grounds]) -> Grounds:
+    """Return the grounds of the first leak, with what the others and the sweep found.
+
+    So its figures are of one run.
+    """
+    found: dict[object, Finding] = {}
+    for finding in (f for one in (*leaks, swept) for f in one.findings):
+        key = (finding.signal, finding.fingerprint, finding.origin, finding.stored)
+        before = found.get(key)
+        if before is None or before.failing is None or finding.failing is None:
+            found.setdefault(key, finding)
+        else:
+            found[key] = replace(
+                before, failing=_together(before.failing, finding.failing)
+            )
+    notes = dict.fromkeys(note for one in leaks for note in one.notes)
+    return replace(leaks[0], findings=tuple(found.values()), notes=tuple(notes))
+
+
+def _together(one: FailingCalls, other: FailingCalls) -> FailingCalls:
+    return FailingCalls(
+        count=one.count + other.count,
+        total=one.total,
+        first=min(one.first, other.first, key=lambda call: call.number),
+        last=max(one.last, other.last, key=lambda call: call.number),
+    )
+
+
+def _without_growth(swept: Grounds) -> Grounds:
+    """Return a sweep without what its suspects explain: they are judged alone."""
+    findings = [f for f in swept.findings if f.failing is not None or f.accepted]
+    judged = replace(swept.judged, findings=(), doubts=())
+    return replace(swept, judged=judged, findings=tuple(findings))
+
+
+def _with_notes(grounds: Grounds, notes: Iterable[str]) -> Grounds:
+    return replace(grounds, notes=(*notes, *grounds.notes))
+
+
+def _some(notes: Iterable[str]) -> list[str]:
+    """Return the first of some notes, and how many there are more."""
+    listed = list(notes)
+    if len(listed) > _MOST_NOTES:
+        more = len(listed) - _MOST_NOTES
+        listed = [*listed[:_MOST_NOTES], f"{more} more of this kind."]
+    return listed
+
+
+def _shown(own: OwnError) -> str:
+    name, line = own
+    return name if line is None else f"{name} at {_at(line)}"
+
+
+def _at(line: Frame) -> str:
+    origin, _ = origin_of([line])
+    return line[0] if origin is None else place_of(origin)
