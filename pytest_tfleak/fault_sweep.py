@@ -190,8 +190,8 @@ class FaultSweep:
                 "code of yours holds it, so it does not fail the test."
             )
             return replace(grounds, notes=(*grounds.notes, note))
-        detail = f"{name} grows if a call fails, and it is not known what holds it"
-        doubt = Doubt(reason=Reason.UNEXPLAINED, detail=detail, signal=name)
+        detail = f"{name} grows if a call fails: no time was left to see what holds it"
+        doubt = Doubt(reason=Reason.OUT_OF_TIME, detail=detail, signal=name)
         doubts = (*grounds.stands_on.doubts, doubt)
         judged = replace(grounds.stands_on, findings=(), doubts=doubts)
         return replace(grounds, judged=judged, rejudged=None)

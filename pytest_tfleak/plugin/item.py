@@ -172,7 +172,8 @@ class MeasuredItem:
         self._plan = replace(self._plan, repeat=shape.repeat)
         setting = self._context.setting(self._item.nodeid, "marker", shape.handed())
         setting = replace(setting, teardown=shape.teardown(), renewed=shape.renewed())
-        setting = replace(setting, surround=shape.surround)
+        if self._plan.faults:
+            setting = replace(setting, surround=shape.surround)
         if self._item.get_closest_marker("xfail") is not None:
             # pytest may not show its message, so no other test can refer to it
             setting = replace(setting, earlier=None)

@@ -243,6 +243,8 @@ def failing_calls(failing: FailingCalls) -> str:
     which = f"any of {format_count(failing.count)} {of}"
     if failing.count == failing.total:
         which = f"any of the {format_count(failing.total)} TensorFlow calls"
+    if first.origin is not None and first.origin == last.origin:
+        return f"{which} fails, from {safe(first.operation)} to {end}"
     return f"{which} fails, from {at} to {end}"
 
 

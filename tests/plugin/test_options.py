@@ -24,6 +24,7 @@ def written(row: Option) -> str:
         "known": "fail",
         "junit": "off",
         "reason": "too slow",
+        "fault_error": "UnavailableError",
     }
     if row.is_switch:
         return str(not row.default).lower()

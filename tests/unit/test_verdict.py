@@ -14,6 +14,9 @@ from pytest_tfleak.retaining_path import Root
 from pytest_tfleak.retaining_path import Step
 from pytest_tfleak.verdict import SCHEMA
 from pytest_tfleak.verdict import Experiment
+from pytest_tfleak.verdict import FailedCall
+from pytest_tfleak.verdict import FailingCalls
+from pytest_tfleak.verdict import FaultSummary
 from pytest_tfleak.verdict import Finding
 from pytest_tfleak.verdict import Origin
 from pytest_tfleak.verdict import Reason
@@ -43,6 +46,16 @@ experiments = st.builds(Experiment, name=st.text(), per_iteration=numbers)
 texts = st.lists(st.text(), max_size=3).map(tuple)
 origins = st.builds(
     Origin, file=st.text(), line=integers, function=st.text(), text=st.text()
+)
+FAILING = FailingCalls(
+    count=2,
+    total=3,
+    first=FailedCall(number=1, operation="MatMul", origin=None),
+    last=FailedCall(
+        number=2,
+        operation="Sum",
+        origin=Origin(file="app.py", line=1, function="f", text="x"),
+    ),
 )
 roots = st.builds(
     Root,
@@ -108,6 +121,7 @@ findings = st.builds(
     cause=st.none() | st.text(),
     why=st.none() | st.text(),
     advice=st.none() | st.text(),
+    failing=st.sampled_from([None, FAILING]),
 )
 verdicts = st.builds(
     Verdict,
@@ -123,6 +137,7 @@ verdicts = st.builds(
     signals=st.lists(signals, max_size=3).map(tuple),
     findings=st.lists(findings, max_size=3).map(tuple),
     notes=st.lists(st.text(), max_size=3).map(tuple),
+    faults=st.sampled_from([None, FaultSummary(calls=3, failed=2, error="A")]),
 )
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from pytest_tfleak.plan import Plan
 from pytest_tfleak.plan import make_plan
+from pytest_tfleak.reports.message import failing_calls
 from pytest_tfleak.reports.message import failure_text
 from pytest_tfleak.reports.message import headline
 from pytest_tfleak.reports.message import lead_text
@@ -20,6 +21,8 @@ from pytest_tfleak.signals import make_signal
 from pytest_tfleak.trace import Signal
 from pytest_tfleak.trace import Trace
 from pytest_tfleak.verdict import Experiment
+from pytest_tfleak.verdict import FailedCall
+from pytest_tfleak.verdict import FailingCalls
 from pytest_tfleak.verdict import Finding
 from pytest_tfleak.verdict import Origin
 from pytest_tfleak.verdict import Reason
@@ -316,6 +319,64 @@ class TestAllowing:
         parsed = {name: getattr(make_plan(**options), name) for name in options}
         again = verdict_of(trace, dataclasses.replace(plan, **parsed), "a")
         assert again.status is not Status.LEAK
+
+
+FIRST = FailedCall(
+    number=2,
+    operation="MatMul",
+    origin=Origin(file="app/train.py", line=40, function="fit", text=""),
+)
+LAST = FailedCall(
+    number=8,
+    operation="Sum",
+    origin=Origin(file="app/train.py", line=52, function="fit", text=""),
+)
+SAME_LINE = dataclasses.replace(LAST, origin=FIRST.origin)
+
+
+@pytest.mark.parametrize(
+    ("count", "total", "last", "expected"),
+    [
+        (1, 1, FIRST, "the only call fails: MatMul at app/train.py:40 in fit"),
+        (
+            1,
+            9,
+            FIRST,
+            "call 2 of the 9 TensorFlow calls fails: MatMul at app/train.py:40 in fit",
+        ),
+        (
+            7,
+            9,
+            LAST,
+            (
+                "any of 7 of the 9 TensorFlow calls fails, from MatMul at "
+                "app/train.py:40 to Sum at app/train.py:52"
+            ),
+        ),
+        (
+            9,
+            9,
+            SAME_LINE,
+            (
+                "any of the 9 TensorFlow calls fails, from MatMul to Sum at "
+                "app/train.py:40"
+            ),
+        ),
+    ],
+    ids=["only one", "one of many", "a range", "one line"],
+)
+def test_which_calls_have_to_fail(
+    count: int, total: int, last: FailedCall, expected: str
+) -> None:
+    failing = FailingCalls(count=count, total=total, first=FIRST, last=last)
+    assert failing_calls(failing) == expected
+
+
+def test_growth_of_failed_calls_is_said_to_be_so() -> None:
+    failing = FailingCalls(count=1, total=1, first=FIRST, last=FIRST)
+    verdict = leak(dataclasses.replace(FINDING, failing=failing))
+    assert headline(verdict).startswith("LEAK: tf.tensors +1 per failed call")
+    assert "how much     +1 per failed call, +99 from first" in failure_text(verdict)
 
 
 def test_advice_that_another_one_contains_is_not_repeated() -> None:
