@@ -91,7 +91,8 @@ class FunctionShape:
             self._records.call(self._run)
         except BaseException:
             if self._around is not None:  # or else the run ends here
-                self._end_call()
+                # the value of a fixture that has cleaned up is of no use to anybody
+                self._end_call(but=self.names())
             raise
         self._end_call()
 
@@ -176,9 +177,9 @@ class FunctionShape:
         finally:
             self._first = {}
 
-    def _end_call(self) -> None:
+    def _end_call(self, but: Collection[str] = ()) -> None:
         if self._renews_fixtures:
-            self._keep_values()
+            self._keep_values(but)
             self._tear_down()
 
     def _run(self) -> None:
@@ -227,10 +228,10 @@ class FunctionShape:
         if getattr(attributes.get("_obj"), "__self__", None) is instance:
             del attributes["_obj"]
 
-    def _keep_values(self) -> None:
+    def _keep_values(self, but: Collection[str]) -> None:
         if self._keeps:
             values = self.values()
-            self._kept += [values.get(name) for name in self._keeps]
+            self._kept += [values.get(n) for n in self._keeps if n not in but]
 
     def _own_fixtures(self) -> dict[str, Any]:
         active: dict[str, Any] = self._item._request._fixture_defs
