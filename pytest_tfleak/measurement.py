@@ -451,6 +451,7 @@ class Measurement:
             except Exception:  # judging may fail too, for lack of memory
                 self._know(ended=self._why_it_ended(run, error))
             raise
+        loop.calls_judged = loop.calls
         if not self._is_enough:
             self._judge_unjudged(run)
         self._budget.start_diagnosis()
@@ -738,6 +739,7 @@ class Measurement:
         self._begin(KNOWN_GROWTH, deadline)
         run.leftovers.count(before := Trace((), 0, 0))
         trace = run_without(causes, loop, self._plan, deadline)
+        loop.calls_judged = loop.calls
         run.leftovers.count(trace)
         _leave_out(before, trace)
         loop.note_reasons(trace)

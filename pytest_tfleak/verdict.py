@@ -16,6 +16,7 @@ from collections import Counter
 from dataclasses import dataclass
 from dataclasses import field
 from enum import Enum
+from importlib import import_module
 from typing import Any
 
 from pytest_tfleak.retaining_path import RetainingPath
@@ -215,6 +216,14 @@ class Verdict:
     def __bool__(self) -> bool:
         raise TypeError("a verdict is not a truth value: compare verdict.status")
 
+    def __str__(self) -> str:
+        """Return the message: what leaks, what holds it, and what to do about it."""
+        return str(_words().as_text(self))
+
+    def _repr_html_(self) -> str:
+        """Return the message with a curve, which a notebook shows."""
+        return str(_words().as_html(self))
+
     @property
     def failing(self) -> tuple[Finding, ...]:
         """Return the findings that are not accepted.
@@ -278,6 +287,11 @@ class Verdict:
             faults=None if faults is None else FaultSummary(**faults),
             **data,
         )
+
+
+def _words() -> Any:
+    # when used: reports are made of verdicts, and few verdicts are printed by hand
+    return import_module("pytest_tfleak.reports.notebook")
 
 
 def _same_as(data: dict[str, Any]) -> SameAs:

@@ -46,7 +46,8 @@ from pytest_tfleak.user_code import origin_of
 from pytest_tfleak.verdict import Finding
 from pytest_tfleak.verdict import Origin
 
-_MOST, _FEWEST = 10, 2  # iterations
+_MOST, _MOST_AT_ALL, _FEWEST = 10, 50, 2  # iterations
+_LONG_GAP = 4  # iterations between two rises
 #: How much slower an iteration is while tracemalloc records allocation sites, and while
 #: memray records each allocation.
 _SLOWER, _NATIVE_SLOWER = 4, 10
@@ -197,8 +198,14 @@ class Inquiry:
             task.insights.lines[signal] = origin_of(tracer.stack_of(growing[signal]))
 
     def _iterations_for(self, findings: Sequence[Finding]) -> int:
-        """Return how many iterations are enough to show each growth at least twice."""
-        return min(_MOST, 2 * longest_gap_of(findings, self._loop.trace) + 2)
+        """Return how many iterations are enough to show each growth at least twice.
+
+        With one more, which is always examined, they are a multiple of the longest gap
+        between two rises, so that growth per iteration is what was measured.
+        """
+        gap = longest_gap_of(findings, self._loop.trace)
+        times = 2 if gap > _LONG_GAP else -(-(2 * gap + 3) // gap)
+        return min(_MOST_AT_ALL, gap * times - 1)
 
     def _watch(self, task: _Task) -> None:
         insights = task.insights
@@ -220,6 +227,7 @@ class Inquiry:
             asked=survey.grown_graph,
             after=task.after,
             is_traced=task.is_traced,
+            rates={f.signal: f.per_iteration or 0.0 for f in task.findings},
         )
         insights.groups, insights.is_complete = kept.groups, kept.is_complete
         grown, held = insights.observed.get("tf.graphs.ops"), kept.asked

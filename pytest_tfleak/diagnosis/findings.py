@@ -23,7 +23,9 @@ from pytest_tfleak.diagnosis.survivors.groups import Part
 from pytest_tfleak.diagnosis.survivors.structure import Observed
 from pytest_tfleak.object_facts import rates_of
 from pytest_tfleak.reports.held_object import words_of_growing_types
+from pytest_tfleak.reports.held_object import words_of_inner
 from pytest_tfleak.reports.held_object import words_of_types
+from pytest_tfleak.reports.words import ordered
 from pytest_tfleak.signals import is_memory
 from pytest_tfleak.signals import row_of
 from pytest_tfleak.user_code import is_of_users
@@ -118,8 +120,8 @@ def _find_behind(finding: Finding, insights: Insights, leading: _Behind) -> _Beh
 
 
 def _behind_objects(findings: Sequence[Finding], insights: Insights) -> _Behind:
-    """Return the explanation of the first finding that counts objects."""
-    for finding in findings:
+    """Return the explanation of the most important finding that counts objects."""
+    for finding in ordered(findings):
         if _is_memory(finding) or finding.accepted:
             continue
         for counted in _groups_behind(finding, insights):
@@ -172,7 +174,8 @@ def _groups_by_signal(signal: str, groups: Sequence[Group]) -> list[_Counted]:
         if signal in group.parts
     ]
     counted.sort(key=lambda one: -one.part.per_iteration)
-    if len({one.part.origin for one in counted}) < len(counted):
+    lines = {(one.part.origin, one.group.stored) for one in counted}
+    if len(lines) < len(counted):
         return counted[:1]  # the same line makes objects that are held in two places
     return counted
 
@@ -222,19 +225,36 @@ def _without_guesses(finding: Finding, insights: Insights, behind: _Behind) -> F
 
 def _split(finding: Finding, counted: Sequence[_Counted]) -> list[Explained]:
     """Split a finding into one for each group: each is a mistake of its own."""
-    total = sum(one.part.per_iteration for one in counted)
     rate = finding.per_iteration
-    explained = []
-    for one in counted:
-        part = one.part.per_iteration / total if total else 1 / len(counted)
+    shares = _shares(finding, [one.part.per_iteration for one in counted])
+    explained, left = [], finding.total
+    for place, one in enumerate(counted):
+        is_last = place == len(counted) - 1
+        total = left if is_last else round(finding.total * shares[place])
+        left -= total
         of_group = replace(
             finding,
-            per_iteration=None if rate is None else rate * part,
-            total=max(1, round(finding.total * part)),
+            per_iteration=None if rate is None else rate * shares[place],
+            total=max(1, total),
         )
         of_group = _with_objects(of_group, one, None)
         explained.append(Explained(of_group, one.group, part=one.part))
     return explained
+
+
+def _shares(finding: Finding, rates: Sequence[float]) -> list[float]:
+    """Return the shares of groups in a finding; whole numbers of objects stay whole.
+
+    The rates come from other iterations than the finding, of which the last may count
+    in part.
+    """
+    in_all, rate = sum(rates), finding.per_iteration
+    if not in_all:
+        return [1 / len(rates)] * len(rates)
+    whole = [round(one) for one in rates]
+    if rate is not None and 0 not in whole and sum(whole) == rate:
+        return [one / rate for one in whole]
+    return [one / in_all for one in rates]
 
 
 def _with_owner(counted: _Counted, groups: Sequence[Group]) -> _Counted:
@@ -279,13 +299,21 @@ def _with_group(
     if _is_mostly_of(finding, group):
         finding = replace(finding, kind=part.kind)
     if observed is None:
-        finding = replace(finding, what=part.what)
+        finding = replace(finding, what=_what(part, group.whole))
     if part.origin is not None:
         finding = replace(finding, origin=part.origin, stack=part.stack)
     finding = replace(finding, stored=group.stored)
     if finding.signal in ("host.heap", "host.rss"):
         finding = replace(finding, python_bytes=group.bytes)
     return replace(finding, path=part.path)
+
+
+def _what(part: Part, whole: Part) -> str:
+    """Return what a finding counts, after the object of user code that brings it."""
+    is_apart = part is not whole and part.kind != whole.kind
+    if not is_apart or part.path.is_native or part.path.type == whole.path.type:
+        return part.what
+    return words_of_inner(whole.what, part.what)
 
 
 def _is_mostly_of(finding: Finding, group: Group) -> bool:

@@ -95,7 +95,7 @@ def measure_growth(
         repeated=trend.repeated,
         suspected=suspected,
         total=points[-1][1] - points[0][1],
-        first=course.begins + 1,
+        first=_first_of(points, course.begins) + 1,
         last=points[-1][0] + 1,
     )
 
@@ -177,6 +177,19 @@ class _Trend:
 
 
 # Windows, slopes and a line
+
+
+def _first_of(points: Sequence[Point], begins: int) -> int:
+    """Return the iteration, from 0, in which growth begins.
+
+    ``begins`` is that in which its window begins, which may be level at first: longer
+    than from any later rise to the next.
+    """
+    rises = [b[0] for a, b in pairwise(points) if b[1] > a[1] and b[0] > begins]
+    if len(rises) < 2 or any(b[1] < a[1] for a, b in pairwise(points)):
+        return begins
+    longest = max(b - a for a, b in pairwise(rises))
+    return rises[0] if rises[0] - begins > longest else begins
 
 
 def _cut(points: Sequence[Point], count: int) -> list[_Window]:

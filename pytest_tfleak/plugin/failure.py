@@ -9,6 +9,8 @@ import sys
 
 from _pytest.outcomes import Failed  # pytest.fail.Exception, as a type
 
+from pytest_tfleak.reports.text import can_draw
+
 
 class LeakFailed(Failed):
     """The test leaks. Raised in the call phase, so that ``xfail`` and ``-x`` work."""
@@ -29,9 +31,4 @@ class MeasurementFailed(Failed):
 
 def terminal_draws() -> bool:
     """Return whether the terminal's encoding can represent a sparkline."""
-    encoding = getattr(sys.__stdout__, "encoding", None) or "ascii"
-    try:
-        "\u2581\u2588".encode(encoding)
-    except (LookupError, UnicodeEncodeError):
-        return False
-    return True
+    return can_draw(sys.__stdout__)

@@ -98,6 +98,8 @@ def words_of_group(known: Sequence[ObjectFacts], per_iteration: float | None) ->
     counted = [group for group in counted if group[0] >= RAREST] or counted
     counted.sort(key=lambda group: -group[0])
     words = [_describe_kind(members, count, "") for count, members in counted[:_SHOWN]]
+    if counted[_SHOWN:]:
+        words.append(f"{format_count(sum(n for n, _ in counted[_SHOWN:]))} other")
     return ", ".join(words) + suffix
 
 
@@ -114,6 +116,11 @@ def words_of_types(counts: Iterable[tuple[str, float]]) -> str:
 def words_of_growing_types(rates: Iterable[tuple[str, float]]) -> str:
     """Return ``1 EagerTensor, 2 dict per iteration``."""
     return words_of_types(rates) + PER_ITERATION
+
+
+def words_of_inner(outer: str, inner: str) -> str:
+    """Return the words for objects inside others, both with how many are left."""
+    return f"{outer.removesuffix(PER_ITERATION)} with {inner}"
 
 
 def words_in_places(words: str, places: int) -> str:

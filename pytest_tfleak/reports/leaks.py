@@ -1,8 +1,10 @@
-"""Group what fails the tests of a run by leak: one mistake may fail many tests.
+"""Group findings by leak: one mistake moves many signals, and may fail many tests.
 
-Findings are one leak if a global variable of user code holds objects of the same type
-in the same place, or if the same line made objects of the same kinds that are held
-alike. A finding of which neither is known is a leak of its own test.
+Findings of one test are one leak if they share their holder or their line.
+
+Findings of several tests are one leak if a global variable of user code holds objects
+of the same type in the same place, or if the same line made objects of the same kinds
+that are held alike. A finding of which neither is known is a leak of its own test.
 """
 
 from __future__ import annotations
@@ -13,14 +15,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import replace
 
+from pytest_tfleak.reports.held_by import name_holder
 from pytest_tfleak.reports.words import ordered
 from pytest_tfleak.retaining_path import RetainingPath
 from pytest_tfleak.signals import is_memory
+from pytest_tfleak.signals import row_of
 from pytest_tfleak.verdict import Finding
 from pytest_tfleak.verdict import Status
 from pytest_tfleak.verdict import Verdict
 
 _Key = tuple[Hashable, ...]
+#: The least share of its growth that objects must explain for memory to be a leak apart
+#: from those of counted objects.
+_LEAST_EXPLAINED = 0.5
+#: What the system counts and no object of a library brings along unseen.
+_OF_SYSTEM = ("process.fds", "process.children")
 #: For each test that a leak fails, its number and the findings.
 _Group = list[tuple[int, list[Finding]]]
 
@@ -84,19 +93,85 @@ def _groups(verdicts: Sequence[Verdict]) -> list[_Group]:
     return list(groups.values())
 
 
+def leaks_in(findings: Iterable[Finding]) -> list[list[Finding]]:
+    """Return the findings of one test by leak, each with its leading finding first.
+
+    What is not known to be a leak of its own belongs to the first one.
+    """
+    leaks: list[list[Finding]] = []
+    for finding in ordered(findings):
+        home = next((leak for leak in leaks if _is_of(finding, leak)), None)
+        if home is not None:
+            home.append(finding)
+        elif not leaks or _stands_alone(finding, leaks[0]):
+            leaks.append([finding])
+        else:
+            leaks[0].append(finding)
+    return leaks
+
+
+def _is_of(finding: Finding, leak: Iterable[Finding]) -> bool:
+    return any(_is_one(finding, other) for other in leak)
+
+
+def _is_one(one: Finding, other: Finding) -> bool:
+    """Return whether two findings share what keeps their objects, or who makes them."""
+    if one.known or other.known:
+        return one.known == other.known
+    if one.fingerprint is not None and one.fingerprint == other.fingerprint:
+        return True
+    if _is_of_thread(one, other) or _is_of_thread(other, one):
+        return True
+    holders = _holder_of(one), _holder_of(other)
+    if all(holders):
+        return holders[0] == holders[1]
+    return any(
+        line is not None and line == same
+        for line, same in ((one.origin, other.origin), (one.stored, other.stored))
+    )
+
+
+def _is_of_thread(threads: Finding, other: Finding) -> bool:
+    """Return whether threads pile up, and a variable in one of them is the holder."""
+    path = other.path
+    return (
+        threads.signal == "process.threads"
+        and path is not None
+        and (path.root.thread != "")
+    )
+
+
+def _holder_of(finding: Finding) -> str:
+    """Return what holds the objects of a finding, "" if no Python object is known."""
+    path = finding.path
+    return "" if path is None or path.is_native else name_holder(path)
+
+
+def _stands_alone(finding: Finding, lead: Sequence[Finding]) -> bool:
+    """Return whether a finding that shares nothing with a leak is one of its own."""
+    if finding.known:
+        return True
+    if is_memory(finding.signal, finding.unit):
+        explained, growth = finding.python_bytes or 0.0, finding.per_iteration or 0.0
+        is_alone = all(is_memory(one.signal, one.unit) for one in lead)
+        return bool(_holder_of(finding)) and (
+            is_alone or explained >= _LEAST_EXPLAINED * growth > 0
+        )
+    if _holder_of(finding) or finding.line is not None:
+        return True
+    # nothing else accounts for what the system or another library counts
+    row = row_of(finding.signal, finding.unit)
+    is_open_scope = row.family == "scope" and not row.behind
+    return is_open_scope or row.family == "other" or row.name in _OF_SYSTEM
+
+
 def _leaks_of(verdict: Verdict) -> dict[_Key, list[Finding]]:
     """Return the findings that fail a test by leak; the key is () if it is unknown."""
-    findings = ordered(verdict.failing)
-    counted = [f for f in findings if not is_memory(f.signal, f.unit)]
-    keys = {id(finding): _key(finding, findings) for finding in counted or findings}
-    known = set(keys.values())
-    first = next((key for key in keys.values() if key), ())
     leaks: dict[_Key, list[Finding]] = {}
-    for finding in findings:
-        key = keys.get(id(finding)) or _key(finding, findings)
-        if key not in known or not key:
-            key = first  # the objects that pile up use the memory
-        leaks.setdefault(key, []).append(finding)
+    for found in leaks_in(verdict.failing):
+        counted = [f for f in found if not is_memory(f.signal, f.unit)] or found
+        keys = (_key(finding, counted) for finding in counted)
+        leaks.setdefault(next(filter(None, keys), ()), []).extend(found)
     return leaks
 
 

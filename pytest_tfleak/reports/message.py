@@ -18,6 +18,7 @@ from pytest_tfleak.quantities import format_seconds
 from pytest_tfleak.reports.held_by import edges_of
 from pytest_tfleak.reports.held_by import name_holder
 from pytest_tfleak.reports.held_object import PER_ITERATION
+from pytest_tfleak.reports.leaks import leaks_in
 from pytest_tfleak.reports.text import CUT
 from pytest_tfleak.reports.text import NARROWEST
 from pytest_tfleak.reports.text import columns
@@ -51,6 +52,7 @@ from pytest_tfleak.verdict import has_total
 from pytest_tfleak.verdict import is_total
 
 _Row = tuple[str, str]  # a label and a text
+_BREAK: _Row = ("", "")  # an empty line
 
 _HEADLINE = 80  # columns
 _SHORTEST_FIGURES = 3  # forms of a figure, before a path is shortened
@@ -65,6 +67,7 @@ _PARTS = {
 _SHORTEST = 0.05
 _LONGEST_CURVE = 40
 _MOST_OTHERS = 5
+_MOST_LEAKS = 4
 _MOST_CHANGES = 3
 _MOST_NATIVE = 6  # frames
 _LONGEST_CODE = 120
@@ -120,40 +123,64 @@ def failure_text(
 def _leak_rows(
     verdict: Verdict, width: int, unicode: bool, callers: bool
 ) -> Iterator[_Row]:
-    lead, *others = ordered(verdict.failing)
-    words = row_of(lead.signal, lead.unit)
-    still = lead.per_iteration is None
-    if not still:
-        yield "what grows", f"{words.grows} ({short_name(lead.signal)})"
-    if lead.failing is not None:
-        yield "only when", failing_calls(lead.failing)
-    yield "how much", _figures(lead)
-    signal = _signal(verdict, lead.signal)
-    if not still:
-        yield "seen in", _seen(lead, verdict)
-    if not still and signal is not None:
-        yield "readings", draw_curve(verdict, signal, _room(width), unicode)
+    leaks = leaks_in(verdict.failing)
+    drawn: set[str] = set()  # signals; several leaks may share one
+    for place, found in enumerate(leaks[:_MOST_LEAKS]):
+        lead, words = found[0], row_of(found[0].signal, found[0].unit)
+        if place:
+            yield _BREAK
+            yield f"leak {place + 1}", f"{words.grows} ({short_name(lead.signal)})"
+        elif lead.per_iteration is not None:
+            yield "what grows", f"{words.grows} ({short_name(lead.signal)})"
+        if lead.failing is not None:
+            yield "only when", failing_calls(lead.failing)
+        yield "how much", _figures(lead, verdict)
+        if place == 0 and lead.per_iteration is not None:
+            yield "seen in", _seen(lead, verdict)
+        signal = _signal(verdict, lead.signal)
+        is_new = lead.signal not in drawn and lead.per_iteration is not None
+        if is_new and signal is not None:
+            yield "readings", draw_curve(verdict, signal, _room(width), unicode)
+        drawn.add(lead.signal)
+        yield from _one_leak(found, unicode, callers)
+        if place == 0 or verdict.same_as is None:
+            yield from _why_rows(verdict, found)
+    if len(leaks) > 1:
+        yield _BREAK
+    for lead, *_ in leaks[_MOST_LEAKS:]:
+        yield "and", _compact(lead) + next(located(lead), "")
+    yield from _known_rows(verdict)
+    yield from _note_rows(verdict)
+    yield _ALLOW, how_to_allow(verdict, ordered(verdict.failing))
+    yield "iterations", stands_on(verdict)
+
+
+def _one_leak(found: Sequence[Finding], unicode: bool, callers: bool) -> Iterator[_Row]:
+    """Yield what one leak keeps, and where, as rows; ``found`` are its findings."""
+    lead, *others = found
     if lead.what:
+        still = lead.per_iteration is None
         what = lead.what.removesuffix(PER_ITERATION) if still else lead.what
         yield "what", shorten(safe(what), _LONGEST_LIST)
     yield from _where_rows(lead, unicode, callers)
     # one leak moves many signals, which must not look like as many leaks
     cut = _MOST_OTHERS if len(others) > _MOST_OTHERS + 1 else len(others)
     for other in others[:cut]:
-        elsewhere = next(located(other), "") if _is_apart(other, lead) else ""
-        yield "also", _compact(other) + elsewhere
+        yield "also", _compact(other)
     if others[cut:]:
         yield "also", ", ".join(short_name(other.signal) for other in others[cut:])
-    yield from _known_rows(verdict)
+
+
+def _why_rows(verdict: Verdict, found: Sequence[Finding]) -> Iterator[_Row]:
+    """Yield why one leak happens and what to do about it as rows."""
+    lead = found[0]
     if verdict.same_as is not None:
         yield "same as", same_as(verdict)
     else:
-        yield from _cause_rows([lead, *others])
-    yield from _note_rows(verdict)
-    if words.look_for and not (lead.advice or lead.line):
-        yield "look for", words.look_for
-    yield _ALLOW, how_to_allow(verdict, [lead, *others])
-    yield "iterations", stands_on(verdict)
+        yield from _cause_rows(found)
+    look_for = row_of(lead.signal, lead.unit).look_for
+    if look_for and not (lead.advice or lead.line):
+        yield "look for", look_for
 
 
 def _other_rows(verdict: Verdict, width: int, unicode: bool) -> Iterator[_Row]:
@@ -196,8 +223,11 @@ def _note_rows(verdict: Verdict) -> Iterator[_Row]:
         yield "note", note
 
 
-def _figures(finding: Finding) -> str:
-    """Return the growth of the leading finding in full, with its allowance."""
+def _figures(finding: Finding, verdict: Verdict) -> str:
+    """Return the growth of a leading finding in full, with its allowance.
+
+    If several leaks share a signal, its growth, which the readings show, is named, too.
+    """
     unit = finding.unit
     if finding.per_iteration is None:
         row = row_of(finding.signal, unit)
@@ -213,13 +243,17 @@ def _figures(finding: Finding) -> str:
         finding.allowance,
         unit,
     )
+    same = [one for one in verdict.failing if one.signal == finding.signal]
+    whole = _whole(same)[0] if len(same) > 1 and finding.failing is None else None
+    in_all, rate = "", ""
+    if whole is not None:
+        in_all = f" of {signed(whole.total, unit)}"
+        rate = f" of {signed(whole.per_iteration or 0.0, unit)}"
     if is_total(finding):
-        return f"{_plus(growth)} in all; allowance {limit} in all"
-    total = signed(finding.total, unit)
-    return (
-        f"{_plus(growth)} {_each(finding)}, {total} from first to last; "
-        + _allowance(finding, limit)
-    )
+        return f"{_plus(growth)}{in_all} in all; allowance {limit} in all"
+    total = signed(finding.total, unit) + in_all
+    text = f"{_plus(growth)}{rate} {_each(finding)}, {total} from first to last; "
+    return text + _allowance(finding, limit)
 
 
 def _each(finding: Finding) -> str:
@@ -264,8 +298,11 @@ def _compact(finding: Finding) -> str:
     value = finding.total if is_total(finding) else finding.per_iteration
     growth, limit = compared(value, finding.allowance, finding.unit)
     per = "in all" if is_total(finding) else _each(finding)
+    text = f"{short_name(finding.signal)} {_plus(growth)} {per}"
+    if not finding.allowance:
+        return f"{text} (none allowed)"
     about = "about its allowance, " if value <= finding.allowance else "allowance "
-    return f"{short_name(finding.signal)} {_plus(growth)} {per} ({about}{limit})"
+    return f"{text} ({about}{limit})"
 
 
 def _allowance(finding: Finding, limit: str | None = None) -> str:
@@ -307,11 +344,23 @@ def _where_rows(finding: Finding, unicode: bool, callers: bool) -> Iterator[_Row
     if finding.native:
         functions = [safe(frame) for frame in finding.native[:_MOST_NATIVE]]
         yield "allocated", " < ".join(functions)
-    if finding.python_bytes is not None and finding.per_iteration:
-        if finding.native or finding.python_bytes < finding.per_iteration / 2:
-            explained = format_quantity(finding.python_bytes, "B")
-            growth = format_quantity(finding.per_iteration, "B")
-            yield "explained", f"Python objects explain {explained} of {growth}"
+    yield "explained", explained_part(finding)
+
+
+def explained_part(finding: Finding) -> str:
+    """Return how much of its growth Python objects explain, if others have a part.
+
+    The sizes of objects are the least that they take: beside the object that holds all
+    of the memory, they would contradict it.
+    """
+    rate, path = finding.per_iteration, finding.path
+    is_held = path is not None and not path.is_native
+    if finding.python_bytes is None or not rate or (is_held and not finding.native):
+        return ""
+    if not finding.native and finding.python_bytes >= rate / 2:
+        return ""
+    explained, growth = compared(finding.python_bytes, rate, "B")
+    return f"Python objects explain {explained} of {growth} per iteration"
 
 
 def _line_rows(label: str, line: Origin, unicode: bool) -> Iterator[_Row]:
@@ -383,7 +432,7 @@ def _change(finding: Finding, experiment: Experiment) -> str:
 def _paragraph(label: str, text: str, width: int, unicode: bool) -> list[str]:
     """Return a row as lines, with its label in a column if there is room for one."""
     if not text:
-        return []
+        return [""] if label == "" else []
     text = safe(text, unicode)
     if label == "":  # a line of code, which is not wrapped
         return [truncate(" " * (4 if _is_narrow(width) else _LABEL + 4) + text, width)]
@@ -602,15 +651,6 @@ def holder_of_leak(finding: Finding) -> str:
     if finding.path is None:
         return ""
     return safe(name_holder(finding.path) or edges_of(finding.path)[0])
-
-
-def _is_apart(finding: Finding, lead: Finding) -> bool:
-    """Return whether a finding has another origin or holder than the leading one."""
-    return finding.line != lead.line or (
-        finding.path is not None
-        and lead.path is not None
-        and edges_of(finding.path)[0] != edges_of(lead.path)[0]
-    )
 
 
 def reason_texts(verdict: Verdict) -> Iterator[str]:

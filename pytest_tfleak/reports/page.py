@@ -17,6 +17,7 @@ from pytest_tfleak.reports.curves import Curve
 from pytest_tfleak.reports.held_by import edges_of
 from pytest_tfleak.reports.leaks import group_by_leak
 from pytest_tfleak.reports.message import closest_text
+from pytest_tfleak.reports.message import explained_part
 from pytest_tfleak.reports.message import figures_alone
 from pytest_tfleak.reports.message import headline
 from pytest_tfleak.reports.message import holder_of_leak
@@ -303,7 +304,7 @@ def _describe(finding: Finding, verdict: Verdict) -> FindingEntry:
         origin=_line(finding.origin) if finding.origin else None,
         stack=tuple(_line(line) for line in finding.stack[:_MOST_LINES]),
         native=tuple(_lines(finding.native)),
-        python=_python(finding),
+        python=cut(explained_part(finding)),
         experiments=tuple(_experiments(finding)),
         causes=tuple(causes),
         advice=cut(finding.advice),
@@ -341,13 +342,6 @@ def _line(line: Origin) -> tuple[str, str]:
     return f"{cut(place_of(line), _LONGEST_NAME)} in {cut(line.function, 200)}", cut(
         line.text, 300
     ).strip()
-
-
-def _python(finding: Finding) -> str:
-    if finding.python_bytes is None or finding.per_iteration is None:
-        return ""
-    explained, growth = compared(finding.python_bytes, finding.per_iteration, "B")
-    return f"Python objects explain {explained} of {growth} per iteration"
 
 
 def _experiments(finding: Finding) -> Iterator[str]:
@@ -418,6 +412,13 @@ def cut(text: str | None, most: int = _LONGEST_TEXT) -> str:
     if len(text) <= most:
         return safe(text)
     return f"{safe(text[:most])} ... ({len(text) - most:,} more characters)"
+
+
+def curve_of_lead(verdict: Verdict) -> Curve | None:
+    """Return the curve of the signal that represents a test, if it changed."""
+    failing = ordered(verdict.failing)
+    _, name = _main_figure(verdict, failing)
+    return _curve_of(verdict, name, failing[0] if failing else None)
 
 
 def _curve_of(

@@ -8,6 +8,7 @@ import unicodedata
 from collections.abc import Iterable
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import TextIO
 
 from pytest_tfleak.quantities import format_quantity
 
@@ -23,6 +24,16 @@ _PLAIN = str.maketrans({"→": "->", "…": "...", "×": "x", "–": "-"})
 #: A figure and its unit stay on one line.
 _SPACE = re.compile(r"\s+(?!(?:B|[KMG]iB|ms|s|min|%)(?!\w))")
 _PATH = re.compile(r".*(/|::|^\W*[A-Za-z]:\\)")
+
+
+def can_draw(stream: TextIO | None) -> bool:
+    """Return whether a stream's encoding can represent a sparkline."""
+    encoding = getattr(stream, "encoding", None) or "ascii"
+    try:
+        _BLOCKS.encode(encoding)
+    except (LookupError, UnicodeEncodeError):
+        return False
+    return True
 
 
 def safe(text: str, unicode: bool = True) -> str:

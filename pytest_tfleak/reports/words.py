@@ -68,7 +68,14 @@ _HANDLES = ("resource", "variant")
 
 
 def ordered(findings: Iterable[Finding]) -> list[Finding]:
-    """Return findings with the most important one first."""
+    """Return findings with the most important one first.
+
+    Of one leak, it is that on the objects which are held, not on what these hold.
+    """
+    findings = list(findings)
+    held_directly = {
+        found.fingerprint for found in findings if _is_held_directly(found)
+    }
 
     def key(found: Finding) -> tuple[int, bool, tuple[int, int], str]:
         is_left = found.per_iteration is None
@@ -80,10 +87,19 @@ def ordered(findings: Iterable[Finding]) -> list[Finding]:
         )
         signal = names_of("system")[-1] if is_handle else found.signal
         group, place, name = rank(signal, found.unit, is_left)
-        is_whole = _is_held_itself(found) and not is_handle
+        is_inner = found.fingerprint in held_directly and not _is_held_directly(found)
+        is_whole = _is_held_itself(found) and not is_handle and not is_inner
         return group, not is_whole, place, name
 
     return sorted(findings, key=key)
+
+
+def _is_held_directly(finding: Finding) -> bool:
+    """Return whether user code keeps the counted objects, not others that hold them."""
+    if finding.fingerprint is None or not _is_held_itself(finding):
+        return False
+    made = [s for s in finding.path.steps if s.is_new] if finding.path else []
+    return len(made) == 1
 
 
 def _is_held_itself(finding: Finding) -> bool:

@@ -69,6 +69,8 @@ class Loop:
         self.body_seconds = 0.0
         #: How many iterations have run that are not in the current trace.
         self.ran_again = 0
+        #: How often the body had returned when the last judged reading was taken.
+        self.calls_judged = 0
         #: How long the last refreeze took: with millions of objects, seconds.
         self.refreeze_seconds = 0.0
         #: Called after each iteration, until the loop is left.

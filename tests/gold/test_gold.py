@@ -28,6 +28,7 @@ from pytest_tfleak.verdict import SignalReport
 from pytest_tfleak.verdict import Status
 from pytest_tfleak.verdict import Verdict
 from tests.builders import path_to
+from tests.figures import contradictions
 from tests.regenerate import expected_text
 
 HERE = Path(__file__).parent
@@ -175,6 +176,73 @@ def open_session() -> Verdict:
         iterations=50,
         confirmation=0,
         signals=(flat,),
+    )
+
+
+def held(source: SignalReport, at: str, made: int, **more: object) -> Finding:
+    """Return a finding on what a container of the module ``app`` gained."""
+    fields: dict[str, object] = {
+        "kind": "tensorflow.python.framework.ops.EagerTensor",
+        "what": "1 EagerTensor float32[2] (8 B) per iteration",
+        "path": path_to(
+            "tensorflow.python.framework.ops.EagerTensor", at=f"app.{at}", size=105
+        ),
+        "origin": Origin(file="app.py", line=made, function="make", text="y = f(x)"),
+        "stored": Origin(
+            file="app.py", line=made + 1, function="keep", text=f"{at}.append(y)"
+        ),
+        "fingerprint": f"2:{at}",
+        "cause": "tensor-kept",
+        "why": f"A tensor of each call is put into app.{at} and never removed.",
+        "advice": f"Limit it: `del {at}[:-100]` after each append.",
+    }
+    return finding(source, str(more.pop("allow", "tensors")), **(fields | more))
+
+
+def two_lists() -> Verdict:
+    """Return a leak of two lists, which are two mistakes, in one signal."""
+    tensors = signal("tf.tensors", ramp(3))
+    return leak(
+        "test_two_lists",
+        held(
+            tensors,
+            "OUTPUTS",
+            8,
+            per_iteration=2.0,
+            total=198,
+            what="2 EagerTensor float32[2] (8 B each) per iteration",
+            path=path_to(
+                "tensorflow.python.framework.ops.EagerTensor",
+                at="app.OUTPUTS",
+                size=210,
+            ),
+        ),
+        held(tensors, "INPUTS", 4, per_iteration=1.0, total=99),
+        signals=(tensors,),
+    )
+
+
+def two_kinds() -> Verdict:
+    """Return a leak of tensors with their memory, and one of descriptors."""
+    tensors, files = signal("tf.tensors", ramp(1)), signal("process.fds", ramp(1, 20))
+    memory = heap(7_540)
+    return leak(
+        "test_two_kinds",
+        held(tensors, "OUTPUTS", 8),
+        held(
+            files,
+            "LOGS",
+            20,
+            allow="fds",
+            kind="_io.FileIO",
+            what="1 per iteration: app.log",
+            path=path_to("_io.FileIO", at="app.LOGS", size=105),
+            cause="file-not-closed",
+            why="Each call opens a file that is never closed.",
+            advice="Use a with statement: `with open(path) as file: ...`.",
+        ),
+        finding(memory, "host_per_iteration", fingerprint="2:OUTPUTS"),
+        signals=(tensors, files, memory),
     )
 
 
@@ -397,6 +465,8 @@ MESSAGES = (
     kept_tensor,
     kept_session,
     open_session,
+    two_lists,
+    two_kinds,
     native_heap,
     over_total,
     every_fifth,
@@ -445,6 +515,11 @@ def test_matches_the_gold_file(name: str, encoding: str) -> None:
     assert text == expected_text(path, text)
     if encoding == "ascii":
         assert text.isascii()
+
+
+@pytest.mark.parametrize("make", MESSAGES)
+def test_the_figures_of_a_gold_message_agree(make: Callable[[], Verdict]) -> None:
+    assert contradictions(failure_text(make())) == []
 
 
 def test_every_gold_file_has_its_message() -> None:

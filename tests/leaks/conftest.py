@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from pytest_tfleak import Verdict
+from pytest_tfleak.reports.message import failure_text
+from tests.figures import contradictions
 
 HERE = Path(__file__).parent
 DUMP = """
@@ -73,7 +75,11 @@ def read_verdicts(
     result = pytester.runpytest_subprocess("-p", "no:randomly", *arguments)
     assert result.ret in (0, 1), result.stdout.str()
     verdicts = map(Verdict.from_dict, map(json.loads, out.read_text().splitlines()))
-    return {v.nodeid.rpartition("::")[2]: v for v in verdicts}
+    found = {v.nodeid.rpartition("::")[2]: v for v in verdicts}
+    for verdict in found.values():
+        # tests of one file share containers
+        assert contradictions(failure_text(verdict), is_fresh=False) == []
+    return found
 
 
 @pytest.fixture

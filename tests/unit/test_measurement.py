@@ -419,3 +419,17 @@ def test_objects_of_every_other_iteration_are_not_named() -> None:
     kept: list[Request] = []
     turns = itertools.cycle([kept.append, id])
     assert not find_leaks(lambda: next(turns)(Request()), iterations=20).notes
+
+
+def test_what_only_every_tenth_call_keeps_is_explained() -> None:
+    kept: list[bytearray] = []
+    calls = itertools.count(1)
+
+    def body() -> None:
+        if not next(calls) % 10:
+            kept.append(bytearray(500_000))
+
+    (found,) = find_leaks(body, iterations=40).failing
+
+    assert found.what is not None and found.what.startswith("0.1 bytearray")
+    assert found.path is not None and not found.path.is_native

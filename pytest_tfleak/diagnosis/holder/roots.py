@@ -119,7 +119,7 @@ def is_users_module(module: ModuleType) -> bool:
     """Return whether a module is user code, without loading it."""
     names = namespace_of(module)
     file = names.get("__file__")
-    if isinstance(file, str):
+    if isinstance(file, str) and not file.startswith("<"):  # such as <stdin>
         return is_users(file)
     return bool(names.get("__name__") == "__main__")
 

@@ -9,6 +9,7 @@ import gc
 import sys
 import threading
 import types
+import weakref
 from collections import deque
 from collections.abc import Collection
 from collections.abc import Container
@@ -26,6 +27,7 @@ from pytest_tfleak.diagnosis.holder.roots import namespace_of
 from pytest_tfleak.diagnosis.holder.roots import other_roots
 from pytest_tfleak.diagnosis.holder.roots import our_roots
 from pytest_tfleak.diagnosis.holder.roots import users_roots
+from pytest_tfleak.diagnosis.safe_read import fields_of
 from pytest_tfleak.diagnosis.safe_read import module_of
 from pytest_tfleak.diagnosis.safe_read import names_in
 from pytest_tfleak.probes.census import type_name_of
@@ -41,6 +43,7 @@ _LEAVES = (
 _PLAIN = (dict, list, tuple, types.FunctionType, types.CellType)
 # by id, since a metaclass may define its own equality
 _LEAF_IDS, _PLAIN_IDS = frozenset(map(id, _LEAVES)), frozenset(map(id, _PLAIN))
+_WEAK_IDS = frozenset({id(weakref.WeakKeyDictionary)})
 _DIAGNOSIS = "pytest_tfleak.diagnosis"
 _LOOK_AT_CLOCK = 32_768  # references
 #: A container of so many objects is searched last, except for wanted ones directly in
@@ -63,6 +66,7 @@ class Paths:
         self._ours: set[int] = set()
         #: Whether the search has seen all objects.
         self.is_complete = True
+        self._weak: list[Any] = []  # dictionaries with weak keys
         self._kept: list[Any] = []  # our own objects, kept so that no id is reused
         numpy = sys.modules.get("numpy")
         self._array: type | None = getattr(numpy, "ndarray", None)
@@ -83,6 +87,7 @@ class Paths:
             before = set(self._parents)
             self._search(our_roots(), missing, _OursToo(self._new))
             self._ours = set(self._parents) - before
+        self._prefer_keys()
 
     def find_from(self, starts: Iterable[Start], missing: set[int]) -> list[Any]:
         """Search all that these roots in user code hold, and return the objects seen.
@@ -137,6 +142,40 @@ class Paths:
             return ()
         return gc.get_referents(holder)
 
+    def _prefer_keys(self) -> None:
+        """Name the key as holder of a new value in a ``WeakKeyDictionary``.
+
+        The entry lives only as long as the key, so what keeps the key keeps the value.
+        """
+        for held in [o for key, o in self._weakly_kept() if key in self._new]:
+            entries = self._parents[id(held)]
+            for reference, value in list(dict.items(entries)):
+                key = reference() if type(reference) is weakref.ref else None
+                if (
+                    value is held
+                    and key is not None
+                    and self._leads_to(key, not_by=held)
+                ):
+                    self._parents[id(held)] = key
+
+    def _weakly_kept(self) -> Iterator[tuple[int, Any]]:
+        """Yield the values that were found in weak dictionaries, with their ids."""
+        for owner in self._weak:
+            entries = dict.get(fields_of(owner), "data")
+            if type(entries) is dict:
+                for value in list(dict.values(entries)):
+                    if self._parents.get(id(value)) is entries:
+                        yield id(value), value
+
+    def _leads_to(self, target: Any, *, not_by: Any) -> bool:
+        """Return whether a path was found that does not lead through an object."""
+        at = target
+        while type(at) is not Start:
+            if at is not_by or id(at) not in self._parents:
+                return False
+            at = self._parents[id(at)]
+        return True
+
     def _goes_on(self, missing: Collection[int]) -> bool:
         if missing and not self._deadline.fits(0):
             self.is_complete = False
@@ -151,7 +190,7 @@ class Paths:
         seen: list[Any] = []
         large: deque[Any] = deque()
         parents, closed, steps = self._parents, scope.closed, 0
-        refused = scope.refused
+        refused, weak = scope.refused, _WEAK_IDS
         while missing and (pending or large):
             if pending:
                 holder = pending.popleft()
@@ -176,6 +215,8 @@ class Paths:
                 parents[key] = holder
                 missing.discard(key)
                 pending.append(held)
+                if id(type(held)) in weak:
+                    self._weak.append(held)
         return seen
 
     def _enter(self, starts: Iterable[Start]) -> deque[Any]:

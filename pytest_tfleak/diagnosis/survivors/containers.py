@@ -11,6 +11,9 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 import gc
+import types
+import weakref
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import compress
@@ -34,6 +37,11 @@ _MOST_LOST = 0.8
 #: The first look and the search for holders take about so many times a refreeze. The
 #: second look takes as long as the first, or a little longer.
 _LOOKS, _MORE = 8, 1.5
+#: Types of which any object has many, so that they show no chain of their own.
+_PLAIN = (
+    *(dict, list, tuple, set, frozenset, type, types.FunctionType, types.MethodType),
+    *(types.CellType, types.BuiltinFunctionType, weakref.ReferenceType),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +66,8 @@ class Containers:
         self._since = 0
         self._seconds = 0.0  # that ``remember`` took
         self._sizes: dict[int, int] = {}
+        self._noted: dict[int, int] = {}  # the sizes that ``remember`` noted
+        self._noted_after = 0  # calls of the body
         self._longer_once: list[tuple[Any, int]] = []
         #: Containers that grew twice.
         self.longer: list[Longer] = []
@@ -66,6 +76,7 @@ class Containers:
         """Note the length of each container. This collects garbage, by a refreeze."""
         self._since = self._loop.ran_again
         if deadline.fits(_LOOKS * self._loop.refreeze_seconds):
+            self._noted_after = self._loop.calls
             self._loop.refreeze(self._remember)
             self._seconds = self._loop.refreeze_seconds
 
@@ -105,6 +116,20 @@ class Containers:
                     if added:
                         self.longer.append(Longer(container=container, added=added))
 
+    def size_when_judged(self, container: object, size: int, rate: float) -> int:
+        """Return how long a container was at the last judged reading.
+
+        ``size`` is its length now, to which each iteration adds ``rate``. Those since
+        then have made it longer, which readers could not reconcile with the readings.
+        """
+        noted = self._noted.get(id(container))
+        if noted is None or noted > size:  # unknown, or another one with the same id
+            later = self._loop.calls - self._loop.calls_judged
+            return max(0, size - round(rate * later))
+        since = self._loop.calls - self._noted_after
+        rate = (size - noted) / max(1, since)
+        return noted + round(rate * (self._loop.calls_judged - self._noted_after))
+
     def is_known(self, container: object) -> bool:
         """Return whether a container existed before, so that its length is known."""
         return id(container) in self._sizes
@@ -118,11 +143,13 @@ class Containers:
 
     def forget(self) -> None:
         """Release the containers that were found."""
-        self._sizes, self._longer_once, self.longer = {}, [], []
+        self._sizes, self._noted = {}, {}
+        self._longer_once, self.longer = [], []
 
     def _remember(self, objects: list[Any]) -> None:
         containers, sizes = self._sized(objects)
         self._sizes = dict(zip(map(id, containers), sizes, strict=True))
+        self._noted = dict(self._sizes)
 
     def _find_longer(self, objects: list[Any]) -> None:
         before = self._sizes
@@ -175,11 +202,21 @@ class Turnover:
                 return False  # a variable of one thread, but there may be many threads
         elif not self.containers.is_as_long(holder):
             return False
-        types = {id(type(o)) for o in place.all}
+        chained = self._may_form_chains(place)
         return not any(
-            id(type(o)) in types and id(o) not in place.survivors.recent
+            id(type(o)) in chained and id(o) not in place.survivors.recent
             for o in gc.get_referents(*place.all)
         )
+
+    def _may_form_chains(self, place: Place) -> set[int]:
+        """Return the types, by id, of which each call may have added one to a chain.
+
+        Any large object has tuples and functions that refer to older ones.
+        """
+        number = Counter(map(id, map(type, place.all)))
+        own = id(type(place.held[0]))
+        plain = {id(t) for t in _PLAIN} - {own}
+        return {t for t, n in number.items() if n >= self.runs and t not in plain}
 
     def _is_window(self, made: Any, recent: frozenset[int]) -> bool:
         """Return whether a rebuilt list is too short to hold all that was added."""

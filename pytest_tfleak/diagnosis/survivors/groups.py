@@ -56,6 +56,8 @@ EVERY = 0.9
 #: For how many members of a group the allocation site is looked up.
 ASKED_FOR_ORIGIN = 20
 
+#: Two figures for one rate differ by no more than this, or by this share of it.
+_MOST_APART, _MOST_APART_OF = 0.5, 0.2
 _ONCE = 1.5  # more objects than this in all have come in several iterations
 _MANY = 16  # small objects per iteration that are enough for a leak
 _CONTENT = ("builtins.tuple", "builtins.frozenset", "builtins.list", "builtins.dict")
@@ -299,6 +301,11 @@ class Describer:
     is_searched: bool = True  # whether the search saw all that may hold others
     #: Returns the line that puts objects into a container, None if it is unknown.
     stored_in: Callable[[object], Origin | None] = lambda _: None
+    #: Returns how long a container was at the last judged reading, from its length now
+    #: and from how many items each iteration adds.
+    size_when_judged: Callable[[object, int, float], int] = lambda _, size, __: size
+    #: The judged growth per iteration, by signal.
+    rates: Mapping[str, float] = field(default_factory=dict)
 
     def describe(self, place: Place) -> Group:
         """Describe the survivors held in one place by values."""
@@ -309,10 +316,10 @@ class Describer:
         below: list[RetainingPath] = []
         for signal, counted in self._by_signal(place).items():
             chain = _chain_to(counted, place)
-            path_below = describe_path(chain, place.survivors.ids)
+            path_below = self._described(chain, place)
             parts[signal] = self._part(counted, place, path_below)
             cut = self._until_counted(chain, len(place.chain) - 1)
-            below.append(describe_path(cut, place.survivors.ids))
+            below.append(self._described(cut, place))
         types_ = Counter(full_name(type(o)) for o in recent)
         return Group(
             path=path,
@@ -337,7 +344,21 @@ class Describer:
     def _path_to(self, place: Place) -> RetainingPath:
         if not place.chain:  # without a holder, only the type distinguishes groups
             return without_holder(place.held[0], is_searched=self.is_searched)
-        return describe_path(place.chain, place.survivors.ids)
+        return self._described(place.chain, place)
+
+    def _described(self, chain: list[Any], place: Place) -> RetainingPath:
+        """Describe a chain, with the sizes that containers had when judged."""
+        path = describe_path(chain, place.survivors.ids)
+        added = sum(id(o) in place.survivors.recent for o in place.held) / self.runs
+        # a bounded cache keeps its items in a dict of its own
+        holders = {id(o) for o in place.chain[-3:-1]}
+        steps = list(path.steps)
+        for at, (step, held) in enumerate(zip(path.steps, chain[2:], strict=False)):
+            if step.size is not None:
+                rate = added if id(held) in holders else 0.0
+                size = self.size_when_judged(held, step.size, rate)
+                steps[at] = replace(step, size=size)
+        return replace(path, steps=tuple(steps))
 
     def _shown_as_whole(self, place: Place) -> tuple[list[Any], str]:
         """Return the objects that represent a group, and how it grows."""
@@ -375,7 +396,7 @@ class Describer:
         known = facts_of_group(shown)
         return Part(
             kind=full_name(type(shown[0])),
-            what=words_of_group(known, rate),
+            what=words_of_group(known, self._as_judged(rate, type(shown[0]))),
             per_iteration=rate,
             path=path,
             origin=origin,
@@ -384,6 +405,18 @@ class Describer:
             functions=functions_among(shown),
             closers=closers_of(shown[0]),
         )
+
+    def _as_judged(self, rate: float, kind: type) -> float:
+        """Return the judged rate if this one differs only by what one iteration leaves.
+
+        The objects of the first or the last iteration may count in part only.
+        """
+        judged = self.rates.get(self.signal_of(kind) or "", 0.0)
+        for exact in (judged, float(round(rate))):
+            most = max(_MOST_APART, _MOST_APART_OF * exact)
+            if exact and abs(rate - exact) <= min((exact + 1) / self.runs, most):
+                return exact
+        return rate
 
     def _made_at(self, *asked: list[Any]) -> tuple[Origin | None, tuple[Origin, ...]]:
         """Return the most frequent allocation site in the first list that has any."""

@@ -146,7 +146,8 @@ class Survey:
             what=words_of_remade(remade[0]),
             place=(remade[0].function, "made in loop"),
             function=remade[0].function,
-            is_made_in_loop=True,
+            # an instance with a function of its own is what something keeps
+            is_made_in_loop=not remade[0].method,
         )
 
     def _traced(self) -> list[tuple[Any, int]]:

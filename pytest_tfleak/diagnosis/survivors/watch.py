@@ -116,13 +116,15 @@ class Watch:
         asked: Callable[[], object] = lambda: None,
         after: Sequence[Callable[[], None]] = (),
         is_traced: bool = True,
+        rates: Mapping[str, float] | None = None,
     ) -> Kept:
         """Return what the body leaves. Raises what the body raises.
 
         After the last iteration, ``older`` is called with the number of iterations; it
         returns earlier objects that need an explanation, too. Then ``asked`` returns
         one more object whose holder is wanted. ``after`` is called after each
-        iteration. With ``is_traced=False``, allocation sites stay unknown.
+        iteration. With ``is_traced=False``, allocation sites stay unknown. ``rates`` is
+        the judged growth by signal, with which the descriptions agree.
         """
         untraced = self._run_untraced(iterations, deadline.share(_UNTRACED), after)
         # a single iteration may outlast the deadline, so tracing has a time limit; it
@@ -154,7 +156,7 @@ class Watch:
                 searching.callback(self._containers.forget)
                 _run_in_thread(partial(self._note_origins, snapshot))
             try:
-                return self._explain(snapshot, asked(), deadline)
+                return self._explain(snapshot, asked(), deadline, rates or {})
             finally:
                 del snapshot  # or it would be frozen with all its objects
 
@@ -202,7 +204,13 @@ class Watch:
             if frames:
                 snapshot.frames[id(made)] = frames
 
-    def _explain(self, snapshot: _Snapshot, asked: Any, deadline: Deadline) -> Kept:
+    def _explain(
+        self,
+        snapshot: _Snapshot,
+        asked: Any,
+        deadline: Deadline,
+        rates: Mapping[str, float],
+    ) -> Kept:
         """Find the holders, group the survivors, and describe each group."""
         paths = self._find_paths(snapshot, asked, deadline)
         longer = self._containers.longer
@@ -220,6 +228,8 @@ class Watch:
             frames_of=lambda o: snapshot.frames.get(id(o)) or self._noted(o),
             is_searched=paths.is_complete,
             stored_in=snapshot.stores.line_of,
+            size_when_judged=self._containers.size_when_judged,
+            rates=rates,
         )
         described = _each(
             filter(None, [paths.path_to(asked)]),

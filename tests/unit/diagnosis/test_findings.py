@@ -338,3 +338,55 @@ def test_nothing_is_said_where_no_object_grew() -> None:
 def test_what_is_still_there_is_named() -> None:
     left = {"tf.Graph": 1, "tf.Session": 2}
     assert describe_leftovers(left) == ("Session", "2 Session, 1 Graph")
+
+
+def test_parts_of_a_signal_add_up_to_the_whole() -> None:
+    """The last iteration of the diagnosis may count in part."""
+    groups = [
+        replace(group("A", 3, {"tf.tensors": 1.9}), path=path_to(at="app.A")),
+        replace(group("B", 7, {"tf.tensors": 1}), path=path_to(at="app.B")),
+    ]
+    whole = make_finding("tf.tensors", 3.0, total=297)
+
+    parts = explain_findings([whole], Insights(groups=groups, is_complete=True))
+
+    assert [(part.per_iteration, part.total) for part in parts] == [(2, 198), (1, 99)]
+    odd = explain_findings(
+        [replace(whole, per_iteration=2.5, total=248)],
+        Insights(groups=groups, is_complete=True),
+    )
+    assert sum(part.total for part in odd) == 248
+
+
+def test_one_line_that_makes_objects_for_two_lists_is_two_findings() -> None:
+    groups = [
+        replace(group(name, 3, {"tf.tensors": 1}), stored=line(number))
+        for name, number in (("A", 10), ("B", 11))
+    ]
+    parts = explain_findings(
+        [make_finding("tf.tensors", 2.0)], Insights(groups=groups, is_complete=True)
+    )
+    assert [part.stored for part in parts] == [line(10), line(11)]
+
+
+def test_memory_belongs_to_the_most_important_objects() -> None:
+    sessions = group("SESSIONS", 3, {"tf.sessions": 1})
+    files = group("FILES", 7, {"process.fds": 1})
+    heap = make_finding("host.heap", 100_000.0, unit="B")
+    found = explain_findings(
+        [make_finding("process.fds", 1.0), make_finding("tf.sessions", 1.0), heap],
+        Insights(groups=[sessions, files], is_complete=True),
+    )
+    assert edges(found[-1])[0].startswith("app.SESSIONS")
+
+
+def test_the_object_of_user_code_is_named_before_what_it_brings() -> None:
+    kept = group("RUNS", 3, {"keras.layers": 4})
+    inner = replace(kept.parts["keras.layers"], what="4 Dense per iteration")
+    inner = replace(inner, path=path_to("lib.Dense", at="app.RUNS"))
+    whole = replace(kept.whole, what="1 History per iteration")
+    kept = replace(kept, parts={"": whole, "keras.layers": inner})
+    (found,) = explain_findings(
+        [make_finding("keras.layers", 4.0)], Insights(groups=[kept], is_complete=True)
+    )
+    assert found.what == "1 History with 4 Dense per iteration"

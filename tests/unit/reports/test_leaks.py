@@ -10,6 +10,7 @@ import pytest
 from pytest_tfleak.reports.leaks import Leak
 from pytest_tfleak.reports.leaks import entries_by_leak
 from pytest_tfleak.reports.leaks import group_by_leak
+from pytest_tfleak.reports.leaks import leaks_in
 from pytest_tfleak.retaining_path import RetainingPath
 from pytest_tfleak.verdict import Finding
 from pytest_tfleak.verdict import Origin
@@ -150,3 +151,86 @@ def test_a_test_that_is_measured_twice_is_named_once() -> None:
     twice = make_leak(found(HELD))
     [leak] = group_by_leak([twice, twice])
     assert (len(leak.verdicts), leak.tests) == (2, (twice.nodeid,))
+
+
+OTHER = path_to(TENSOR, at="app.cache.OTHERS")
+FILE = path_to("_io.FileIO", at="app.LOGS")
+HEAP: dict[str, Any] = {"signal": "host.heap", "unit": "B", "per_iteration": 9_000.0}
+
+
+def signals_in(*findings: Finding) -> list[list[str]]:
+    return [[one.signal for one in leak] for leak in leaks_in(findings)]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        found(FILE, 4, signal="process.fds"),
+        found(line=4, signal="process.fds", fingerprint="2:b"),
+        found(signal="process.fds", fingerprint="2:b"),
+        found(signal="tf.tapes", fingerprint="2:b"),
+        found(signal="db.handles", fingerprint="2:b"),
+        found(OTHER, 4),
+        found(OTHER, 4, python_bytes=8_000.0, **HEAP),
+        found(signal="host.heap", unit="B", known="eager-kernel-cache"),
+    ],
+    ids=[
+        "files",
+        "files without a holder",
+        "files without an answer",
+        "an open tape",
+        "another package's",
+        "another list",
+        "arrays",
+        "known growth",
+    ],
+)
+def test_another_holder_or_line_is_another_leak_of_the_test(other: Finding) -> None:
+    assert sorted(map(len, leaks_in([found(HELD, 7), other]))) == [1, 1]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        found(HELD, 8, signal="tf.variables"),
+        found(line=7, signal="tf.variables"),
+        found(signal="tf.registered_functions", fingerprint="2:b"),
+        found(signal="process.threads", fingerprint="2:b"),
+        found(OTHER, 4, python_bytes=100.0, **HEAP),
+        found(fingerprint="2:b", python_bytes=8_000.0, **HEAP),
+    ],
+    ids=[
+        "the same list",
+        "the same line",
+        "no answer",
+        "native threads",
+        "memory that others explain",
+        "memory",
+    ],
+)
+def test_what_comes_along_is_no_leak_of_its_own(other: Finding) -> None:
+    assert len(leaks_in([found(HELD, 7), other])) == 1
+
+
+def test_memory_belongs_to_the_leak_whose_objects_use_it() -> None:
+    memory = found(OTHER, python_bytes=8_000.0, **HEAP)
+    two = (found(HELD, 7), found(OTHER, 9, signal="tf.variables"))
+    assert signals_in(*two, memory) == [["tf.variables", "host.heap"], ["tf.tensors"]]
+
+
+def test_what_a_variable_of_a_leaked_thread_holds_belongs_to_the_thread() -> None:
+    threads = found(path_to("threading.Thread"), 3, signal="process.threads")
+    memory = found(in_frame("self", "loop", "feeder"), 9, python_bytes=8_000.0, **HEAP)
+    assert len(leaks_in([threads, memory])) == 1
+    assert len(leaks_in([threads, replace(memory, path=OTHER)])) == 2
+
+
+def test_the_object_that_is_held_leads_before_those_inside_it() -> None:
+    function = found(path_to("app.Function"), kind="app.Function")
+    function = replace(function, signal="tf.functions")
+    inside = path_to("app.Graph", through=[new("app.Function"), new("app.Graph")])
+    graph = found(inside, kind="app.Graph", fingerprint=function.fingerprint)
+    graph = replace(graph, signal="tf.graphs")
+    assert signals_in(graph, function) == [["tf.functions", "tf.graphs"]]
+    apart = replace(graph, fingerprint="2:b")
+    assert signals_in(apart, function)[0][0] == "tf.graphs"

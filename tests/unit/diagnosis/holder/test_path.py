@@ -22,6 +22,7 @@ import pytest
 from pytest_tfleak.diagnosis.holder.path import describe_path
 from pytest_tfleak.diagnosis.holder.path import without_holder
 from pytest_tfleak.diagnosis.holder.roots import Start
+from pytest_tfleak.diagnosis.holder.roots import is_users_module
 from pytest_tfleak.diagnosis.holder.search import Paths
 from pytest_tfleak.diagnosis.safe_read import names_in
 from pytest_tfleak.diagnosis.safe_read import type_name
@@ -643,3 +644,32 @@ def test_an_object_that_cannot_be_looked_into_is_skipped(
     app.HISTORY = [Kept()]
 
     assert edges_of(hold(app.HISTORY[0]))[0] == "app.cache.HISTORY (list of 1)"
+
+
+def test_an_entry_of_a_weak_dictionary_belongs_to_what_keeps_its_key(app: Any) -> None:
+    app.LOADED = [[[[Kept()]]]]  # a longer path than that through the dictionary
+    app.COPIES = weakref.WeakKeyDictionary()
+
+    def key() -> Any:
+        return app.LOADED[0][0][0][0]
+
+    def value() -> Any:
+        return next(iter(app.COPIES.values()))
+
+    app.COPIES[key()] = Slotted(None)
+    paths = Paths({}, NO_DEADLINE)
+
+    paths.find([key(), value()])
+
+    held = describe_path(paths.path_to(value()), {id(key()), id(value())})
+    assert edges_of(held)[0] == "app.cache.LOADED[0][0][0] (list of 1)"
+    assert [step.short_type for step in held.steps][-2:] == ["Kept", "Slotted"]
+
+
+def test_the_module_of_a_script_that_was_piped_in_is_user_code() -> None:
+    script = ModuleType("__main__")
+    script.__file__ = "<stdin>"
+    assert is_users_module(script)
+    library = ModuleType("lib")
+    library.__file__ = "<frozen lib>"
+    assert not is_users_module(library)

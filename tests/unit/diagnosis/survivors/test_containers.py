@@ -100,3 +100,20 @@ def test_the_comparison_can_begin_again() -> None:
             containers.find_longer_again()
     added = {id(one.container): set(one.added) for one in containers.longer}
     assert added[id(NAMES)] == {"f", "g"}
+
+
+def test_the_size_of_a_container_is_that_at_the_last_judged_reading() -> None:
+    loop = Loop(lambda: add("x"), make_plan(iterations=2), [], Census())
+    containers = Containers(loop)
+    with loop:
+        add("before")
+        loop.repeat(4, ())
+        loop.calls_judged = loop.calls
+        containers.remember()
+        loop.repeat(6, ())
+        assert containers.size_when_judged(NAMES, len(NAMES), 1.0) == 5
+        loop.calls_judged += 3  # another judged run, after the sizes were noted
+        assert containers.size_when_judged(NAMES, len(NAMES), 1.0) == 8
+        containers.forget()  # as if there had been no time to note them
+        assert containers.size_when_judged(NAMES, len(NAMES), 1.0) == 8
+        assert containers.size_when_judged(NAMES, len(NAMES), 0.0) == 11

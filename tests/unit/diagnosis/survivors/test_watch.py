@@ -28,6 +28,7 @@ from pytest_tfleak.diagnosis.survivors.groups import WHOLE
 from pytest_tfleak.diagnosis.survivors.groups import Describer
 from pytest_tfleak.diagnosis.survivors.groups import Group
 from pytest_tfleak.diagnosis.survivors.groups import Place
+from pytest_tfleak.diagnosis.survivors.groups import Survivors
 from pytest_tfleak.diagnosis.survivors.groups import merge_same_paths
 from pytest_tfleak.diagnosis.survivors.watch import Tracing
 from pytest_tfleak.diagnosis.survivors.watch import Watch
@@ -73,6 +74,11 @@ def emptied() -> Iterator[None]:
 
 
 def watch(body: Callable[[], object], **more: Any) -> list[Group]:
+    """Return what each of five more iterations leaves."""
+    return [group for group in watch_all(body, **more) if group.is_regular]
+
+
+def watch_all(body: Callable[[], object], **more: Any) -> list[Group]:
     """Return what five more iterations leave, where a signal counts ``Kept``."""
     loop = Loop(body, make_plan(iterations=5), [], Census())
     containers = Containers(loop)
@@ -85,8 +91,7 @@ def watch(body: Callable[[], object], **more: Any) -> list[Group]:
     )
     with loop:
         containers.remember()
-        groups = watched.run(5, NO_DEADLINE, older=lambda _: [], **more).groups
-    return [group for group in groups if group.is_regular]
+        return watched.run(5, NO_DEADLINE, older=lambda _: [], **more).groups
 
 
 def test_an_exception_in_a_tuple_is_a_clue() -> None:
@@ -462,3 +467,47 @@ def test_tracing_that_was_already_on_stays_on() -> None:
         time.sleep(0.01)
     assert tracemalloc.is_tracing()
     tracemalloc.stop()
+
+
+class State(Kept):
+    """What each call replaces: it refers to an older object of a type that it has."""
+
+    def __init__(self) -> None:
+        self.parts = [Wrapper(lambda: None) for _ in range(9)]
+        self.own, self.shared = [Kept(), Kept()], SHARED
+
+
+SHARED = Kept()
+
+
+def test_what_each_call_replaces_is_no_holder_whatever_it_refers_to() -> None:
+    current: dict[str, Any] = {}
+
+    def body() -> None:
+        current.clear()
+        current["only"] = State()
+        STORE.append(Model(None))
+
+    groups = [group for group in watch_all(body) if "kept" in group.parts]
+
+    (held,) = (edges_of(group.path)[0] for group in groups)
+    assert held.startswith(f"{__name__}.STORE (list of ")
+
+
+@pytest.mark.parametrize(
+    ("judged", "shown"), [(1.0, "1 "), (3.0, "1 "), (0.75, "0.75 ")]
+)
+def test_the_objects_described_agree_with_the_judged_rate(
+    judged: float, shown: str
+) -> None:
+    held = [Kept() for _ in range(4)]
+    ids = frozenset(map(id, held))
+    survivors = Survivors(objects=list(held), ids=ids, recent=ids)
+    place = Place(survivors=survivors, held=held, all=held, chain=[])
+    describer = Describer(
+        runs=5,
+        signal_of=lambda _: "kept",
+        frames_of=lambda _: (),
+        rates={"kept": judged},
+    )
+    assert describer.describe(place).whole.what.startswith(shown)
