@@ -47,9 +47,8 @@ CAUSES = (
         priority=Priority.GROWTH,
         explains="In each call, an array, text, buffer or tensor is replaced by a "
         "longer one or appended to. It never gets shorter.",
-        remedy="Keep only the last part: `x = x[-1000:]`; collect pieces in "
-        "`collections.deque(maxlen=100)`; write out the content of a buffer, then "
-        "empty it: `buffer.seek(0)`, `buffer.truncate()`.",
+        remedy="Keep only the last part: `{value} = {value}[-100:]`; write out what it "
+        "has, then empty it: {emptied}.",
         rule=lambda e: e.growth == LONGER_VALUE,
     ),
     Cause(
@@ -79,7 +78,7 @@ CAUSES = (
         explains="Each call registers a function or method as a callback, and nothing "
         "removes it. It keeps the object that it belongs to and the variables that it "
         "uses.",
-        remedy="Remove it from {holder} in a `finally`: `callbacks.remove(self.f)`; "
+        remedy="Remove it from {holder} in a `finally`: {remove}; "
         "or register once, before the loop; or keep a "
         "`weakref.WeakMethod(self.f)` there.",
         rule=_is_callback,

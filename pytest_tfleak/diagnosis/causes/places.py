@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from pytest_tfleak.diagnosis.causes.cause import Evidence
 from pytest_tfleak.diagnosis.causes.limits import container_code
+from pytest_tfleak.diagnosis.causes.limits import grown_on
 from pytest_tfleak.diagnosis.causes.limits import limit_of
 from pytest_tfleak.diagnosis.causes.resources import find_opened
 from pytest_tfleak.diagnosis.origin.source_hints import is_written
@@ -34,6 +35,14 @@ _DESCRIPTOR = re.compile(r"\bos\.(?:open|dup|memfd_create|eventfd)\(")
 _SUBPLOTS = re.compile(r"\s*(\w+)\s*,.*=.*subplots\(")
 _SUBMITS = re.compile(r"([\w.]+)\.(?:submit|map|apply|apply_async|imap)\(")
 _HOLDER = "what keeps it"  # in the text on what happens, if no holder is known
+#: By type of container.
+_REMOVE = {"list": "{name}.remove({x})", "set": "{name}.discard({x})"}
+#: By type of a buffer.
+_EMPTY = {
+    "_io.BytesIO": "`{name}.seek(0)`, `{name}.truncate()`",
+    "_io.StringIO": "`{name}.seek(0)`, `{name}.truncate()`",
+    "builtins.bytearray": "`{name}.clear()`",
+}
 #: By signal.
 _SCOPES = {
     "tf.strategy": "`with strategy.scope(): ...`",
@@ -226,6 +235,30 @@ def _files(case: Case) -> list[str]:
     return [*files, *filter(None, map(file_of_module, modules))]
 
 
+def _remove(case: Case) -> str:
+    """Return how to take an object out of its container again."""
+    grown, name = grown_on(case.path), container_code(case.path)
+    form = _REMOVE.get(grown.steps[-1].container, "") if grown is not None else ""
+    handed = names_at(case.finding.stored or case.finding.origin).argument
+    if not (form and name and handed):
+        return ""
+    return f"`{form.format(name=name, x=handed)}`"
+
+
+def _value(case: Case) -> str:
+    finding = case.finding
+    stored, made = names_at(finding.stored), names_at(finding.origin)
+    return stored.target or made.target
+
+
+def _emptied(case: Case) -> str:
+    """Return how to empty a buffer whose method the line calls."""
+    finding = case.finding
+    name = names_at(finding.stored).receiver or names_at(finding.origin).receiver
+    form = _EMPTY.get(case.evidence.held, "") if name else ""
+    return form.replace("{name}", name)
+
+
 def _function(case: Case) -> str:
     name = case.evidence.function
     return name if name.isidentifier() else ""
@@ -256,6 +289,9 @@ PLACES: Mapping[str, Place] = {
     "limit": Place(find=_limit, shown="code for this container"),
     "container": Place(find=lambda case: container_code(case.path), shown="f"),
     "declared": Place(find=lambda case: case.declared, shown=_DECLARED),
+    "remove": Place(find=_remove, shown="`callbacks.remove(f)`"),
+    "value": Place(find=_value, shown="x"),
+    "emptied": Place(find=_emptied, shown="`buffer.seek(0)`, `buffer.truncate()`"),
     "function": Place(find=_function, shown="step"),
     "argument": Place(find=lambda case: case.evidence.argument, shown="n"),
     "object": Place(find=_object, shown="x"),

@@ -114,10 +114,8 @@ class Names:
     """The names that a statement gives to what it makes or stores, as code."""
 
     target: str = ""  # what it assigns the new object to: ``self.sock``
-    value: str = ""  # the code that makes it: ``socket.socket()``
     argument: str = ""  # the variable that it hands over: ``x`` of ``seen.append(x)``
     receiver: str = ""  # the object whose method it calls: ``seen``
-    is_managed: bool = False  # whether it is a with statement
 
 
 def names_at(origin: Origin | None) -> Names:
@@ -135,14 +133,13 @@ def _names(file: str, line: int) -> Names:
     if not statements:
         return Names()
     last = statements[-1]
-    if isinstance(last, (ast.With, ast.AsyncWith)):
-        return Names(is_managed=True)
     targets = [ast.parse(name, mode="eval").body for name in _names_set_by(last)]
+    if isinstance(last, ast.AugAssign):  # x += y
+        return Names(target=_variable(last.target))
     if isinstance(last, (ast.Assign, ast.AnnAssign)) and len(targets) == 1:
-        value = "" if last.value is None else ast.unparse(last.value)
         if isinstance(targets[0], ast.Subscript):  # seen[key] = x
             return Names(argument=_variable(last.value))
-        return Names(target=_variable(targets[0]), value=value)
+        return Names(target=_variable(targets[0]))
     if isinstance(last, ast.Expr) and isinstance(last.value, ast.Call):
         called, arguments = last.value.func, last.value.args
         return Names(

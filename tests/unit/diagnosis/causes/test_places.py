@@ -36,6 +36,7 @@ self.thread = threading.Thread(target=work)
 SEEN.append(self)
 pipe = os.pipe()
 self.service.SEEN.add(con)
+self.total += text
 """
 LINES = {text: number for number, text in enumerate(SOURCE.splitlines(), start=1)}
 
@@ -187,6 +188,30 @@ def test_what_a_session_keeps_is_told_by_the_line_or_the_c_functions(
 ) -> None:
     assert fill("{let_go}", case(**known)).startswith(words)
     assert bool(fill("{let_go}", case(**known))) == bool(words)
+
+
+def test_a_callback_is_removed_from_where_it_was_added(at: Any) -> None:
+    added = at("LOG.addHandler")
+    assert fill("{remove}", case(path_to(), stored=added)) == "`SEEN.remove(handler)`."
+    assert fill("{remove}", case(path_to(container="dict"), stored=added)) == ""
+    assert fill("{remove}", case(path_to())) == ""
+
+
+def test_a_value_that_grows_has_the_name_of_its_line(at: Any) -> None:
+    text = "`{value} = {value}[-100:]`"
+    shown = "`self.sock = self.sock[-100:]`."
+    assert fill(text, case(origin=at("self.sock ="))) == shown
+    assert fill(text, case(origin=at("self.total +="))) == (
+        "`self.total = self.total[-100:]`."
+    )
+    assert fill(text, case(origin=at("SEEN[key]"))) == ""
+
+
+def test_a_buffer_is_emptied(at: Any) -> None:
+    written = {"origin": at("LOG.addHandler"), "held": "_io.BytesIO"}
+    assert fill("{emptied}", case(**written)) == "`LOG.seek(0)`, `LOG.truncate()`."
+    assert fill("{emptied}", case(held="_io.BytesIO")) == ""
+    assert fill("{emptied}", case(**{**written, "held": "builtins.str"})) == ""
 
 
 def test_a_scope_is_named() -> None:
