@@ -19,7 +19,10 @@ from pytest_tfleak.diagnosis.causes.all_causes import CAUSES
 from pytest_tfleak.reports.words import ordered
 
 #: Causes for which nothing is known that would help.
-SILENT = {"kept-by-native-code", "native-memory", "small-objects-pile-up"}
+SILENT = {
+    *("kept-by-native-code", "native-memory", "small-objects-pile-up"),
+    "session-keeps-data",  # unless the line or the C++ functions show what it keeps
+}
 #: Files whose mended tests have the printed code typed in, word for word.
 TYPED_IN = ("causes_resources",)
 RunPlanted = Callable[..., dict[str, Verdict]]

@@ -80,7 +80,7 @@ CAUSES = (
         "uses.",
         remedy="Remove it from {holder} in a `finally`: {remove}; "
         "or register once, before the loop; or keep a "
-        "`weakref.WeakMethod(self.f)` there.",
+        "`weakref.WeakMethod({handed})` there.",
         rule=_is_callback,
     ),
 )

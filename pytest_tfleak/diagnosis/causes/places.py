@@ -74,7 +74,8 @@ def fill(text: str, case: Case) -> str:
     kept = [clause for clause in clauses if clause]
     if not kept:
         return ""
-    first = kept[0][0].upper() + kept[0][1:]
+    first = kept[0].removeprefix("or ")
+    first = first[0].upper() + first[1:]
     whole = "; ".join([first, *kept[1:]])
     return whole if whole.endswith(".") else f"{whole}."
 
@@ -237,12 +238,18 @@ def _files(case: Case) -> list[str]:
 
 def _remove(case: Case) -> str:
     """Return how to take an object out of its container again."""
-    grown, name = grown_on(case.path), container_code(case.path)
+    grown, code = grown_on(case.path), container_code(case.path)
     form = _REMOVE.get(grown.steps[-1].container, "") if grown is not None else ""
-    handed = names_at(case.finding.stored or case.finding.origin).argument
-    if not (form and name and handed):
+    names = names_at(case.finding.stored or case.finding.origin)
+    is_same = names.receiver.rpartition(".")[2] == code.rpartition(".")[2]
+    if not (form and code and names.argument):
         return ""
-    return f"`{form.format(name=name, x=handed)}`"
+    name = names.receiver if is_same else code
+    return f"`{form.format(name=name, x=names.argument)}`"
+
+
+def _handed(case: Case) -> str:
+    return names_at(case.finding.stored or case.finding.origin).argument
 
 
 def _value(case: Case) -> str:
@@ -290,6 +297,7 @@ PLACES: Mapping[str, Place] = {
     "container": Place(find=lambda case: container_code(case.path), shown="f"),
     "declared": Place(find=lambda case: case.declared, shown=_DECLARED),
     "remove": Place(find=_remove, shown="`callbacks.remove(f)`"),
+    "handed": Place(find=_handed, shown="f"),
     "value": Place(find=_value, shown="x"),
     "emptied": Place(find=_emptied, shown="`buffer.seek(0)`, `buffer.truncate()`"),
     "function": Place(find=_function, shown="step"),

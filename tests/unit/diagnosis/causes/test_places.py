@@ -63,7 +63,7 @@ def case(path: RetainingPath | None = None, **known: Any) -> Case:
 
 def test_a_clause_without_evidence_is_left_out() -> None:
     text = "Close it: {close}; or open it once; and in a `with a; b`."
-    assert fill(text, case()) == "Or open it once; and in a `with a; b`."
+    assert fill(text, case()) == "Open it once; and in a `with a; b`."
     assert fill("{close}; {descriptor}.", case()) == ""
     assert fill("", case()) == ""
 
@@ -195,6 +195,9 @@ def test_a_callback_is_removed_from_where_it_was_added(at: Any) -> None:
     assert fill("{remove}", case(path_to(), stored=added)) == "`SEEN.remove(handler)`."
     assert fill("{remove}", case(path_to(container="dict"), stored=added)) == ""
     assert fill("{remove}", case(path_to())) == ""
+    of_bus = path_to(at="app.BUS.SEEN", owner="app.Bus")
+    text = fill("{remove}; or keep {handed}", case(of_bus, stored=at("self.service")))
+    assert text == "`self.service.SEEN.remove(con)`; or keep con."
 
 
 def test_a_value_that_grows_has_the_name_of_its_line(at: Any) -> None:
