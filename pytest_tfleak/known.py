@@ -93,6 +93,14 @@ KNOWN = (
         libraries=("keras", "tf_keras"),
     ),
     Known(
+        name="kernels-made-again",
+        title="what TensorFlow keeps of eager kernels that it makes again after "
+        "set_seed() or clear_session() has emptied their cache",
+        issues=("tensorflow/core/common_runtime/eager/context.cc",),
+        signals=_MEMORY,
+        experiment="kept-kernels",
+    ),
+    Known(
         name="tf-data-functions",
         title="functions that reduce(), scan(), save() and other methods of a dataset "
         "leave in the default graph, which Keras' clear_session() frees",

@@ -314,6 +314,11 @@ CLEAR_SCALARS = Field(
     use="the experiment on the cache of scalars",
     example="getattr(context, it)() is None",
 )
+CLEAR_CACHES = _name(
+    _tf("pywrap_tfe", "TFE_ContextClearCaches"),
+    use="the experiment on kernels that are made again",
+    example="it(context._context_handle) is None",
+)
 CLEAR_KERNELS = Field(
     "clear_kernel_cache",
     use="the experiment on the cache of eager kernels",

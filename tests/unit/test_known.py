@@ -44,7 +44,7 @@ def finding(signal: str, rate: float | None = 10_000.0, **more: Any) -> Finding:
 def test_an_entry_is_complete(entry: Known) -> None:
     assert re.fullmatch(r"[a-z]+(-[a-z]+)*", entry.name)
     assert entry.issues
-    reference = r"[a-z]+#[0-9]+|tensorflow/[a-z/]+[.]cc"
+    reference = r"[a-z]+#[0-9]+|tensorflow/[a-z_/]+[.]cc"
     assert all(re.fullmatch(reference, issue) for issue in entry.issues)
     assert entry.experiment in INTERVENTIONS
     assert "host.heap" in entry.signals

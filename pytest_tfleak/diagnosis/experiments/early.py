@@ -231,6 +231,7 @@ class EarlySearch(Experiments):
             for entry, watcher in self._watchers.items()
             # small parts of memory are for the search after the run
             if watcher.seen
+            and watcher.most >= PART * self._rates.get("host.heap", 0.0)
             and (is_registered or not entry.is_small)
             and self._is_worth_it(entry)
         ]

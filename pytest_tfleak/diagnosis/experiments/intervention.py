@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import inf
 from typing import Any
 
 from pytest_tfleak.tf.patch import Make
@@ -43,6 +44,11 @@ class Intervention:
             self._end()
         with self._guarded():
             self._patches.undo()
+
+    @property
+    def most(self) -> float:
+        """Return how many bytes of growth per iteration it may explain at most."""
+        return inf
 
     def after(self) -> None:
         """Do what is needed after each iteration."""

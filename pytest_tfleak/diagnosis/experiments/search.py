@@ -284,7 +284,12 @@ class Search(Experiments):
         for watcher in watching.values():
             if isinstance(watcher, RepeatedNames):
                 self._kerases = watcher.used
-        return {name for name, watcher in watching.items() if watcher.seen}
+        heap = self._rates.get("host.heap", 0.0)
+        return {
+            name
+            for name, watcher in watching.items()
+            if watcher.seen and watcher.most >= PART * heap
+        }
 
     def _try_in_time(self, entry: Known, share: float) -> None:
         """Try an entry if it may explain growth.

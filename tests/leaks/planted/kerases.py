@@ -94,6 +94,14 @@ def eager_kernel_cache():
     keras.layers.Dense(1, name=f"mine{next(numbers)}")(X)
 
 
+def kernels_made_again():
+    tf.random.set_seed(0)  # empties TensorFlow's cache of eager kernels
+    for number in range(400):
+        tf.raw_ops.VarHandleOp(
+            dtype=tf.float32, shape=[], container="", shared_name=f"name{number}"
+        )
+
+
 BODIES = [
     custom_gradient_registry,
     keras_lookup_tables,
@@ -107,6 +115,7 @@ BODIES = [
     py_function_closures,
     lookup_tables,
     eager_kernel_cache,
+    kernels_made_again,
 ]
 
 

@@ -85,6 +85,14 @@ def tf_data_iterators():
             pass
 
 
+def kernels_made_again():
+    tf.random.set_seed(0)  # empties TensorFlow's cache of eager kernels
+    for number in range(400):
+        tf.raw_ops.VarHandleOp(
+            dtype=tf.float32, shape=[], container="", shared_name=f"name{number}"
+        )
+
+
 BODIES = [
     custom_gradient_registry,
     scalar_cache,
@@ -96,6 +104,7 @@ BODIES = [
     py_function_closures,
     lookup_tables,
     eager_kernel_cache,
+    kernels_made_again,
 ]
 
 
