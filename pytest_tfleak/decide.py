@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from dataclasses import field
 from dataclasses import replace
 from fnmatch import fnmatchcase
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 from typing import NamedTuple
 
@@ -433,10 +434,19 @@ def accept_ignored(
     return tuple(marked), tuple(notes)
 
 
+def _modules_of(file: str) -> Iterator[str]:
+    """Yield what a file may be called as a module: ``legacy``, ``app.legacy``, ..."""
+    parts = PurePath(file).with_suffix("").parts
+    parts = parts[:-1] if parts[-1:] == ("__init__",) else parts
+    for first in range(len(parts)):
+        yield ".".join(parts[first:])
+
+
 def _matching(finding: Finding, patterns: Sequence[str]) -> str | None:
     names = list(edges_of(finding.path)) if finding.path is not None else []
     names.append(" -> ".join(names))
     for line in filter(None, (finding.origin, finding.stored)):
         names += [line.file, f"{line.file}:{line.line}", line.function]
+        names += _modules_of(line.file)
     found = (p for p in patterns if any(fnmatchcase(name, p) for name in names))
     return next(found, None)

@@ -30,6 +30,7 @@ from pytest_tfleak.decide import decide
 from pytest_tfleak.decide import find_all
 from pytest_tfleak.decide import notes_on_known
 from pytest_tfleak.diagnosis.closed_session import after_close
+from pytest_tfleak.diagnosis.closed_session import still_open
 from pytest_tfleak.diagnosis.diagnose import Inquiry
 from pytest_tfleak.diagnosis.diagnose import Insights
 from pytest_tfleak.diagnosis.experiments.early import EarlySearch
@@ -810,8 +811,26 @@ class Measurement:
     def _why_it_ended(self, run: _Run, error: BaseException) -> Ended:
         reason, words = self._endings.why_it_ended(error)
         words += f" in iteration {run.loop.trace.rows + 1}"
-        closed = after_close(error, run.log) if reason is Reason.BODY_FAILED else None
+        closed = None
+        if reason is Reason.BODY_FAILED:
+            closed = after_close(error, run.log)
+            with suppress(Exception):  # for lack of memory
+                self._notes.extend(self._when_it_failed(run.loop.trace))
         return Ended(reason=reason, detail=f"{words}; {closed}" if closed else words)
+
+    def _when_it_failed(self, trace: Trace) -> Iterator[str]:
+        """Yield which iteration failed, and what was still open at that moment."""
+        if trace.judged:
+            yield (
+                f"It failed in iteration {trace.judged + 1} of "
+                f"{max(self._plan.iterations, trace.judged + 1)} (after "
+                f"{trace.warmed_up} warm-up)."
+            )
+        elif trace.rows:
+            yield f"It failed in iteration {trace.rows + 1} of {trace.warmup} warm-up."
+        found = still_open(self._log)
+        if found:
+            yield f"Still open at that moment: {found}."
 
     def _note_end(self, loop: Loop) -> None:
         """Note what is known only after the loop has ended."""

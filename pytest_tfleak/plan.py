@@ -253,8 +253,8 @@ class Plan:
     )
     ignore: tuple[str, ...] = _option(
         (),
-        "leaks that do not fail: patterns on a type's full name, a holder, or a line "
-        '("app.CACHE*", "*/legacy/*.py:*")',
+        "leaks that do not fail: patterns on a type's full name, a holder, a line, or "
+        'the module of a line ("app.CACHE*", "*/legacy/*.py:*", "app.legacy")',
         unit="patterns",
         parse=patterns,
         repeated=True,

@@ -1,11 +1,13 @@
-"""Explain why a body failed on a closed session: which line closed it, what helps.
+"""Explain a body that failed: who made and closed its session, what is still open.
 
 PYTEST_DONT_REWRITE
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
@@ -35,6 +37,7 @@ _MODULES = {
     for module, _ in session.types
 }
 _MOST_RAISED = 8
+_MOST_PLACES = 5
 
 
 def after_close(error: BaseException, log: SessionLog) -> str | None:
@@ -89,18 +92,46 @@ def _where(session: object, log: SessionLog) -> str:
         return "" if frames is None else _place(frames)
     frames = log.closed_at(session)
     if frames is not None:
-        return _place(frames)
+        return _place(frames) + _made(session, log)
     created_here = log.created_at(session) or log.has_forgotten
     return "" if created_here else _BEFORE
+
+
+def still_open(log: SessionLog) -> str:
+    """Return which sessions are open, with the lines that made them, "" if none is."""
+    lines = (
+        _line(log.created_at(made))
+        for made, is_session in log.left_open()
+        if is_session
+    )
+    places = Counter(line for line in lines if line)
+    parts = [
+        f"{'a session' if count == 1 else f'{count} sessions'} made at {place}"
+        for place, count in places.most_common(_MOST_PLACES)
+    ]
+    return ", ".join(parts)
+
+
+def _made(session: object, log: SessionLog) -> str:
+    line = _line(log.created_at(session))
+    return f"; it was made at {line}" if line else ""
+
+
+def _line(frames: Sequence[Frame]) -> str:
+    """Return ``app/pool.py:12 in take()``, which also says whose code that is."""
+    origin, _ = origin_of(frames)
+    if origin is None:
+        return ""
+    place = f"{_shown(origin.file)}:{origin.line}"
+    inside = origin.function.startswith("<")
+    return place if inside else f"{place} in {origin.function}()"
 
 
 def _place(frames: list[Frame]) -> str:
     origin, _ = origin_of(frames)
     if origin is None:
         return "the session was closed outside of your code"
-    place = f"the session was closed at {_shown(origin.file)}:{origin.line}"
-    if not origin.function.startswith("<"):
-        place += f" in {origin.function}()"
+    place = f"the session was closed at {_line(frames)}"
     if origin.text.startswith(("with ", "async with ")):
         place += ", at the end of its with block"
     return place

@@ -102,7 +102,10 @@ def _sections(verdicts: list[Verdict]) -> Generator[tuple[str, str], None, None]
         if verdict.reason is not None:
             word = verdict.status.value.replace("_", " ")
             text = f"{word}: {safe(verdict.detail or '')}"
-            yield "tfleak", "\n".join(wrap(text, 80, rest="  "))
+            lines = wrap(text, 80, rest="  ")
+            for note in verdict.notes:
+                lines += wrap(safe(note), 80, "  ", "  ")
+            yield "tfleak", "\n".join(lines)
 
 
 def _set_properties(item: pytest.Item, verdicts: list[Verdict], is_new: bool) -> None:

@@ -97,7 +97,7 @@ def place_of(verdict: Verdict) -> tuple[str, str]:
     """Return the file and the source line of the close that a verdict names."""
     found = re.search(
         r"; the session was closed at (\S+):(\d+) in \w+\(\)(, at the end of its with "
-        rf"block)?; {ADVICE}(; repeat=.*)?$",
+        rf"block)?(?:; it was made at (\S+:\d+) in \w+\(\))?; {ADVICE}(; repeat=.*)?$",
         verdict.detail or "",
     )
     assert found, verdict.detail

@@ -179,3 +179,25 @@ def test_a_later_call_that_measures_by_itself_is_not_run_again(
     result = pytester.runpytest_inprocess("--tfleak")
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(["*calls the library*"])
+
+
+def test_a_later_failure_says_in_which_iteration(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import itertools, pytest
+        calls = itertools.count(1)
+
+        @pytest.mark.tfleak(iterations=20, warmup=2)
+        def test_it():
+            assert next(calls) < 9
+        """
+    )
+    result = pytester.runpytest_inprocess()
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "*assert 9 < 9",
+            "not measured: passed at first*",
+            "  It failed in iteration 7 of 20 (after 2 warm-up).",
+        ]
+    )

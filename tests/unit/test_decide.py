@@ -553,6 +553,23 @@ def test_a_leak_is_ignored_by_its_holder_or_its_line(pattern: str) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("file", "pattern", "is_ignored"),
+    [
+        ("/src/app/legacy/pool.py", "app.legacy.pool", True),
+        ("/src/app/legacy/pool.py", "app.legacy.*", True),
+        ("/src/app/legacy/__init__.py", "app.legacy", True),
+        ("/src/app/legacy/pool.py", "app.pool", False),
+        ("/src/app/pool.py", "other.pool", False),
+    ],
+)
+def test_a_leak_is_ignored_by_the_module_of_its_line(
+    file: str, pattern: str, is_ignored: bool
+) -> None:
+    leaks = [make_finding(origin=replace(MADE, file=file))]
+    assert accept_ignored(leaks, (pattern,))[0][0].accepted == is_ignored
+
+
 def test_a_leak_is_ignored_by_the_line_that_stores_it() -> None:
     leaks = [make_finding(stored=MADE)]
     assert accept_ignored(leaks, ("*/app.py:12",))[0][0].accepted
