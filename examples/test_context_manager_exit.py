@@ -4,9 +4,12 @@
 scorers in use. But before that it writes a report, which needs a score. If the block
 failed, there is none: ``write_report()`` raises, ``__exit__`` ends there, and the
 session stays open and on the list for ever. No test notices as long as no block fails.
+So either write a test in which it does, or let ``faults=True`` make it fail: then each
+call of TensorFlow fails once, and the message says after which of them what is left.
 
 Fix: close the session in a ``finally``, whatever else ``__exit__`` does.
-``contextlib.ExitStack`` does the same for several resources.
+``contextlib.ExitStack`` does the same for several resources. And what ``__enter__``
+opens, it must close if it fails itself: then nobody calls ``__exit__``.
 """
 
 from __future__ import annotations
@@ -65,3 +68,49 @@ def test_leaks_the_session_when_the_block_fails() -> None:
 def test_fixed_closes_the_session_in_finally() -> None:
     with pytest.raises(IndexError), CarefulScorer() as scorer:
         scorer.score([1.0, 2.0])
+
+
+@pytest.mark.tfleak(faults=True)
+def test_leaks_the_session_when_a_call_fails() -> None:
+    with Scorer() as scorer:
+        scorer.score([1.0, 2.0, 3.0])
+
+
+@pytest.mark.tfleak(faults=True)
+def test_fixed_closes_the_session_when_a_call_fails() -> None:
+    with CarefulScorer() as scorer:
+        scorer.score([1.0, 2.0, 3.0])
+
+
+class WarmScorer(CarefulScorer):
+    """Score a first row in ``__enter__``, so that the next ones are fast."""
+
+    def __enter__(self) -> WarmScorer:
+        super().__enter__()
+        self.score([0.0, 0.0, 0.0])
+        return self
+
+
+class CarefulWarmScorer(CarefulScorer):
+    """Close the session even if the first row cannot be scored."""
+
+    def __enter__(self) -> CarefulWarmScorer:
+        super().__enter__()
+        try:
+            self.score([0.0, 0.0, 0.0])
+        except BaseException:
+            self.release()
+            raise
+        return self
+
+
+@pytest.mark.tfleak(faults=True)
+def test_leaks_the_session_when_enter_fails() -> None:
+    with WarmScorer() as scorer:
+        scorer.score([1.0, 2.0, 3.0])
+
+
+@pytest.mark.tfleak(faults=True)
+def test_fixed_closes_the_session_when_enter_fails() -> None:
+    with CarefulWarmScorer() as scorer:
+        scorer.score([1.0, 2.0, 3.0])

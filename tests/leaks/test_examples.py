@@ -18,6 +18,8 @@ each_file = pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 # The signal that the message of each leaking test names first.
 LEAKS = {
     "test_leaks_the_session_when_the_block_fails": "tf.sessions",
+    "test_leaks_the_session_when_a_call_fails": "tf.sessions",
+    "test_leaks_the_session_when_enter_fails": "tf.sessions",
     "test_leaks_an_operation_per_step": "tf.graphs.ops",
     "test_leaks_a_graph_per_step": "tf.graphs",
     "test_leaks_a_kernel_per_variable_name": "host.heap",
@@ -41,7 +43,7 @@ def names_of_tests(path: Path) -> list[str]:
 def growing_signal(failure: str) -> str:
     """Return the signal that a failure names first, or else its beginning."""
     lines = failure.strip().splitlines() or [""]
-    leak = re.match(r"LEAK: (\S+) \+.* per iteration", lines[0])
+    leak = re.match(r"LEAK: (\S+) \+.* per (iteration|failed call)", lines[0])
     return leak[1] if leak else lines[0]
 
 
