@@ -114,9 +114,11 @@ def main() -> None:
 
         random.Random(options.shuffle).shuffle(cases)
     groups = [[case] for case in cases] if options.isolated else [cases]
-    verdicts = [v for group in groups for v in run(group, options.pytest.split())]
-    if options.json:
-        options.json.write_text(json.dumps({"tests": verdicts}))
+    verdicts: list[dict[str, Any]] = []
+    for group in groups:
+        verdicts += run(group, options.pytest.split())
+        if options.json:  # after each process: a run of an hour may be cut short
+            options.json.write_text(json.dumps({"tests": verdicts}))
     report(cases, verdicts)
 
 
