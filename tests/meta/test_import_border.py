@@ -60,8 +60,8 @@ ALLOWED = {
     "tf": "",
 }
 
-#: What is imported by name, when it is used, though a row above has it: ``print()`` of a
-#: verdict writes it as a report does.
+#: What is imported by name, when it is used, though a row above has it: ``print()`` of
+#: a verdict writes it as a report does.
 BY_NAME = {"verdict.py": {"reports"}}
 
 PACKAGE = Path(pytest_tfleak.__file__).parent
