@@ -26,6 +26,8 @@ from typing import Protocol
 
 from pytest_tfleak.decide import Grounds
 from pytest_tfleak.decide import decide
+from pytest_tfleak.diagnosis.causes.all_causes import cause_named
+from pytest_tfleak.diagnosis.origin.managers import how_it_fails
 from pytest_tfleak.judge import Doubt
 from pytest_tfleak.judge import is_suspicious
 from pytest_tfleak.plan import Plan
@@ -48,6 +50,7 @@ from pytest_tfleak.verdict import FailedCall
 from pytest_tfleak.verdict import FailingCalls
 from pytest_tfleak.verdict import FaultSummary
 from pytest_tfleak.verdict import Finding
+from pytest_tfleak.verdict import Origin
 from pytest_tfleak.verdict import Reason
 from pytest_tfleak.verdict import Status
 
@@ -216,6 +219,7 @@ class FaultSweep:
                 self._with_calls(finding, stage.suspects, numbers)
                 for finding in grounds.findings
             ]
+            findings = self._with_managers(findings)
             grounds = replace(grounds, findings=tuple(findings))
             looked.append(self._of_users(grounds))
         return looked
@@ -239,6 +243,27 @@ class FaultSweep:
             return finding
         leaking = [n for n in numbers if finding.signal in suspects.get(n, ())]
         return replace(finding, failing=self._failing(leaking or numbers))
+
+    def _with_managers(self, findings: Sequence[Finding]) -> list[Finding]:
+        """Return findings on the same calls, with what their context manager lacks."""
+        failing = [f for f in findings if f.failing is not None and not f.accepted]
+        slugs = (how_it_fails(_lines_of(f), self._lines_of_calls(f)) for f in failing)
+        cause = cause_named(next(filter(None, slugs), ""))
+        if cause is None:
+            return list(findings)
+        slug, why, advice = cause.slug, cause.explains, cause.remedy
+        return [
+            replace(f, cause=slug, why=why, advice=advice) if f in failing else f
+            for f in findings
+        ]
+
+    def _lines_of_calls(self, finding: Finding) -> list[list[Origin]]:
+        """Return the lines of the first and the last call after which it leaks."""
+        if finding.failing is None:
+            return []
+        calls = (finding.failing.first, finding.failing.last)
+        found = (origin_of(self._call(call.number).frames) for call in calls)
+        return [[line, *stack] for line, stack in found if line is not None]
 
     def _of_scopes(self, findings: Iterable[Finding]) -> Iterator[Finding]:
         """Yield the findings, those on scopes with the calls after which they stay."""
@@ -420,6 +445,11 @@ def find_suspects(trace: Trace, failed: Sequence[int]) -> dict[int, frozenset[st
             if count > visits[number] / 2:
                 suspects.setdefault(number, set()).add(signal.name)
     return {number: frozenset(suspects[number]) for number in sorted(suspects)}
+
+
+def _lines_of(finding: Finding) -> list[Origin]:
+    lines = (finding.origin, finding.stored, *finding.stack)
+    return [line for line in lines if line is not None]
 
 
 def _is_of_users(finding: Finding) -> bool:

@@ -34,7 +34,9 @@ ALLOWED = {
         "fault_sweep diagnosis decide run judge probes reports plan trace signals"
         " verdict known"
     ),
-    "fault_sweep": "decide run judge plan reports signals verdict trace user_code",
+    "fault_sweep": (
+        "diagnosis decide run judge plan reports signals verdict trace user_code"
+    ),
     "decide": "judge plan reports signals verdict known",
     "diagnosis": (
         "run judge probes plan reports trace signals verdict known quantities"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pytest_tfleak.diagnosis.causes import growth
 from pytest_tfleak.diagnosis.causes import known
+from pytest_tfleak.diagnosis.causes import managers
 from pytest_tfleak.diagnosis.causes import python
 from pytest_tfleak.diagnosis.causes import sessions
 from pytest_tfleak.diagnosis.causes import system
@@ -14,7 +15,7 @@ from pytest_tfleak.diagnosis.causes import tensorflow_objects
 from pytest_tfleak.diagnosis.causes.cause import Cause
 from pytest_tfleak.diagnosis.causes.cause import Evidence
 
-_SUBJECTS = (known, python, system, sessions, growth, tensorflow_objects)
+_SUBJECTS = (known, managers, python, system, sessions, growth, tensorflow_objects)
 
 #: In order of priority; rows of the same priority stay in the order of their file.
 CAUSES: tuple[Cause, ...] = tuple(

@@ -23,6 +23,7 @@ class Priority(IntEnum):
     """
 
     PROVEN = 10  # proven by an experiment or by a scope that is still open
+    MANAGERS = 15  # context managers that a failing call has shown to leak
     HELD_THROUGH = 20  # by an object on the way from the root
     HELD_BY_LIBRARY = 25
     PYTHON = 30  # default arguments, and the standard library
@@ -101,6 +102,8 @@ class Evidence:
     line: str = ""
     #: What the code around that line does (source_hints.py).
     around: frozenset[str] = frozenset()
+    #: How a context manager fails to clean up (origin/managers.py).
+    manager: str = ""
     #: Why a function is retraced: python_scalar, shape, dtype, object, structure.
     retrace: str = ""
     #: The tf.function that is retraced or made in each call, and the argument that
