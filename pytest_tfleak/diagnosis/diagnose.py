@@ -170,9 +170,7 @@ class Inquiry:
             insights.groups.insert(0, value)
             return
         if not task.deadline.may_take(_NATIVE_SLOWER * self._each):
-            insights.notes.append(
-                f"No Python object explains it; {NO_TIME_FOR_NATIVE}."
-            )
+            insights.notes.append(_unseen(insights, NO_TIME_FOR_NATIVE))
             return
         insights.native = watch_native(
             lambda tick: self._loop.repeat(_MOST, [*task.after, tick]),
@@ -181,7 +179,7 @@ class Inquiry:
         )
         why = insights.native.why
         if why is not None:
-            insights.notes.append(f"No Python object explains it; {why}.")
+            insights.notes.append(_unseen(insights, why))
 
     def _look_for_lines(self, task: _Task) -> None:
         """Look for lines of user code in which figures grow at the measured rate."""
@@ -258,6 +256,14 @@ class Inquiry:
             if signal is not None:
                 return signal
         return self._census.kind_of(full_name(cls))
+
+
+def _unseen(insights: Insights, why: str) -> str:
+    """Return that objects do not explain all of the memory, and why no stack does."""
+    is_held = any(g.is_steady and not g.path.is_native for g in insights.groups)
+    if is_held:
+        return f"The objects found explain only part of the memory; {why}."
+    return f"No Python object explains it; {why}."
 
 
 def _is_of_process(finding: Finding) -> bool:

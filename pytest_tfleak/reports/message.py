@@ -261,7 +261,7 @@ def _each(finding: Finding) -> str:
 
 
 def failing_calls(failing: FailingCalls) -> str:
-    """Return when a leak occurs: ``any of 7 calls fails, app.py:40 to app.py:52``."""
+    """Return when a leak occurs: ``the only call fails: MatMul at app.py:40 in f``."""
     first, last = failing.first, failing.last
     at, end = (
         f"{safe(call.operation)} at {place_of(call.origin)}"

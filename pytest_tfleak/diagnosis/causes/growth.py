@@ -80,7 +80,7 @@ CAUSES = (
         "uses.",
         remedy="Remove it from {holder} in a `finally`: {remove}; "
         "or register once, before the loop; or keep a "
-        "`weakref.WeakMethod({handed})` there.",
+        "`weakref.WeakMethod({method})` there.",
         rule=_is_callback,
     ),
 )

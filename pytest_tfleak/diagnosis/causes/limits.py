@@ -22,6 +22,8 @@ _LIMITS = {
     "set": "`{name}.discard({x})` when `{x}` is done, or `{name}.clear()`",
     "tuple": "`{name} = {name}[-10:]`",
 }
+#: For a set, if the object has no name.
+_EMPTIED = "`{name}.clear()` when its items are done"
 #: For containers of other types, and where no container is known.
 _OTHER = "remove the old ones from it, or empty it"
 _VARIABLES = (CLOSURE, DEFAULT, LOCAL, SUSPENDED)
@@ -34,12 +36,13 @@ _CUT = "..."  # in names and keys that are not known in full
 def limit_of(path: RetainingPath | None, x: str = "x") -> str:
     """Return how to limit the container on a path that grows.
 
-    ``x`` is how the code calls the object that it puts there.
+    ``x`` is how the code calls the object that it puts there, "" if it has no name.
     """
     grown, name = grown_on(path), container_code(path)
     if grown is None or not name:
         return _OTHER
-    words = _LIMITS.get(grown.steps[-1].container, _OTHER)
+    kind = grown.steps[-1].container
+    words = _LIMITS.get(kind, _OTHER) if x or kind != "set" else _EMPTIED
     return words.replace("{name}", name).replace("{x}", x)
 
 

@@ -2,7 +2,8 @@
 
 A text of the table has places such as ``{holder}``. What a place needs and the case
 does not have leaves out its clause (between semicolons); without any clause left, the
-message has no remedy. It never guesses.
+message has no remedy. Names are those that the code has; an object without a name is
+either given one in the text ("give it a name, such as `file`, and ...") or not named.
 
 PYTEST_DONT_REWRITE
 """
@@ -19,11 +20,15 @@ from pytest_tfleak.diagnosis.causes.limits import container_code
 from pytest_tfleak.diagnosis.causes.limits import grown_on
 from pytest_tfleak.diagnosis.causes.limits import limit_of
 from pytest_tfleak.diagnosis.causes.resources import find_opened
+from pytest_tfleak.diagnosis.origin.source_hints import calls_assigned_to
 from pytest_tfleak.diagnosis.origin.source_hints import is_written
 from pytest_tfleak.diagnosis.origin.source_hints import names_at
 from pytest_tfleak.reports.held_by import name_holder
 from pytest_tfleak.reports.message import place_of
+from pytest_tfleak.retaining_path import EXCEPTION
+from pytest_tfleak.retaining_path import EXCEPTION_ARGUMENTS
 from pytest_tfleak.retaining_path import RetainingPath
+from pytest_tfleak.retaining_path import Step
 from pytest_tfleak.user_code import file_of_module
 from pytest_tfleak.verdict import Finding
 
@@ -31,8 +36,16 @@ _PLACE = re.compile(r"\{(\w+)\}")
 _CLAUSE = re.compile(r"; (?=(?:[^`]*`[^`]*`)*[^`]*$)")  # not inside of code
 _WORD = re.compile(r"[A-Z]?[a-z0-9]+$|[A-Z]+$")  # the last one of a type's name
 #: Calls that return a descriptor as a number.
-_DESCRIPTOR = re.compile(r"\bos\.(?:open|dup|memfd_create|eventfd)\(")
-_SUBPLOTS = re.compile(r"\s*(\w+)\s*,.*=.*subplots\(")
+_DESCRIPTORS = ("os.open", "os.dup", "os.memfd_create", "os.eventfd")
+_DESCRIPTOR = re.compile(rf"\b(?:{'|'.join(map(re.escape, _DESCRIPTORS))})\(")
+#: What makes a pool of workers, by the way to end it, and what makes a thread.
+_POOLS = {
+    "shutdown": ("ThreadPoolExecutor", "ProcessPoolExecutor"),
+    "close": ("Pool", "ThreadPool"),
+}
+_THREADS = ("Thread", "Timer")
+#: Methods that write to a buffer.
+_WRITES = ("write", "writelines", "extend", "append")
 _SUBMITS = re.compile(r"([\w.]+)\.(?:submit|map|apply|apply_async|imap)\(")
 _HOLDER = "what keeps it"  # in the text on what happens, if no holder is known
 #: By type of container.
@@ -106,14 +119,18 @@ def _holder(case: Case) -> str:
 
 
 def _object(case: Case) -> str:
-    """Return how the code calls the object that is put away: ``handler``."""
+    """Return how the code calls the object that is put away, "" if it has no name."""
     finding, opened = case.finding, find_opened(case.path)
     handed = names_at(finding.stored).argument
     if handed not in ("", "self", "cls"):
         return handed
-    made = names_at(finding.origin)
-    if made.target and (opened is None or opened.is_put_away_itself):
-        return made.target
+    is_itself = opened is None or opened.is_put_away_itself
+    return names_at(finding.origin).made if is_itself else ""
+
+
+def _name_for(case: Case) -> str:
+    """Return a name for an object to which the code gives none: ``pipeline``."""
+    opened = find_opened(case.path)
     if opened is not None and opened.is_put_away_itself:
         return opened.resource.name
     word = _WORD.search(case.evidence.held.rpartition(".")[2])
@@ -126,43 +143,66 @@ def _opened(case: Case) -> str:
 
 
 def _close(case: Case) -> str:
-    """Return how to end what stays open, with the name that the code has for it."""
+    """Return how to end what stays open, under the name that the code has for it."""
     opened = find_opened(case.path)
     if opened is None or opened.attributes == "...":
         return ""
-    owner = names_at(case.finding.stored or case.finding.origin).receiver
+    adds = names_at(case.finding.stored or case.finding.origin)
+    owner = adds.receiver if adds.method == "addHandler" else ""
     if "{owner}" in opened.resource.end and not owner:
         return ""
-    name = _object(case) + opened.attributes
-    end = opened.resource.end.replace("{x}", name).replace("{owner}", owner)
+    name = _object(case)
+    code = (name or _name_for(case)) + opened.attributes
+    end = opened.resource.end.replace("{x}", code).replace("{owner}", owner)
+    end = end if name else f"{_named(_name_for(case))}{end}"
     if opened.resource.is_taken_out or not _is_sized(case.path):
         return end
     limit = _limit(case)
     return f"{end}; and take it out of {_holder(case)}: {limit}" if limit else end
 
 
+def _named(name: str) -> str:
+    return f"give it a name, such as `{name}`, and "
+
+
+def _closing(case: Case) -> str:
+    """Return the with statement that closes a generator: ``with closing(x): ...``."""
+    opened, name = find_opened(case.path), _object(case)
+    if opened is None or not name or opened.attributes == "...":
+        return ""
+    return opened.resource.closing.replace("{x}", name + opened.attributes)
+
+
 def _descriptor(case: Case) -> str:
     """Return how to close a descriptor that is only a number."""
     if case.evidence.held or not _DESCRIPTOR.search(case.evidence.line):
         return ""
-    return f"`os.close({names_at(case.finding.origin).target or 'fd'})`"
+    made = names_at(case.finding.origin)
+    name = made.made if made.call in _DESCRIPTORS else ""
+    end = f"close it in a `finally`: `os.close({name or 'fd'})`"
+    return end if name else f"{_named('fd')}{end}"
 
 
 def _ending(case: Case) -> str:
     """Return the call by which an object lets go of what it has: ``server.close()``."""
-    closers, opened = case.evidence.closers, find_opened(case.path)
+    closers, opened, name = case.evidence.closers, find_opened(case.path), _object(case)
     if closers:
-        return f"`{_object(case)}.{closers[0]}()`"
+        end = f"{closers[0]}()`"
+        return f"`{name}.{end}" if name else f"call its `{end}"
     if opened is None or opened.attributes == "..." or "{owner}" in opened.resource.end:
         return ""
-    return opened.resource.end.replace("{x}", _object(case) + opened.attributes)
+    if name:
+        return opened.resource.end.replace("{x}", name + opened.attributes)
+    return opened.resource.end.partition(": `")[0] if not opened.attributes else ""
 
 
 def _end_thread(case: Case) -> str:
     """Return which line of the user's a thread has to leave, and how to wait for it."""
     lines = [thread.at for thread in case.evidence.threads if thread.at is not None]
-    thread = names_at(case.finding.origin).target or "thread"
-    join = f"then `{thread}.join()`, in a `finally`"
+    thread = _thread(case)
+    join = f"then `{thread or 'thread'}.join()`, in a `finally`"
+    if not thread:
+        join += ", with `thread = threading.Thread(...)` where you make it"
     if not lines or not lines[0].text:
         return f"End it when its work is done, {join}"
     return (
@@ -171,22 +211,74 @@ def _end_thread(case: Case) -> str:
     )
 
 
+def _thread(case: Case) -> str:
+    """Return how the code calls a thread, "" if it has no name."""
+    names = names_at(case.finding.origin)
+    held = case.evidence.held.rpartition(".")[2]
+    if _is_call_of(names.call, (*_THREADS, held)):
+        return names.made
+    is_started = names.method == "start" and _is_made_by(case, names.receiver, _THREADS)
+    return names.receiver if is_started else ""
+
+
 def _end_pool(case: Case) -> str:
     """Return how to shut a pool of workers down."""
-    submits = _SUBMITS.search(case.evidence.line)
-    made = names_at(case.finding.origin)
-    pool = submits[1] if submits is not None else made.target or "pool"
     threads = case.evidence.threads
     is_multiprocessing = any("_handle_workers" in t.name for t in threads) or any(
         name.startswith("multiprocessing.pool.") for name in case.evidence.types
     )
     end = "close" if is_multiprocessing else "shutdown"
-    return f"`{pool}.{end}()`"
+    name = _pool(case, _POOLS[end])
+    if name:
+        return (
+            f"shut it down in a `finally`, when you are done with it: `{name}.{end}()`"
+        )
+    return (
+        f"use it in a with statement, which ends it: `with {_POOLS[end][0]}() as ...`"
+    )
+
+
+def _pool(case: Case, types: tuple[str, ...]) -> str:
+    """Return how the code calls a pool, "" if nothing shows that it is one."""
+    names = names_at(case.finding.origin)
+    if _is_call_of(names.call, types):
+        return names.made
+    submits = _SUBMITS.search(case.evidence.line)
+    name = submits[1] if submits is not None else ""
+    return name if _is_made_by(case, name, types) else ""
+
+
+def _is_made_by(case: Case, name: str, types: tuple[str, ...]) -> bool:
+    """Return whether the file that makes an object assigns one of a type to a name."""
+    origin = case.finding.origin
+    calls = calls_assigned_to(name, origin.file) if origin is not None else ()
+    return bool(calls) and all(_is_call_of(call, types) for call in calls)
+
+
+def _is_call_of(call: str, types: tuple[str, ...]) -> bool:
+    return bool(call) and call.rpartition(".")[2] in types
 
 
 def _error(case: Case) -> str:
-    handed = names_at(case.finding.stored or case.finding.origin).argument
-    return handed or "error"
+    """Return how the code calls an exception that it puts away."""
+    made = [step for step in getattr(case.path, "steps", ()) if step.is_new]
+    is_error = bool(made) and made[0].is_a(EXCEPTION, EXCEPTION_ARGUMENTS)
+    return names_at(case.finding.stored).argument if is_error else ""
+
+
+def _error_text(case: Case) -> str:
+    error = _error(case)
+    return f"its text, `repr({error})`" if error else "only its text, by `repr()`"
+
+
+def _handler_keeps(case: Case) -> str:
+    made = [step for step in getattr(case.path, "steps", ()) if step.is_new]
+    file = "keeps its file open, and " if _has_file(made) else ""
+    return f"It {file}handles each later record once more"
+
+
+def _has_file(steps: list[Step]) -> bool:
+    return any(step.is_a("logging.FileHandler") for step in steps)
 
 
 def _let_go(case: Case) -> str:
@@ -211,14 +303,16 @@ def _scope(case: Case) -> str:
 def _number(case: Case) -> str:
     """Return the code that turns a loss into numbers."""
     arrays = case.evidence.arrays
-    name = _object(case) or "loss"
+    name = _object(case) or names_at(case.finding.origin).target
     if any(array.shape not in ((), (1,)) for array in arrays):
-        return f"`{name}.numpy().tolist()`"
-    return f"`float({name})`"
+        return f"`{name}.numpy().tolist()`" if name else "call its `.numpy().tolist()`"
+    return f"`float({name})`" if name else "convert it by `float()`"
 
 
 def _limit(case: Case) -> str:
     """Return how to limit a container, if the user's code writes its name."""
+    if grown_on(case.path) is None:
+        return ""
     code = container_code(case.path)
     names = re.findall(r"\w+", code.partition("[")[0])
     if names and not is_written(names[-1], _files(case)):
@@ -248,20 +342,24 @@ def _remove(case: Case) -> str:
     return f"`{form.format(name=name, x=names.argument)}`"
 
 
-def _handed(case: Case) -> str:
+def _method(case: Case) -> str:
+    """Return how the code calls a bound method that it puts away."""
+    if case.evidence.held != "builtins.method":
+        return ""
     return names_at(case.finding.stored or case.finding.origin).argument
 
 
 def _value(case: Case) -> str:
+    """Return the name of a value that its own line makes longer."""
     finding = case.finding
-    stored, made = names_at(finding.stored), names_at(finding.origin)
-    return stored.target or made.target
+    return names_at(finding.stored).grown or names_at(finding.origin).grown
 
 
 def _emptied(case: Case) -> str:
-    """Return how to empty a buffer whose method the line calls."""
+    """Return how to empty a buffer to which the line writes."""
     finding = case.finding
-    name = names_at(finding.stored).receiver or names_at(finding.origin).receiver
+    writes = [names_at(line) for line in (finding.stored, finding.origin)]
+    name = next((n.receiver for n in writes if n.method in _WRITES and n.receiver), "")
     form = _EMPTY.get(case.evidence.held, "") if name else ""
     return form.replace("{name}", name)
 
@@ -272,11 +370,13 @@ def _function(case: Case) -> str:
 
 
 def _figure(case: Case) -> str:
-    """Return how the code calls a figure of pyplot: ``fig`` of ``fig, ax = ...``."""
-    of_two = _SUBPLOTS.match(case.evidence.line)
-    if of_two is not None:
-        return of_two[1]
-    return names_at(case.finding.origin).target or "figure"
+    """Return a figure of pyplot as the code calls it, or ``"all"`` of them."""
+    names = names_at(case.finding.origin)
+    if _is_call_of(names.call, ("figure",)) and names.target:
+        return names.target
+    if _is_call_of(names.call, ("subplots",)) and names.first:
+        return names.first
+    return '"all"'
 
 
 def _is_sized(path: RetainingPath | None) -> bool:
@@ -297,7 +397,7 @@ PLACES: Mapping[str, Place] = {
     "container": Place(find=lambda case: container_code(case.path), shown="f"),
     "declared": Place(find=lambda case: case.declared, shown=_DECLARED),
     "remove": Place(find=_remove, shown="`callbacks.remove(f)`"),
-    "handed": Place(find=_handed, shown="f"),
+    "method": Place(find=_method, shown="f"),
     "value": Place(find=_value, shown="x"),
     "emptied": Place(find=_emptied, shown="`buffer.seek(0)`, `buffer.truncate()`"),
     "function": Place(find=_function, shown="step"),
@@ -305,13 +405,24 @@ PLACES: Mapping[str, Place] = {
     "object": Place(find=_object, shown="x"),
     "opened": Place(find=_opened, shown="a file, a socket or a pipe"),
     "close": Place(find=_close, shown="close it: `x.close()`, or what its type has"),
-    "descriptor": Place(find=_descriptor, shown="`os.close(fd)`"),
+    "closing": Place(find=_closing, shown="`with contextlib.closing(x): ...`"),
+    "descriptor": Place(
+        find=_descriptor, shown="close a descriptor in a `finally`: `os.close(fd)`"
+    ),
     "ending": Place(find=_ending, shown="`x.close()`, if its type has such a method"),
     "end_thread": Place(
         find=_end_thread, shown="let it return from the line where it waits, then join"
     ),
-    "end_pool": Place(find=_end_pool, shown="`pool.shutdown()`"),
+    "end_pool": Place(
+        find=_end_pool,
+        shown="shut it down in a `finally`, when you are done with it: "
+        "`pool.shutdown()`",
+    ),
     "error": Place(find=_error, shown="error"),
+    "error_text": Place(find=_error_text, shown="its text, `repr(error)`"),
+    "handler_keeps": Place(
+        find=_handler_keeps, shown="It handles each later record once more"
+    ),
     "let_go": Place(find=_let_go, shown="take out what you put in"),
     "scope": Place(find=_scope, shown="`with strategy.scope(): ...`"),
     "number": Place(find=_number, shown="`float(loss)`"),

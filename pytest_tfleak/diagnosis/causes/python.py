@@ -5,6 +5,7 @@ from __future__ import annotations
 from pytest_tfleak.diagnosis.causes.cause import Cause
 from pytest_tfleak.diagnosis.causes.cause import Evidence
 from pytest_tfleak.diagnosis.causes.cause import Priority
+from pytest_tfleak.diagnosis.causes.resources import is_in_logger
 from pytest_tfleak.retaining_path import DEFAULT
 from pytest_tfleak.retaining_path import EXCEPTION
 from pytest_tfleak.retaining_path import EXCEPTION_ARGUMENTS
@@ -52,6 +53,10 @@ def is_compiled(e: Evidence) -> bool:
 
 def _is_of_exception(e: Evidence) -> bool:
     return e.adds(EXCEPTION) or any(path.root.kind == "exception" for path in e.paths)
+
+
+def _is_in_logger(e: Evidence) -> bool:
+    return e.adds("logging.Handler") and any(map(is_in_logger, e.paths))
 
 
 def _is_cached(e: Evidence) -> bool:
@@ -123,7 +128,7 @@ CAUSES = (
         priority=Priority.HELD_THROUGH,
         explains="An exception or warning is kept. It keeps its arguments and "
         "attributes.",
-        remedy="Keep its text, `repr({error})`, not the exception; raise it with "
+        remedy="Keep {error_text}, not the exception; raise it with "
         "numbers and names, not tensors: `raise ValueError(f'bad shape {x.shape}')`.",
         rule=lambda e: e.adds(EXCEPTION_ARGUMENTS),
     ),
@@ -132,7 +137,7 @@ CAUSES = (
         priority=Priority.HELD_THROUGH,
         explains="An exception is kept, and its traceback keeps the variables of every "
         "function that it came through.",
-        remedy="Keep its text, `repr({error})`, not the exception; or drop the "
+        remedy="Keep {error_text}, not the exception; or drop the "
         "traceback first: `{error}.with_traceback(None)`.",
         rule=_is_of_exception,
     ),
@@ -148,10 +153,10 @@ CAUSES = (
     Cause(
         slug="handler-not-removed",
         priority=Priority.HELD_THROUGH,
-        explains="Each call adds a handler to a logger, and nothing removes it. It "
-        "keeps its file open, and writes each later record once more.",
+        explains="Each call adds a handler to a logger, and nothing removes it. "
+        "{handler_keeps}.",
         remedy="{close}; or add it once, at module level.",
-        rule=lambda e: e.adds("logging.Handler"),
+        rule=_is_in_logger,
     ),
     Cause(
         slug="lru-cache-keeps-arguments",
@@ -187,7 +192,7 @@ CAUSES = (
         priority=Priority.HELD_THROUGH,
         explains="A generator or coroutine was started and not finished. As long as "
         "something keeps it, it keeps its local variables.",
-        remedy="{close}; use it in `with contextlib.closing({object}): ...`.",
+        remedy="{close}; use it in a with statement: {closing}.",
         rule=_is_generator,
     ),
     Cause(

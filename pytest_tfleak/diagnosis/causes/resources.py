@@ -9,6 +9,7 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 from pytest_tfleak.retaining_path import ATTRIBUTE
 from pytest_tfleak.retaining_path import THROUGH
@@ -27,8 +28,9 @@ class Resource:
     name: str  # of a variable, if the code has none
     end: str = _CLOSE  # {x} stands for the object, {owner} for what it was added to
     is_taken_out: bool = False  # whether this also removes it from its container
-    has_file: bool = True  # whether it has a descriptor as long as it is open
     has_cause: bool = False  # whether a cause of its own explains it
+    is_in_logger: bool = False  # whether it counts only among a logger's handlers
+    closing: str = ""  # the with statement that closes it
 
 
 #: The outermost object on the path decides: a handler before its file.
@@ -41,6 +43,12 @@ RESOURCES = (
         "`{owner}.removeHandler({x})`, `{x}.close()`",
         is_taken_out=True,
         has_cause=True,
+        is_in_logger=True,
+    ),
+    Resource(
+        types=("logging.FileHandler",),
+        opened="a log handler with its file",
+        name="handler",
     ),
     Resource(
         types=("subprocess.Popen",),
@@ -87,11 +95,20 @@ RESOURCES = (
         has_cause=True,
     ),
     Resource(
-        types=("builtins.generator", "builtins.coroutine", "builtins.async_generator"),
+        types=("builtins.generator", "builtins.coroutine"),
         opened="a generator",
         name="generator",
         end="finish it, or close it: `{x}.close()`",
         has_cause=True,
+        closing="`with contextlib.closing({x}): ...`",
+    ),
+    Resource(
+        types=("builtins.async_generator",),  # has no close()
+        opened="an asynchronous generator",
+        name="generator",
+        end="finish it, or close it: `await {x}.aclose()`",
+        has_cause=True,
+        closing="`async with contextlib.aclosing({x}): ...`",
     ),
     Resource(
         types=("tempfile.TemporaryDirectory",),
@@ -111,7 +128,6 @@ RESOURCES = (
         opened="an HDF5 file or a part of one",
         name="dataset",
         end="close its file when you have read it: `{x}.file.close()`",
-        has_file=False,
     ),
     Resource(
         types=("sqlite3.Connection",),
@@ -122,7 +138,6 @@ RESOURCES = (
         types=("requests.sessions.Session",),
         opened="a session with a pool of connections",
         name="session",
-        has_file=False,
     ),
     Resource(
         types=("http.client.HTTPConnection", "smtplib.SMTP", "ftplib.FTP"),
@@ -170,7 +185,6 @@ class Opened:
     resource: Resource
     #: The attributes that lead to it from the object that is put away: ``.sock``.
     attributes: str
-    owner: str  # the type of that object, short
 
     @property
     def is_put_away_itself(self) -> bool:
@@ -182,20 +196,32 @@ def find_opened(path: RetainingPath | None) -> Opened | None:
     """Return the outermost new object on a path that has to be closed."""
     made = [step for step in path.steps if step.is_new] if path is not None else []
     for place, step in enumerate(made):
-        resource = _resource_of(step)
+        resource = _resource_of(step, path)
         if resource is not None:
             return Opened(
                 resource=resource,
                 attributes=_attributes(made[1 : place + 1]),
-                owner=made[0].short_type,
             )
     return None
 
 
-def _resource_of(step: Step) -> Resource | None:
+def is_in_logger(path: RetainingPath | None) -> bool:
+    """Return whether a path leads through the list of handlers of a logger."""
+    steps = path.steps if path is not None else ()
+    shown = [step for step in steps if step.kind != THROUGH]
+    return any(
+        owner.is_a("logging.Logger") and step.name == "handlers"
+        for owner, step in pairwise(shown)
+    )
+
+
+def _resource_of(step: Step, path: RetainingPath | None) -> Resource | None:
     if step.is_a(*_IN_MEMORY):
         return None
-    return next((row for row in RESOURCES if step.is_a(*row.types)), None)
+    for row in RESOURCES:
+        if step.is_a(*row.types) and (not row.is_in_logger or is_in_logger(path)):
+            return row
+    return None
 
 
 def _attributes(steps: list[Step]) -> str:

@@ -14,6 +14,8 @@ _FUNCTIONS = (
     "tensorflow.python.eager.polymorphic_function.polymorphic_function.Function",
     "tensorflow.python.eager.def_function.Function",
 )
+_CONCRETE = ("ConcreteFunction", "WrappedFunction")
+_PLAIN = ("builtins.dict", "builtins.list", "builtins.tuple")
 _LOADED = "tensorflow.python.saved_model."
 _OF_GRAPHS = ("framework.ops.Operation", "framework.ops.SymbolicTensor")
 
@@ -40,6 +42,12 @@ def _is_put_away(e: Evidence) -> bool:
     """Return whether something other than the tf.function keeps its traces."""
     is_cache = e.is_native or e.goes_through(FUNCTION_CACHE)
     return e.held.endswith("ConcreteFunction") and not is_cache
+
+
+def _is_concrete_function(e: Evidence) -> bool:
+    """Return whether concrete functions themselves are kept, not what has them."""
+    is_among = e.held in _PLAIN and e.holds(*_CONCRETE)
+    return e.has("tf.functions") and (e.held.endswith(_CONCRETE) or is_among)
 
 
 CAUSES = (
@@ -213,6 +221,6 @@ CAUSES = (
         remedy="Make it once, with open dimensions, and use it again: "
         "`step.get_concrete_function(tf.TensorSpec([None], tf.float32))` before the "
         "loop; remove the old ones from {holder}.",
-        rule=lambda e: e.has("tf.functions"),
+        rule=_is_concrete_function,
     ),
 )

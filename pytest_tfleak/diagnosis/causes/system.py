@@ -91,7 +91,7 @@ def _is_kept_open(e: Evidence) -> bool:
     opened = find_opened(e.holder)
     if opened is None or not opened.is_put_away_itself or opened.resource.has_cause:
         return False
-    return "process.fds" in e.failing or not opened.resource.has_file
+    return "process.fds" in e.failing  # its type alone does not say that it is open
 
 
 def _is_in_session(e: Evidence) -> bool:
@@ -118,8 +118,7 @@ CAUSES = (
         priority=Priority.SYSTEM,
         explains="Each call makes a pool of threads or processes that is never shut "
         "down. Its workers wait for ever, and keep the last objects they were given.",
-        remedy="Shut it down in a `finally`, when you are done with it: {end_pool}; or "
-        "make one pool before the loop, and share it.",
+        remedy="{end_pool}; or make one pool before the loop, and share it.",
         rule=_is_pool,
     ),
     Cause(
@@ -151,7 +150,7 @@ CAUSES = (
         slug="file-not-closed",
         priority=Priority.SYSTEM,
         explains="Each call opens {opened} that is never closed.",
-        remedy="{close}; close it in a `finally`: {descriptor}.",
+        remedy="{close}; {descriptor}.",
         rule=_is_file,
     ),
     Cause(

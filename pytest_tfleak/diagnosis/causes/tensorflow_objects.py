@@ -68,8 +68,8 @@ _VALUES = (
     *("builtins.int", "builtins.float", "builtins.complex"),
     *("builtins.str", "builtins.bytes", "builtins.bytearray"),
 )
-#: What to do about a container that is bounded already.
-_FURTHER = "if it has a limit that was not reached, raise `iterations`."
+#: How to limit a container, and what to do if it is bounded already.
+_LIMIT = "{limit} (if it has a limit that was not reached, raise `iterations`)."
 _VIEWS = ("builtins.memoryview",)
 _ALLOCATORS = ("host.allocator", "gpu.allocator")
 _FEW = 32  # most numbers in a loss
@@ -390,14 +390,14 @@ CAUSES = (
         priority=Priority.TENSORS,
         explains="A tensor of each call is put into {holder} and never removed. Its "
         "memory stays in use.",
-        remedy=f"Limit it: {{limit}}; {_FURTHER}",
+        remedy=f"Limit it: {_LIMIT}",
         rule=_is_tensor,
     ),
     Cause(
         slug="array-kept",
         priority=Priority.TENSORS,
         explains="A NumPy array of each call is put into {holder} and never removed.",
-        remedy=f"Limit it: {{limit}}; {_FURTHER}",
+        remedy=f"Limit it: {_LIMIT}",
         rule=lambda e: _is_put(e) and e.held == "numpy.ndarray",
     ),
     Cause(
@@ -422,7 +422,7 @@ CAUSES = (
         priority=Priority.GENERAL,
         explains="Numbers or texts of each call are put into {holder} and never "
         "removed. Each is small, but they add up.",
-        remedy=f"Limit it: {{limit}}; {_FURTHER}",
+        remedy=f"Limit it: {_LIMIT}",
         rule=lambda e: _is_put(e) and e.held in _VALUES,
     ),
     Cause(
@@ -431,7 +431,7 @@ CAUSES = (
         explains="An object of each call is put into {holder} and never removed. It "
         "keeps all that it refers to.",
         remedy="When you are done with one, {ending}; remove what is no longer needed: "
-        f"{{limit}}; {_FURTHER}",
+        f"{_LIMIT}",
         rule=_is_put,
     ),
     Cause(

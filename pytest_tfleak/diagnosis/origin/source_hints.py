@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
+from dataclasses import replace
 from functools import lru_cache
 
 from pytest_tfleak.verdict import Origin
@@ -19,6 +20,22 @@ from pytest_tfleak.verdict import Origin
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _EXITS = ("__exit__", "__aexit__")
 _ENDS = ("close", "join", "shutdown")
+#: Methods that add one object to another; it is their last argument.
+_ADDS = ("append", "appendleft", "add", "insert", "addHandler")
+#: Calls that make a container of objects.
+_CONTAINERS = frozenset(
+    {
+        *("list", "tuple", "set", "frozenset", "dict", "deque", "defaultdict"),
+        *("sorted", "map", "filter", "zip", "iter", "enumerate", "reversed"),
+    }
+)
+#: Calls that only prepare an argument, such as a path.
+_CONVERTS = frozenset(
+    {
+        *("str", "int", "float", "len", "repr", "format", "join", "joinpath"),
+        *("Path", "fspath", "encode", "decode"),
+    }
+)
 
 
 def hints_of(origin: Origin | None) -> frozenset[str]:
@@ -34,9 +51,8 @@ def hints_of(origin: Origin | None) -> frozenset[str]:
 
 @lru_cache(maxsize=64)
 def _hints(file: str, line: int) -> frozenset[str]:
-    try:
-        tree = ast.parse("".join(linecache.getlines(file)))
-    except (SyntaxError, ValueError):
+    tree = _tree(file)
+    if tree is None:
         return frozenset()
     around = list(_around(tree, line))
     hints = set()
@@ -51,6 +67,14 @@ def _hints(file: str, line: int) -> frozenset[str]:
         if any(name in names for name in _closed_below(functions[-1], line)):
             hints.add("closes")
     return frozenset(hints)
+
+
+@lru_cache(maxsize=16)
+def _tree(file: str) -> ast.AST | None:
+    try:
+        return ast.parse("".join(linecache.getlines(file)))
+    except (SyntaxError, ValueError):
+        return None
 
 
 def _around(tree: ast.AST, line: int) -> Iterator[ast.AST]:
@@ -111,11 +135,20 @@ def _text(file: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Names:
-    """The names that a statement gives to what it makes or stores, as code."""
+    """The names that a statement gives to what it makes or stores, as code.
 
-    target: str = ""  # what it assigns the new object to: ``self.sock``
-    argument: str = ""  # the variable that it hands over: ``x`` of ``seen.append(x)``
+    A name is left out where it may be that of something else: a container of such
+    objects, or what a method of the object returns.
+    """
+
+    target: str = ""  # what it assigns a single new object to: ``loss`` of ``loss = x``
+    made: str = ""  # the same, if the value is the result of one call
+    first: str = ""  # the first of several targets: ``fig`` of ``fig, ax = make()``
+    call: str = ""  # the function of that call: ``socket.socket``
+    grown: str = ""  # what it makes longer: ``x`` of ``x += y`` and ``x = x + y``
+    argument: str = ""  # the variable that it adds: ``x`` of ``seen.append(x)``
     receiver: str = ""  # the object whose method it calls: ``seen``
+    method: str = ""  # that method: ``append``
 
 
 def names_at(origin: Origin | None) -> Names:
@@ -123,32 +156,105 @@ def names_at(origin: Origin | None) -> Names:
     return Names() if origin is None else _names(origin.file, origin.line)
 
 
+def calls_assigned_to(name: str, file: str) -> frozenset[str]:
+    """Return the functions whose results a file assigns to a name, each as code."""
+    return _assigned(file).get(name, frozenset())
+
+
+@lru_cache(maxsize=16)
+def _assigned(file: str) -> Mapping[str, frozenset[str]]:
+    tree = _tree(file)
+    found: dict[str, frozenset[str]] = {}
+    for node in ast.walk(tree) if tree is not None else ():
+        if isinstance(node, (ast.Assign, ast.AnnAssign)):
+            names = _of_assignment(node)
+            if names.made:
+                known = found.get(names.made, frozenset())
+                found[names.made] = known | {names.call}
+    return found
+
+
 @lru_cache(maxsize=64)
 def _names(file: str, line: int) -> Names:
-    try:
-        tree = ast.parse("".join(linecache.getlines(file)))
-    except (SyntaxError, ValueError):
-        return Names()
-    statements = [node for node in _around(tree, line) if isinstance(node, ast.stmt)]
-    if not statements:
-        return Names()
-    last = statements[-1]
-    targets = [ast.parse(name, mode="eval").body for name in _names_set_by(last)]
+    tree = _tree(file)
+    around = _around(tree, line) if tree is not None else ()
+    statements = [node for node in around if isinstance(node, ast.stmt)]
+    last = statements[-1] if statements else None
     if isinstance(last, ast.AugAssign):  # x += y
-        return Names(target=_variable(last.target))
-    if isinstance(last, (ast.Assign, ast.AnnAssign)) and len(targets) == 1:
-        if isinstance(targets[0], ast.Subscript):  # seen[key] = x
-            return Names(argument=_variable(last.value))
-        return Names(target=_variable(targets[0]))
+        return Names(grown=_place(last.target))
+    if isinstance(last, (ast.Assign, ast.AnnAssign)):
+        return _of_assignment(last)
     if isinstance(last, ast.Expr) and isinstance(last.value, ast.Call):
-        called, arguments = last.value.func, last.value.args
-        return Names(
-            argument=_variable(arguments[-1]) if arguments else "",
-            receiver=_variable(called.value)
-            if isinstance(called, ast.Attribute)
-            else "",
-        )
+        names, arguments = _of_call(last.value), last.value.args
+        added = arguments[-1] if arguments and names.method in _ADDS else None
+        return replace(names, argument=_variable(added))
     return Names()
+
+
+def _of_assignment(node: ast.Assign | ast.AnnAssign) -> Names:
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+    if len(targets) != 1 or node.value is None:
+        return Names()
+    target = targets[0]
+    value = node.value.value if isinstance(node.value, ast.Await) else node.value
+    names = _of_call(value)
+    place = _place(target)
+    if place and any(
+        isinstance(part, ast.expr) and _place(part) == place for part in ast.walk(value)
+    ):  # x = x + y
+        names = replace(names, grown=place)
+    if isinstance(target, ast.Subscript):
+        is_one = not isinstance(target.slice, ast.Slice)
+        return replace(names, argument=_variable(value) if is_one else "")  # seen[key]
+    if isinstance(target, ast.Tuple):
+        return replace(names, first=_variable(target.elts[0]) if target.elts else "")
+    return replace(
+        names,
+        target=_variable(target) if _is_single(value) else "",
+        made=_variable(target) if _is_made(value) else "",
+    )
+
+
+def _of_call(value: ast.expr) -> Names:
+    if not isinstance(value, ast.Call):
+        return Names()
+    function = value.func
+    if not isinstance(function, ast.Attribute):
+        return Names(call=_variable(function))
+    return Names(
+        call=_variable(function),
+        receiver=_variable(function.value),
+        method=function.attr,
+    )
+
+
+def _is_single(value: ast.expr) -> bool:
+    """Return whether a value may be one new object, not a container of them."""
+    if isinstance(value, ast.Call):
+        return _last_name(value.func) not in _CONTAINERS
+    return isinstance(value, (ast.BinOp, ast.UnaryOp))
+
+
+def _is_made(value: ast.expr) -> bool:
+    """Return whether a value is what one call makes, and no other call is there."""
+    if not isinstance(value, ast.Call) or not _is_single(value):
+        return False
+    inner = [node for node in ast.walk(value) if isinstance(node, ast.Call)]
+    # what an argument makes, as in reader(open(p)), may be the object in question
+    return all(call is value or _last_name(call.func) in _CONVERTS for call in inner)
+
+
+def _last_name(function: ast.expr) -> str:
+    if isinstance(function, ast.Attribute):
+        return function.attr
+    return function.id if isinstance(function, ast.Name) else ""
+
+
+def _place(node: ast.expr) -> str:
+    """Return a variable, an attribute or an item as code, "" for anything else."""
+    if isinstance(node, ast.Subscript) and not isinstance(node.slice, ast.Slice):
+        return ast.unparse(node) if _place(node.value) else ""
+    return _variable(node)
 
 
 def _variable(node: ast.expr | None) -> str:

@@ -7,6 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from inspect import CO_ASYNC_GENERATOR
+from inspect import CO_COROUTINE
+from inspect import CO_GENERATOR
+from inspect import CO_ITERABLE_COROUTINE
+from inspect import CO_VARARGS
 from types import FunctionType
 
 from pytest_tfleak.diagnosis.safe_read import names_in
@@ -21,6 +26,8 @@ from pytest_tfleak.user_code import is_of_users
 
 _MOST = 100  # how many objects of one group are read
 _CLOSERS = ("close", "shutdown", "stop", "disconnect", "terminate", "cleanup")
+#: Flags of functions whose code a mere call does not run.
+_NOT_PLAIN = CO_GENERATOR | CO_COROUTINE | CO_ITERABLE_COROUTINE | CO_ASYNC_GENERATOR
 
 
 def facts_of(o: object) -> ObjectFacts:
@@ -46,9 +53,29 @@ def arrays_among(known: Sequence[ObjectFacts]) -> tuple[Array, ...]:
 
 def closers_of(o: object) -> tuple[str, ...]:
     """Return the methods of a user's object that let go of what it has: ``close``."""
-    own = [cls for cls in mro_of(type(o)) if is_of_users(full_name(cls))]
-    defined = {name for cls in own for name in names_in(cls)}
-    return tuple(name for name in _CLOSERS if name in defined)
+    return tuple(name for name in _CLOSERS if _can_be_called(type(o), name))
+
+
+def _can_be_called(cls: type, name: str) -> bool:
+    """Return whether a user's class has a plain method that needs no argument."""
+    owner = next((base for base in mro_of(cls) if name in names_in(base)), None)
+    if owner is None or not is_of_users(full_name(owner)):
+        return False
+    method = names_in(owner)[name]
+    if type(method) is not FunctionType or not _needs_only_self(method):
+        return False
+    inner = method.__dict__.get("__wrapped__", method)  # of a decorator
+    codes = [f.__code__ for f in (method, inner) if type(f) is FunctionType]
+    return not any(code.co_flags & _NOT_PLAIN for code in codes)
+
+
+def _needs_only_self(method: FunctionType) -> bool:
+    code, defaults = method.__code__, method.__defaults__ or ()
+    required = code.co_argcount - len(defaults)
+    named = code.co_varnames[code.co_argcount :][: code.co_kwonlyargcount]
+    takes_self = code.co_argcount > 0 or bool(code.co_flags & CO_VARARGS)
+    has_defaults = set(named) <= set(method.__kwdefaults__ or ())
+    return takes_self and required <= 1 and has_defaults
 
 
 def functions_among(objects: Sequence[object]) -> tuple[str, ...]:

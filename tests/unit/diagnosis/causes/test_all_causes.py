@@ -19,6 +19,8 @@ from pytest_tfleak.diagnosis.causes.cause import FUNCTION_CACHE
 from pytest_tfleak.diagnosis.causes.cause import Cause
 from pytest_tfleak.diagnosis.causes.cause import Evidence
 from pytest_tfleak.diagnosis.causes.places import PLACES
+from pytest_tfleak.diagnosis.causes.places import Case
+from pytest_tfleak.diagnosis.causes.places import fill
 from pytest_tfleak.diagnosis.holder.path import without_holder
 from pytest_tfleak.diagnosis.origin.source_hints import hints_of
 from pytest_tfleak.diagnosis.survivors.groups import CHAIN
@@ -29,6 +31,7 @@ from pytest_tfleak.diagnosis.what.descriptors import RunningThread
 from pytest_tfleak.known import KNOWN
 from pytest_tfleak.known import name_clear_session
 from pytest_tfleak.retaining_path import DEFAULT
+from pytest_tfleak.retaining_path import ENTRY
 from pytest_tfleak.retaining_path import EXCEPTION
 from pytest_tfleak.retaining_path import EXCEPTION_ARGUMENTS
 from pytest_tfleak.retaining_path import VIEW
@@ -77,6 +80,8 @@ THREADS = "process.threads"
 CELL = "builtins.cell"
 CLASS = "builtins.type"
 GENERATOR = "builtins.generator"
+TUPLE, CONCRETE = "builtins.tuple", "x.ConcreteFunction"
+LOGGER = "logging.Logger"
 LRU_CACHE = "functools._lru_cache_wrapper"
 WEAK_KEYS = "weakref.WeakKeyDictionary"
 REMOVAL = "tensorflow.python.autograph.pyct.loader.load_source.<locals>.<lambda>"
@@ -190,6 +195,12 @@ def of_library(path: RetainingPath) -> RetainingPath:
 def thread(name: str, target: str = "") -> dict[str, object]:
     running = RunningThread(name=name, target=target)
     return {"threads": (running,), "signals": {"process.threads"}}
+
+
+def in_logger(*types: str) -> RetainingPath:
+    """Return the path to an object among the handlers of a logger."""
+    made = Step(kind=ENTRY, types=types, is_new=True)
+    return path_to(types[0], at="app.LOG.handlers", owner=LOGGER, through=[made])
 
 
 def holding(array: Array) -> RetainingPath:
@@ -405,6 +416,11 @@ SHOWN: list[tuple[str, dict[str, object], dict[str, object]]] = [
         },
     ),
     (
+        "concrete-function-kept",
+        {"signals": {"tf.functions"}, "held": TUPLE, "members": {CONCRETE: 1.0}},
+        {"signals": {"tf.functions"}, "held": "app.Net", "members": {CONCRETE: 1.0}},
+    ),
+    (
         "saved-model-kept",
         {"members": {"tensorflow.python.saved_model.load.Loader": 1.0}},
         {"members": {"app.saved_model.Loader": 1.0}},
@@ -416,8 +432,13 @@ SHOWN: list[tuple[str, dict[str, object], dict[str, object]]] = [
     ),
     (
         "handler-not-removed",
-        {"path": passing("logging.Handler"), "failing": {"process.fds"}},
+        {"path": in_logger("logging.Handler"), "failing": {"process.fds"}},
         {"path": passing(old=["logging.Handler"]), "failing": {"process.fds"}},
+    ),
+    (
+        "handler-not-removed",
+        {"path": in_logger("logging.StreamHandler", "logging.Handler")},
+        {"path": passing("logging.StreamHandler", "logging.Handler")},
     ),
     (
         "directory-not-removed",
@@ -436,8 +457,13 @@ SHOWN: list[tuple[str, dict[str, object], dict[str, object]]] = [
     ),
     (
         "file-not-closed",
+        {"holder": path_to(H5, through=[new(H5)]), "failing": {"process.fds"}},
         {"holder": path_to(H5, through=[new(H5)]), "failing": {"python.blocks"}},
-        {"holder": path_to(H5, through=[new(SQL)]), "failing": {"python.blocks"}},
+    ),
+    (
+        "file-not-closed",
+        {"holder": path_to(SQL, through=[new(SQL)]), "failing": {"process.fds"}},
+        {"holder": path_to(SQL, through=[new(SQL)]), "failing": {"python.blocks"}},
     ),
     (
         "function-made-in-loop",
@@ -827,7 +853,8 @@ def test_the_holder_is_named_in_the_advice() -> None:
 
 def test_what_an_experiment_showed_stays_in_the_advice() -> None:
     group = group_of(TENSOR, "app.SEEN", signals=("tf.tensors",))
-    kept = make_finding("tf.tensors", advice="keras.utils.clear_session() releases it")
+    advice = "keras.utils.clear_session() releases it"
+    kept = make_finding("tf.tensors", advice=advice, path=path_to(TENSOR))
     (advised,) = advise([Explained(kept, group)])
     assert advised.advice is not None and advised.advice.endswith(
         " As tried, keras.utils.clear_session() releases it."
@@ -1017,7 +1044,23 @@ def shown(text: str) -> str:
     """Return a text as the page shows it, with words for what the case fills in."""
     for name, place in PLACES.items():
         text = text.replace(f"{{{name}}}", place.shown)
-    return text[:1].upper() + text[1:]
+    is_code = re.match(r"\w+\(", text)  # ``fit() returns ...``
+    return text if is_code else text[:1].upper() + text[1:]
+
+
+def test_code_at_the_start_of_a_text_stays_as_it_is() -> None:
+    assert shown("fit() returns it.") == "fit() returns it."
+    assert shown("{close}.").startswith("Close it")
+
+
+@pytest.mark.parametrize("slug", ["tensor-kept", "object-kept", "values-pile-up"])
+def test_a_limit_without_a_container_is_no_advice(slug: str) -> None:
+    cause = cause_named(slug)
+    assert cause is not None
+    case = Case(finding=make_finding(path=NOBODY), evidence=Evidence())
+    assert fill(cause.remedy, case) == ""
+    case = Case(finding=make_finding(path=path_to()), evidence=Evidence())
+    assert "raise `iterations`" in fill(cause.remedy, case)
 
 
 def slug_for(evidence: dict[str, object]) -> str | None:

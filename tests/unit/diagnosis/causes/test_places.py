@@ -13,12 +13,14 @@ from pytest_tfleak.diagnosis.causes.places import explain
 from pytest_tfleak.diagnosis.causes.places import fill
 from pytest_tfleak.diagnosis.what.descriptors import RunningThread
 from pytest_tfleak.retaining_path import ATTRIBUTE
+from pytest_tfleak.retaining_path import EXCEPTION
 from pytest_tfleak.retaining_path import UNKNOWN
 from pytest_tfleak.retaining_path import RetainingPath
 from pytest_tfleak.verdict import Origin
 from tests.builders import NOBODY
 from tests.builders import make_finding
 from tests.builders import new
+from tests.builders import passing
 from tests.builders import path_to
 
 FILE = ("_io.TextIOWrapper", "_io._TextIOBase", "_io._IOBase")
@@ -31,13 +33,52 @@ SEEN[key] = feed
 self.sock = socket.create_connection(address)
 fd = os.open(path, os.O_RDONLY)
 fig, ax = plt.subplots()
+self.pool = ThreadPoolExecutor(2)
 return self.pool.submit(f, x).result()
 self.thread = threading.Thread(target=work)
 SEEN.append(self)
 pipe = os.pipe()
 self.service.SEEN.add(con)
 self.total += text
+SEEN += [open(path)]
+files = [open(path) for path in paths]
+SEEN.extend(handles)
+OPEN.update(batch)
+CALLBACKS.extend(hooks)
+fds += [os.open(path, 0)]
+threads = [Thread(target=work) for _ in range(2)]
+n = BUF.write(data)
+lines = reader(open(path))
+text = open(path).read()
+SEEN.append(open(path))
+file = open(os.path.join(folder, str(name)))
+history = np.append(history, x)
+STORE["x"] = tf.concat([STORE["x"], y], 0)
+SEEN[2:] = tail
+fig = plt.figure(figsize=(3, 4))
+ax = df.plot()
+axes = plt.subplot()
+curves = plt.plot(x)
+future = ThreadPoolExecutor(1).submit(work)
+results = list(ThreadPoolExecutor(4).map(f, xs))
+ds = ds.map(f)
+executor = futures.ThreadPoolExecutor(4)
+tasks = executor.submit(f)
+worker = threading.Thread(target=f)
+worker.start()
+server = make_server()
+server.start()
+SEEN.append(error)
+check(batch)
+np.save(BUF, x)
+BUS.on_end.append(self.finish)
+loss = x * y
 """
+NAMED_FD = "Give it a name, such as `fd`, and close it in a `finally`: `os.close(fd)`."
+SHUT_DOWN = "Shut it down in a `finally`, when you are done with it: "
+WITH_POOL = (
+    "Use it in a with statement, which ends it: `with ThreadPoolExecutor() as ...`."
+)
 LINES = {text: number for number, text in enumerate(SOURCE.splitlines(), start=1)}
 
 
@@ -78,7 +119,21 @@ def test_what_happens_is_said_even_if_the_holder_is_unknown() -> None:
 @pytest.mark.parametrize(
     ("types", "made", "stored", "code"),
     [
-        (FILE, "SEEN.append(Feed())", "SEEN.append(Feed())", "`file.close()`"),
+        (
+            FILE,
+            "SEEN.append(Feed",
+            "SEEN.append(Feed",
+            "name, such as `file`, and close",
+        ),
+        (FILE, "SEEN +=", "SEEN +=", "such as `file`"),
+        (FILE, "files =", "SEEN.extend", "such as `file`"),
+        (FILE, "lines =", None, "such as `file`"),
+        (FILE, "text =", None, "such as `file`"),
+        (FILE, "files =", "OPEN.update", "such as `file`"),
+        (FILE, "file =", None, "needed: `file.close()`"),
+        (FILE, "SEEN[2:]", "SEEN[2:]", "such as `file`"),
+        (("builtins.async_generator",), None, "SEEN[key]", "`await feed.aclose()`"),
+        (("logging.FileHandler", "logging.Handler"), None, "SEEN[key]", "feed.close("),
         (FILE, "handler =", "LOG.add", "`handler.close()`"),
         (FILE, "handler =", "SEEN.append(self)", "`handler.close()`"),
         (FILE, "self.sock =", None, "`self.sock.close()`"),
@@ -93,12 +148,6 @@ def test_what_happens_is_said_even_if_the_holder_is_unknown() -> None:
             "`process.terminate()`, `process.join()`",
         ),
         (("threading.Timer",), None, "SEEN[key]", "`feed.cancel()`, `feed.join()`"),
-        (
-            ("logging.FileHandler", "logging.Handler"),
-            "handler =",
-            "LOG.addHandler",
-            "`LOG.removeHandler(handler)`, `handler.close()`",
-        ),
     ],
 )
 def test_an_object_is_closed_under_the_name_that_the_code_has(
@@ -114,14 +163,29 @@ def test_what_belongs_to_an_object_is_closed_through_it(at: Any) -> None:
     owner = new("app.Feed", kind=UNKNOWN)
     path = path_to("app.Feed", through=[owner, step("_socket.socket", name="sock")])
     known = {"origin": at("self.sock ="), "held": "app.Feed"}
-    assert "`feed.sock.close()`" in fill("{close}", case(path, **known))
+    text = fill("{close}", case(path, **known))
+    assert "such as `feed`" in text and "`feed.sock.close()`" in text
     inner = [owner, step("app.Pool", kind=UNKNOWN), step("_socket.socket", name="s")]
     assert fill("{close}", case(path_to("app.Feed", through=inner), **known)) == ""
 
 
-def test_a_handler_of_a_logger_without_a_name_is_not_guessed() -> None:
-    path = path_to("logging.Handler", through=[step("logging.Handler")])
-    assert fill("{close}", case(path)) == ""
+def test_a_handler_is_taken_off_the_logger_that_the_code_names(at: Any) -> None:
+    types = ("logging.StreamHandler", "logging.Handler")
+    of_logger = {"at": "app.LOG.handlers", "owner": "logging.Logger"}
+    path = path_to("logging.Handler", through=[step(*types)], **of_logger)
+    added = case(path, origin=at("handler ="), stored=at("LOG.addHandler"))
+    text = fill("{close}", added)
+    assert "`LOG.removeHandler(handler)`, `handler.close()`" in text
+    assert fill("{close}", case(path, stored=at("SEEN.append(error"))) == ""
+    assert "file" not in explain("{handler_keeps}", added)
+    types = ("logging.FileHandler", *types)
+    path = path_to("logging.Handler", through=[step(*types)], **of_logger)
+    assert "its file open" in explain("{handler_keeps}", case(path))
+    in_list = path_to("logging.Handler", through=[step(*types[1:])])
+    assert fill("{close}", case(in_list, stored=at("SEEN.append(error"))) == ""
+
+
+def test_without_an_open_resource_nothing_is_closed() -> None:
     assert fill("{close}", case(path_to("_io.BytesIO", through=[step("io")]))) == ""
 
 
@@ -133,16 +197,32 @@ def test_a_container_is_limited_only_if_the_user_s_code_writes_its_name(
     private = path_to(at="app.SERVING._self_deferred_dependencies")
     assert fill("{limit}", case(private, **known)) == ""
     in_set = path_to(container="set")
-    assert "`SEEN.discard(feed)`" in fill("{limit}", case(in_set, **known))
+    assert "SEEN.clear()" in fill("{limit}", case(in_set, **known))
+    assert "discard" not in fill("{limit}", case(in_set, **known))
+    known["stored"] = at("SEEN.append(error")
+    assert "`SEEN.discard(error)`" in fill("{limit}", case(in_set, **known))
+    assert fill("{limit}", case(NOBODY, **known)) == ""
 
 
 @pytest.mark.parametrize(
     ("text", "line", "code"),
     [
-        ("{descriptor}", "fd =", "`os.close(fd)`."),
+        ("{descriptor}", "fd =", "Close it in a `finally`: `os.close(fd)`."),
+        ("{descriptor}", "fds +=", NAMED_FD),
         ("{descriptor}", "pipe =", ""),
-        ("{figure}", "fig, ax", "Fig."),
-        ("{end_pool}", "return self.pool", "`self.pool.shutdown()`."),
+        ("`close({figure})`", "fig, ax", "`close(fig)`."),
+        ("`close({figure})`", "fig =", "`close(fig)`."),
+        ("`close({figure})`", "ax =", '`close("all")`.'),
+        ("`close({figure})`", "axes =", '`close("all")`.'),
+        ("`close({figure})`", "curves =", '`close("all")`.'),
+        ("{end_pool}", "return self.pool", f"{SHUT_DOWN}`self.pool.shutdown()`."),
+        ("{end_pool}", "executor =", f"{SHUT_DOWN}`executor.shutdown()`."),
+        ("{end_pool}", "tasks =", f"{SHUT_DOWN}`executor.shutdown()`."),
+        ("{end_pool}", "future =", WITH_POOL),
+        ("{end_pool}", "results =", WITH_POOL),
+        ("{end_pool}", "ds =", WITH_POOL),
+        ("{number}", "loss =", "`float(loss)`."),
+        ("{number}", "SEEN.append(Feed", "Convert it by `float()`."),
     ],
 )
 def test_code_has_the_names_of_the_line(
@@ -155,7 +235,7 @@ def test_code_has_the_names_of_the_line(
 
 def test_a_pool_of_multiprocessing_is_closed() -> None:
     workers = (RunningThread(name="Thread-1 (_handle_workers)"),)
-    assert fill("{end_pool}", case(threads=workers)) == "`pool.close()`."
+    assert "`with Pool() as ...`" in fill("{end_pool}", case(threads=workers))
 
 
 def test_a_thread_is_ended_where_it_waits(at: Any) -> None:
@@ -164,13 +244,37 @@ def test_a_thread_is_ended_where_it_waits(at: Any) -> None:
     text = fill("{end_thread}", case(**known))
     assert "It waits in `fd =`" in text and "app.py:7" in text
     assert "`self.thread.join()`" in text
-    assert fill("{end_thread}", case()).startswith("End it when its work is done")
+    assert "where you make it" not in text
+    assert "`worker.join()`" in fill("{end_thread}", case(origin=at("worker.start")))
+    for line in ("threads =", "server.start", "server ="):
+        text = fill("{end_thread}", case(origin=at(line)))
+        assert "with `thread = threading.Thread(...)` where you make it" in text
 
 
-def test_an_object_s_own_method_ends_it() -> None:
-    known = {"closers": ("close",), "held": "app.DataPipeline"}
-    assert fill("{ending}", case(path_to(), **known)) == "`pipeline.close()`."
+def test_an_object_s_own_method_ends_it(at: Any) -> None:
+    known: dict[str, Any] = {"closers": ("close",), "held": "app.DataPipeline"}
+    assert fill("{ending}", case(path_to(), **known)) == "Call its `close()`."
+    known["stored"] = at("SEEN[key]")
+    assert fill("{ending}", case(path_to(), **known)) == "`feed.close()`."
     assert fill("{ending}", case(path_to())) == ""
+    of_database = path_to("sqlite3.Connection", through=[step("sqlite3.Connection")])
+    text = "Close it when it is no longer needed."
+    assert fill("{ending}", case(of_database)) == text
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [
+        ("builtins.generator", "`with contextlib.closing(feed): ...`."),
+        ("builtins.async_generator", "`async with contextlib.aclosing(feed): ...`."),
+    ],
+)
+def test_a_generator_is_closed_by_a_with_statement(
+    at: Any, kind: str, code: str
+) -> None:
+    path = path_to(kind, through=[step(kind)])
+    assert fill("{closing}", case(path, stored=at("SEEN[key]"))) == code
+    assert fill("{closing}", case(path)) == ""
 
 
 @pytest.mark.parametrize(
@@ -196,24 +300,36 @@ def test_a_callback_is_removed_from_where_it_was_added(at: Any) -> None:
     assert fill("{remove}", case(path_to(container="dict"), stored=added)) == ""
     assert fill("{remove}", case(path_to())) == ""
     of_bus = path_to(at="app.BUS.SEEN", owner="app.Bus")
-    text = fill("{remove}; or keep {handed}", case(of_bus, stored=at("self.service")))
-    assert text == "`self.service.SEEN.remove(con)`; or keep con."
+    text = fill("{remove}", case(of_bus, stored=at("self.service")))
+    assert text == "`self.service.SEEN.remove(con)`."
+    assert fill("{remove}", case(path_to(), stored=at("CALLBACKS.extend"))) == ""
+
+
+def test_only_a_bound_method_is_kept_by_a_weak_method(at: Any) -> None:
+    text, stored = "`WeakMethod({method})`", at("BUS.on_end")
+    bound = case(stored=stored, held="builtins.method")
+    assert fill(text, bound) == "`WeakMethod(self.finish)`."
+    assert fill(text, case(stored=stored, held="builtins.function")) == ""
 
 
 def test_a_value_that_grows_has_the_name_of_its_line(at: Any) -> None:
     text = "`{value} = {value}[-100:]`"
-    shown = "`self.sock = self.sock[-100:]`."
-    assert fill(text, case(origin=at("self.sock ="))) == shown
     assert fill(text, case(origin=at("self.total +="))) == (
         "`self.total = self.total[-100:]`."
     )
-    assert fill(text, case(origin=at("SEEN[key]"))) == ""
+    assert fill(text, case(origin=at("history ="))) == "`history = history[-100:]`."
+    shown = "`STORE['x'] = STORE['x'][-100:]`."
+    assert fill(text, case(origin=at('STORE["x"]'))) == shown
+    for line in ("SEEN[key]", "self.sock =", "n ="):
+        assert fill(text, case(origin=at(line))) == ""
 
 
 def test_a_buffer_is_emptied(at: Any) -> None:
-    written = {"origin": at("LOG.addHandler"), "held": "_io.BytesIO"}
-    assert fill("{emptied}", case(**written)) == "`LOG.seek(0)`, `LOG.truncate()`."
+    written = {"origin": at("n ="), "held": "_io.BytesIO"}
+    assert fill("{emptied}", case(**written)) == "`BUF.seek(0)`, `BUF.truncate()`."
     assert fill("{emptied}", case(held="_io.BytesIO")) == ""
+    saved = {**written, "origin": at("np.save")}
+    assert fill("{emptied}", case(**saved)) == ""
     assert fill("{emptied}", case(**{**written, "held": "builtins.str"})) == ""
 
 
@@ -223,8 +339,18 @@ def test_a_scope_is_named() -> None:
 
 
 def test_an_exception_is_kept_as_text(at: Any) -> None:
-    assert fill("`repr({error})`", case(stored=at("SEEN[key]"))) == "`repr(feed)`."
-    assert fill("`repr({error})`", case()) == "`repr(error)`."
+    text, drop = "Keep {error_text}", "`{error}.with_traceback(None)`"
+    error = passing(EXCEPTION)
+    named = case(error, stored=at("SEEN.append(error"))
+    assert fill(text, named) == "Keep its text, `repr(error)`."
+    assert fill(drop, named) == "`error.with_traceback(None)`."
+    owner = passing("app.Trainer", EXCEPTION)
+    for unnamed in (
+        case(error, origin=at("check")),
+        case(owner, stored=at("SEEN.append(error")),
+    ):
+        assert fill(text, unnamed) == "Keep only its text, by `repr()`."
+        assert fill(drop, unnamed) == ""
 
 
 def step(*types: str, kind: str = ATTRIBUTE, name: str = "held") -> Any:

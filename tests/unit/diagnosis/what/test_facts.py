@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import functools
 import io
 import logging
@@ -22,10 +23,28 @@ import pytest
 
 from pytest_tfleak.diagnosis.safe_read import read_attribute
 from pytest_tfleak.diagnosis.safe_read import read_field
+from pytest_tfleak.diagnosis.what.facts import closers_of
 from pytest_tfleak.reports.held_object import clip
 from tests.builders import describe_group
 from tests.builders import describe_object
 
+CLOSERS = {
+    "def close(self): ...": ("close",),
+    "def close(self, *, force=False): ...": ("close",),
+    "def close(*args): ...": ("close",),
+    "close = functools.wraps(len)(lambda *args: None)": ("close",),
+    "close: float = 1.0": (),
+    "close = None": (),
+    "__slots__ = ('close',)": (),
+    "close = property(lambda self: 1)": (),
+    "async def close(self): ...": (),
+    "def close(self): yield": (),
+    "def close(self, why): ...": (),
+    "def close(self, *, why): ...": (),
+    "def close(): ...": (),
+    "@staticmethod\n    def close(self): ...": (),
+    "@contextlib.contextmanager\n    def close(self): yield": (),
+}
 RELEASE = threading.Event()
 
 
@@ -229,3 +248,20 @@ def test_sockets_say_family_and_addresses() -> None:
 
 def test_no_objects_are_no_words() -> None:
     assert describe_group([], 1) == ""
+
+
+@pytest.mark.parametrize(("body", "found"), CLOSERS.items())
+def test_a_closer_is_a_method_that_needs_no_argument(
+    body: str, found: tuple[str, ...]
+) -> None:
+    names: dict[str, Any] = {"contextlib": contextlib, "functools": functools}
+    names["__name__"] = __name__
+    exec(f"class Feed:\n    {body}", names)
+    assert closers_of(names["Feed"]()) == found
+
+
+def test_the_last_definition_of_a_closer_counts() -> None:
+    names: dict[str, Any] = {"__name__": __name__}
+    exec("class A:\n    def close(self): ...\nclass B(A):\n    close = None", names)
+    assert closers_of(names["B"]()) == ()
+    assert closers_of(names["A"]()) == ("close",)
