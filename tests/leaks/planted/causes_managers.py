@@ -97,8 +97,8 @@ def test_exit_fails_before_closing_mended():
 @contextlib.contextmanager
 def ticking():
     ends = threading.Event()
-    thread = threading.Thread(target=ends.wait, daemon=True)
-    thread.start()  # planted
+    thread = threading.Thread(target=ends.wait, daemon=True)  # planted
+    thread.start()
     yield
     ends.set()
     thread.join()
