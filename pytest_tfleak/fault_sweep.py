@@ -1,14 +1,15 @@
 """Make each TensorFlow call of a body fail once, and find what that leaves.
 
-1. Clean passes: an ordinary measurement, which ends early if nothing grows. Its last
-   pass says which calls there are. If the body leaks without a fault, that is the
-   verdict; and a body without calls is measured as ever.
+1. Clean passes: an ordinary measurement. Its last pass says which calls there are. If
+   the body leaks without a fault, that is the verdict.
 2. The sweep: in each iteration one call fails. What a pass leaves, more than the one
    before, makes its call a suspect. Without suspects, growth over the whole sweep is
    confirmed and explained as ever.
 3. Each group of suspects that leave the same is a measurement of its own, in which only
    those calls fail. So whatever holds for a leak holds here: confirmed, with holder,
    line and cause.
+
+All of them share the time that ``max_time`` allows.
 
 PYTEST_DONT_REWRITE
 """
@@ -27,6 +28,7 @@ from typing import Protocol
 from pytest_tfleak.decide import Grounds
 from pytest_tfleak.decide import decide
 from pytest_tfleak.diagnosis.causes.all_causes import cause_named
+from pytest_tfleak.diagnosis.diagnose import NO_TIME
 from pytest_tfleak.diagnosis.origin.managers import how_it_fails
 from pytest_tfleak.judge import Doubt
 from pytest_tfleak.judge import is_suspicious
@@ -54,16 +56,18 @@ from pytest_tfleak.verdict import Origin
 from pytest_tfleak.verdict import Reason
 from pytest_tfleak.verdict import Status
 
-#: Passes that run before the judged ones, in which calls fail, too: the first error of
-#: a process imports modules.
+#: At most so many passes run before the judged ones, in which calls fail, too: the
+#: first error of a process imports modules. One has to: its reading is the first.
 _WARMUP = 2
 #: How many iterations a group of suspects is judged on.
 _FEWEST, _MOST = 10, 30
 _MOST_GROUPS = 6
 _MOST_NOTES = 3
 _NEVER_SUSPECT = ("object",)
-#: What is opened by user code, whoever holds it; and roots that are TensorFlow's own.
+#: Families of signals: user code opens these, so it has to close them, whoever holds
+#: them.
 _OF_USERS = ("session", "scope", "graph", "system")
+#: Kinds of roots: what TensorFlow holds by itself, and where nobody has looked.
 _OF_LIBRARIES = ("context", "graph", "default-graph", "unsought")
 #: The share of the calls that the test must reach, or the sweep proves nothing.
 _REACHED = 0.5
@@ -120,20 +124,35 @@ class FaultSweep:
         self._deadline = deadline
         self._calls: tuple[Call, ...] = ()
         self._aftermath = Aftermath()
+        #: The calls that were made to fail in judged iterations.
+        self._tried: frozenset[int] = frozenset()
+        #: Groups of suspects for which no time was left.
+        self._not_looked_at: list[list[int]] = []
 
     def run(self) -> Grounds:
         """Run all stages. Raises what the body raises without a fault."""
         __tracebackhide__ = True
-        clean = self._measure(self._clean_pass, self._plan, _Clean(self._body.faults))
+        clean = self._run(self._clean_pass, self._plan, Stage())
         self._calls = tuple(self._body.faults.calls)
-        if decide(clean).status is not Status.CLEAN:
-            return _with_notes(clean, self._notes_without_sweep())
+        status = decide(clean).status
+        if status is not Status.CLEAN:
+            return _with_notes(clean, self._notes_without_sweep(status))
         if not self._calls:
             return _with_notes(clean, ["It made no TensorFlow call that could fail."])
         targets = spread(len(self._calls), self._plan.iterations)
-        swept = replace(self._sweep(targets), faults=self._summary(len(targets)))
-        notes = [*self._notes(len(targets))]
-        return _with_notes(self._with_doubts(swept, targets), notes)
+        swept = with_doubts(self._sweep(targets), self._doubts(targets))
+        tried = len(self._tried)
+        if tried:
+            swept = replace(swept, faults=self._summary(tried))
+        return _with_notes(swept, [*self._notes(len(targets))])
+
+    def _run(self, body: Body, plan: Plan, stage: Stage) -> Grounds:
+        """Measure a part in what is left of the time for all of them."""
+        __tracebackhide__ = True
+        # the test's own timeout ends each part by itself
+        if plan.max_time is not None and self._deadline.option == "max_time":
+            plan = replace(plan, max_time=max(0.0, self._deadline.seconds))
+        return self._measure(body, plan, stage)
 
     def _clean_pass(self) -> None:
         __tracebackhide__ = True
@@ -145,11 +164,12 @@ class FaultSweep:
         return FailingPasses(body.call, body.faults, targets, body.endings)
 
     def _sweep(self, targets: Sequence[int]) -> Grounds:
-        plan = replace(self._plan, depth="full", warmup=min(self._plan.warmup, _WARMUP))
+        plan = replace(self._plan, depth="full", warmup=self._warmup)
         passes = self._passes(targets)
         self._aftermath = passes.aftermath
         stage = _Sweep(passes, plan)
-        swept = self._measure(passes, plan, stage)
+        swept = self._run(passes, plan, stage)
+        self._tried = stage.tried
         swept = replace(swept, findings=tuple(self._of_scopes(swept.findings)))
         if not stage.suspects:
             return self._of_all(swept, targets)
@@ -158,14 +178,18 @@ class FaultSweep:
         leaks = [one for one in looked if decide(one).status is Status.LEAK]
         if leaks:
             return _joined(swept, leaks)
-        if stage.grew:
+        if stage.grew and self._deadline.fits(0):
             again = self._passes(targets)
-            grown = self._measure(again, plan, _Unit(again, plan))
+            grown = self._run(again, plan, _Unit(again, plan))
             return self._of_all(grown, targets)
-        doubts = [doubt for one in looked for doubt in one.stands_on.doubts]
+        doubts = [doubt for one in looked for doubt in _doubts_of(one)]
         notes = dict.fromkeys(note for one in looked for note in one.notes)
-        judged = replace(swept.judged, doubts=(*swept.judged.doubts, *doubts))
-        return replace(swept, judged=judged, notes=(*swept.notes, *notes))
+        swept = replace(swept, notes=(*swept.notes, *notes))
+        return with_doubts(swept, [*doubts, *self._doubts_of_rest(stage.grew)])
+
+    @property
+    def _warmup(self) -> int:
+        return max(1, min(self._plan.warmup, _WARMUP))
 
     def _of_all(self, grounds: Grounds, targets: Sequence[int]) -> Grounds:
         """Return grounds on growth that no single call explains."""
@@ -182,8 +206,7 @@ class FaultSweep:
         Its code has error paths, too, and nobody but its authors can mend them.
         """
         failing = [finding for finding in grounds.findings if not finding.accepted]
-        is_diagnosed = failing and self._plan.diagnose == "on"
-        if not is_diagnosed or any(map(_is_of_users, failing)):
+        if not failing or any(map(_is_of_users, failing)):
             return grounds
         kept = tuple(finding for finding in grounds.findings if finding.accepted)
         grounds, name = replace(grounds, findings=kept), failing[0].signal
@@ -193,11 +216,23 @@ class FaultSweep:
                 "code of yours holds it, so it does not fail the test."
             )
             return replace(grounds, notes=(*grounds.notes, note))
-        detail = f"{name} grows if a call fails: no time was left to see what holds it"
-        doubt = Doubt(reason=Reason.OUT_OF_TIME, detail=detail, signal=name)
-        doubts = (*grounds.stands_on.doubts, doubt)
-        judged = replace(grounds.stands_on, findings=(), doubts=doubts)
-        return replace(grounds, judged=judged, rejudged=None)
+        judged = replace(grounds.stands_on, findings=())
+        grounds = replace(grounds, judged=judged, rejudged=None)
+        return with_doubts(grounds, [self._doubt_of_holder(failing, grounds.notes)])
+
+    def _doubt_of_holder(
+        self, failing: Sequence[Finding], notes: Sequence[str]
+    ) -> Doubt:
+        """Return why it is unknown whether user code or a library holds something."""
+        name, reason = failing[0].signal, Reason.UNEXPLAINED
+        if self._plan.diagnose == "off":
+            why = 'diagnose="off" leaves open whether your code or a library holds it'
+        elif any(f.path for f in failing) or NO_TIME in notes:
+            why, reason = "no time was left to see what holds it", Reason.OUT_OF_TIME
+        else:
+            why = "the search did not find what holds it"
+        detail = f"{name} grows if a call fails: {why}"
+        return Doubt(reason=reason, detail=detail, signal=name)
 
     def _look_at(self, suspects: Mapping[int, frozenset[str]]) -> list[Grounds]:
         """Measure each group of suspects alone; return the grounds, with the calls."""
@@ -205,16 +240,18 @@ class FaultSweep:
             self._plan,
             depth="quick",
             iterations=max(_FEWEST, min(_MOST, self._plan.iterations)),
-            warmup=min(self._plan.warmup, _WARMUP),
+            warmup=self._warmup,
         )
         looked: list[Grounds] = []
-        for numbers in self._groups(suspects):
+        groups = self._groups(suspects)
+        for numbers in groups:
             has_leak = any(decide(one).status is Status.LEAK for one in looked)
-            if has_leak and (len(looked) >= _MOST_GROUPS or not self._deadline.fits(0)):
+            is_enough = has_leak and len(looked) >= _MOST_GROUPS
+            if is_enough or not self._deadline.fits(0):
                 break
             passes = self._passes(numbers)
             stage = _Unit(passes, plan)
-            grounds = self._measure(passes, plan, stage)
+            grounds = self._run(passes, plan, stage)
             findings = [
                 self._with_calls(finding, stage.suspects, numbers)
                 for finding in grounds.findings
@@ -222,6 +259,7 @@ class FaultSweep:
             findings = self._with_managers(findings)
             grounds = replace(grounds, findings=tuple(findings))
             looked.append(self._of_users(grounds))
+        self._not_looked_at = groups[len(looked) :]
         return looked
 
     def _groups(self, suspects: Mapping[int, frozenset[str]]) -> list[list[int]]:
@@ -299,28 +337,60 @@ class FaultSweep:
             calls=len(self._calls), failed=failed, error=self._plan.fault_error
         )
 
-    def _with_doubts(self, grounds: Grounds, targets: Sequence[int]) -> Grounds:
-        """Keep a sweep that mostly did not reach its calls from being clean."""
-        missed = set[int]().union(*self._aftermath.damaged.values())
-        if len(missed) <= (1 - _REACHED) * len(targets):
-            return grounds
-        error, _ = next(iter(self._aftermath.damaged.items()))
-        detail = (
-            f"once a call had failed, the test failed by itself: {_shown(error)}; "
-            f"{len(missed)} of {len(targets)} calls were not reached"
-        )
-        doubt = Doubt(reason=Reason.NOT_REPEATABLE, detail=detail)
-        judged = replace(grounds.judged, doubts=(doubt, *grounds.judged.doubts))
-        return replace(grounds, judged=judged)
+    def _doubts(self, targets: Sequence[int]) -> Iterator[Doubt]:
+        """Yield what keeps a sweep from being clean: calls that did not fail."""
+        after, untried = self._aftermath, len(targets) - len(self._tried)
+        if untried:
+            detail = (
+                f"{self._deadline.option} left no time to make {untried} of "
+                f"{len(targets)} calls fail"
+            )
+            yield Doubt(reason=Reason.OUT_OF_TIME, detail=detail)
+        missed = after.unreached.union(*after.damaged.values())
+        if len(missed) <= (1 - _REACHED) * max(1, len(self._tried)):
+            return
+        why = "once a call had failed, the test "
+        if after.damaged:
+            why += f"failed by itself: {_shown(next(iter(after.damaged)))}"
+        else:
+            why += "made fewer calls"
+        detail = f"{why}; {len(missed)} of {len(targets)} calls were not reached"
+        yield Doubt(reason=Reason.NOT_REPEATABLE, detail=detail)
 
-    def _notes_without_sweep(self) -> Iterator[str]:
-        if self._calls:
-            yield "No call was made to fail: first mend what it shows without."
+    def _doubts_of_rest(self, grew: bool) -> Iterator[Doubt]:
+        """Yield what no time was left to look at."""
+        numbers = [n for group in self._not_looked_at for n in group]
+        if numbers or grew:
+            when = self._when(numbers) if numbers else "while calls fail"
+            detail = (
+                f"something grows {when}: {self._deadline.option} left no time to "
+                "confirm it"
+            )
+            yield Doubt(reason=Reason.OUT_OF_TIME, detail=detail)
 
-    def _notes(self, failed: int) -> Iterator[str]:
+    def _notes_without_sweep(self, status: Status) -> Iterator[str]:
+        if not self._calls:
+            return
+        why = {
+            Status.LEAK: "the test already leaks without a fault",
+            Status.INCONCLUSIVE: "it is not certain that nothing leaks without a fault",
+            Status.NOT_MEASURED: "the test could not be measured without a fault",
+        }[status]
+        yield f"No call was made to fail, because {why}."
+
+    def _notes(self, most: int) -> Iterator[str]:
         """Yield what was made to fail, and what the code did about it."""
         total, error = len(self._calls), self._plan.fault_error
-        if failed < total:
+        failed = len(self._tried)
+        if not failed:
+            yield "No call was made to fail, because no time was left for it."
+        elif failed < most:
+            yield (
+                f"{failed} of the {total} TensorFlow calls were made to fail, one in "
+                f"each iteration ({error}); {self._deadline.option} left no time for "
+                "more."
+            )
+        elif failed < total:
             yield (
                 f"{failed} of the {total} TensorFlow calls were made to fail, spread "
                 f"evenly, one in each iteration ({error}); iterations={total} tries "
@@ -363,16 +433,6 @@ class FaultSweep:
         return f"when any of {len(numbers)} calls fails, first {call.operation}{at}"
 
 
-class _Clean(Stage):
-    """Passes without a fault; those of a body with calls end early if none grows."""
-
-    def __init__(self, faults: Faults) -> None:
-        self._faults = faults
-
-    def begin(self, loop: Loop) -> None:
-        loop.is_quick = loop.is_quick or bool(self._faults.calls)
-
-
 class _Unit(Stage):
     """Passes in which a few calls fail in turn; what each leaves is counted."""
 
@@ -382,6 +442,8 @@ class _Unit(Stage):
         self._passes = passes
         self._plan = plan
         self.suspects: dict[int, frozenset[str]] = {}
+        #: The calls that were to fail in measured iterations.
+        self.tried: frozenset[int] = frozenset()
 
     def watch(self, created_at: Callable[[object], Sequence[Frame]]) -> None:
         self._passes.created_at = created_at
@@ -391,7 +453,9 @@ class _Unit(Stage):
 
     def is_enough(self, loop: Loop) -> bool:
         trace = loop.trace
-        self.suspects = find_suspects(trace, self._passes.last(trace.measured))
+        failed = self._passes.last(trace.measured)
+        self.tried = frozenset(failed)
+        self.suspects = find_suspects(trace, failed)
         return False
 
 
@@ -428,8 +492,9 @@ def find_suspects(trace: Trace, failed: Sequence[int]) -> dict[int, frozenset[st
     once, the counts must have risen most of the time.
     """
     suspects: dict[int, set[str]] = {}
+    first = max(1, trace.warmed_up)  # a first row rises from nothing
+    failed = failed[first - trace.warmed_up :]
     visits = {number: failed.count(number) for number in set(failed)}
-    first = max(1, trace.warmed_up)
     for signal in trace:
         row = row_of(signal.name, signal.unit)
         is_count = row.nature == "exact" and not is_size(signal.name, signal.unit)
@@ -495,6 +560,28 @@ def _without_growth(swept: Grounds) -> Grounds:
     findings = [f for f in swept.findings if f.failing is not None or f.accepted]
     judged = replace(swept.judged, findings=(), doubts=())
     return replace(swept, judged=judged, findings=tuple(findings))
+
+
+def with_doubts(grounds: Grounds, doubts: Iterable[Doubt]) -> Grounds:
+    """Return grounds with more doubts, which a leak leaves without effect.
+
+    They become part of the judgement that counts, and take care that it still does: a
+    doubt for lack of time about the run without known causes would have the verdict
+    stand on the other one.
+    """
+    doubts = tuple(doubts)
+    if not doubts or decide(grounds).status is Status.LEAK:
+        return grounds
+    judged = grounds.stands_on
+    judged = replace(judged, doubts=(*doubts, *judged.doubts))
+    return replace(grounds, judged=judged, rejudged=None)
+
+
+def _doubts_of(grounds: Grounds) -> Iterator[Doubt]:
+    """Yield the doubt on which the verdict stands, if it is inconclusive."""
+    verdict = decide(grounds)
+    if verdict.status is Status.INCONCLUSIVE and verdict.reason is not None:
+        yield Doubt(reason=verdict.reason, detail=verdict.detail or "")
 
 
 def _with_notes(grounds: Grounds, notes: Iterable[str]) -> Grounds:

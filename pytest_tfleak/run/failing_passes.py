@@ -9,6 +9,8 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
+import builtins
+import sys
 from array import array
 from collections.abc import Callable
 from collections.abc import Iterator
@@ -16,6 +18,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from dataclasses import field
+from typing import Any
 
 from pytest_tfleak.run.faults import Call
 from pytest_tfleak.run.faults import Faults
@@ -161,8 +164,27 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
             continue
         seen.add(id(one))
         yield one
-        pending += [o for o in (one.__cause__, one.__context__) if o is not None]
-        pending += getattr(one, "exceptions", ())
+        pending += [o for o in _before(one) if issubclass(type(o), BaseException)]
+
+
+def _before(error: BaseException) -> Iterator[Any]:
+    """Yield what an error came from, and what it is a group of.
+
+    All is read by Python's own classes: a class of the user's may define an attribute
+    of the same name, which may be anything, and may raise.
+    """
+    yield _read(error, BaseException, "__cause__")
+    yield _read(error, BaseException, "__context__")
+    groups = getattr(builtins, "BaseExceptionGroup", None)  # since Python 3.11
+    if groups is not None and issubclass(type(error), groups):
+        yield from _read(error, groups, "exceptions")
+    doctest = sys.modules.get("doctest")
+    if doctest is not None and type(error) is doctest.UnexpectedException:
+        yield error.exc_info[1]  # type: ignore[attr-defined]
+
+
+def _read(error: BaseException, cls: type, name: str) -> Any:
+    return vars(cls)[name].__get__(error, type(error))
 
 
 def _line_of(error: BaseException) -> Frame | None:

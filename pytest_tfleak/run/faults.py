@@ -88,8 +88,8 @@ class Faults:
         self.forget()
 
     def _hook(self) -> None:
-        if names.FAST_PATH.find() is None:
-            return  # TensorFlow is not imported
+        if names.FAST_PATH.find() is None or names.ERRORS.find() is None:
+            return  # TensorFlow is not imported, or there is no error to raise
         self._is_hooked = True
         self._patch(names.FAST_PATH, self._hooked_fast_path)
         for name in (names.EXECUTE, names.EXECUTE_CANCELLABLE):
@@ -103,7 +103,7 @@ class Faults:
             self._patches.set(name.owner(), name.attribute, make)
 
     def _hooked_fast_path(self, original: Any) -> Any:
-        fallback = names.FALLBACK.get()
+        fallback = names.FALLBACK.find() or ()  # without it, no error is one
 
         @wraps(original)
         def execute(context: Any, operation: Any, *args: Any, **kwargs: Any) -> Any:

@@ -75,7 +75,8 @@ def test_what_a_failing_call_leaves(run_planted: RunPlanted) -> None:
     afterwards = notes_of(verdicts["test_fails_afterwards"])
     line = line_of("# fails afterwards")
     assert f"failed by itself: AssertionError at test_faults.py:{line}" in afterwards
-    assert "UnavailableError" in notes_of(verdicts["test_handles_another_error"])
+    handled = notes_of(verdicts["test_handles_another_error"])
+    assert "swallows the error: `except tf.errors.UnavailableError:`" in handled
     assert "iterations=31 tries all" in notes_of(verdicts["test_many_calls"])
 
 

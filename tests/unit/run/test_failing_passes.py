@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import doctest
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -58,6 +60,61 @@ def test_an_error_that_comes_from_it_is_not_the_tests_own() -> None:
             faults.call()
         except RuntimeError as error:
             raise KeyError from error
+
+    assert not passes_of(body, 1).aftermath.own
+
+
+class OddError(Exception):
+    """An exception of the user's, whose attributes may be anything."""
+
+
+class NoneError(OddError):
+    exceptions = None
+
+
+class TextsError(OddError):
+    exceptions = ("one", "two")
+
+
+class RaisingError(OddError):
+    @property
+    def exceptions(self) -> None:
+        raise ZeroDivisionError
+
+    __cause__ = __context__ = exceptions  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("odd", [NoneError, TextsError, RaisingError])
+def test_an_exception_with_attributes_of_its_own(odd: type[OddError]) -> None:
+    def body() -> None:
+        try:
+            faults.call()
+        except RuntimeError as error:
+            raise odd from error
+
+    assert not passes_of(body, 1).aftermath.own
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="no groups of exceptions")
+def test_an_error_in_a_group_is_not_the_tests_own() -> None:
+    def body() -> None:
+        caught = None
+        try:
+            faults.call()
+        except RuntimeError as error:
+            caught = error
+        if caught is not None:
+            raise ExceptionGroup("some", [ValueError(), caught])  # noqa: F821
+
+    assert not passes_of(body, 1).aftermath.own
+
+
+def test_the_error_of_a_doctest_is_not_its_own() -> None:
+    test = doctest.DocTestParser().get_doctest(">>> call()", {}, "it", None, None)
+
+    def body() -> None:
+        test.globs = {"call": faults.call}
+        doctest.DebugRunner().run(test)
 
     assert not passes_of(body, 1).aftermath.own
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import unittest
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -89,6 +90,18 @@ def asserted_by_call() -> None:
     pytest.raises(KeyError, fail)  # noqa: RUF061 - the form that is tested
 
 
+class WithMoreAssertions(unittest.TestCase):
+    """As ``tf.test.TestCase``."""
+
+    def assertRaisesOpError(self) -> Quiet:  # noqa: N802 - TensorFlow's name
+        return Quiet()
+
+
+def asserted_by_a_test_case() -> None:
+    with WithMoreAssertions().assertRaisesOpError():
+        fail()
+
+
 def line_of(function: Callable[[], None]) -> int:
     text = Path(__file__).read_text("utf-8")
     node = next(
@@ -127,7 +140,9 @@ def test_the_words_of_an_exit_that_returns_true() -> None:
     assert found.by == "`with Quiet():`, whose __exit__ returns True"
 
 
-@pytest.mark.parametrize("function", [asserted, asserted_by_call])
+@pytest.mark.parametrize(
+    "function", [asserted, asserted_by_call, asserted_by_a_test_case]
+)
 def test_an_assertion_on_the_error_does_not_swallow_it(
     function: Callable[[], None],
 ) -> None:
