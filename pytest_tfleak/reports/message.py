@@ -160,7 +160,7 @@ def _one_leak(found: Sequence[Finding], unicode: bool, callers: bool) -> Iterato
     lead, *others = found
     if lead.what:
         still = lead.per_iteration is None
-        what = lead.what.removesuffix(PER_ITERATION) if still else lead.what
+        what = lead.what.removesuffix(PER_ITERATION) if still else what_of(lead)
         yield "what", shorten(safe(what), _LONGEST_LIST)
     yield from _where_rows(lead, unicode, callers)
     # one leak moves many signals, which must not look like as many leaks
@@ -252,11 +252,17 @@ def _figures(finding: Finding, verdict: Verdict) -> str:
     if is_total(finding):
         return f"{_plus(growth)}{in_all} in all; allowance {limit} in all"
     total = signed(finding.total, unit) + in_all
-    text = f"{_plus(growth)}{rate} {_each(finding)}, {total} from first to last; "
+    text = f"{_plus(growth)}{rate} {each(finding)}, {total} from first to last; "
     return text + _allowance(finding, limit)
 
 
-def _each(finding: Finding) -> str:
+def what_of(finding: Finding) -> str:
+    """Return what piles up, in words that fit its figures."""
+    return (finding.what or "").replace(PER_ITERATION, f" {each(finding)}")
+
+
+def each(finding: Finding) -> str:
+    """Return what the rate of a finding is a rate per."""
     return "per iteration" if finding.failing is None else "per failed call"
 
 
@@ -297,7 +303,7 @@ def _compact(finding: Finding) -> str:
         return f"{_still_there(finding)}; {_allowance(finding)}"
     value = finding.total if is_total(finding) else finding.per_iteration
     growth, limit = compared(value, finding.allowance, finding.unit)
-    per = "in all" if is_total(finding) else _each(finding)
+    per = "in all" if is_total(finding) else each(finding)
     text = f"{short_name(finding.signal)} {_plus(growth)} {per}"
     if not finding.allowance:
         return f"{text} (none allowed)"
@@ -360,7 +366,7 @@ def explained_part(finding: Finding) -> str:
     if not finding.native and finding.python_bytes >= rate / 2:
         return ""
     explained, growth = compared(finding.python_bytes, rate, "B")
-    return f"Python objects explain {explained} of {growth} per iteration"
+    return f"Python objects explain {explained} of {growth} {each(finding)}"
 
 
 def _line_rows(label: str, line: Origin, unicode: bool) -> Iterator[_Row]:
@@ -555,7 +561,7 @@ def lead_figures(verdict: Verdict) -> Iterator[str]:
         seen = f", {limit} allowed"
     else:
         growth = signed(lead.per_iteration, lead.unit)
-        figure = f"{short_name(lead.signal)} {growth} {_each(lead)}"
+        figure = f"{short_name(lead.signal)} {growth} {each(lead)}"
         seen = f", seen in {iterations}"
     for where in located(lead):
         yield figure + kind + where

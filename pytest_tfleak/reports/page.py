@@ -17,7 +17,9 @@ from pytest_tfleak.reports.curves import Curve
 from pytest_tfleak.reports.held_by import edges_of
 from pytest_tfleak.reports.leaks import group_by_leak
 from pytest_tfleak.reports.message import closest_text
+from pytest_tfleak.reports.message import each
 from pytest_tfleak.reports.message import explained_part
+from pytest_tfleak.reports.message import failing_calls
 from pytest_tfleak.reports.message import figures_alone
 from pytest_tfleak.reports.message import headline
 from pytest_tfleak.reports.message import holder_of_leak
@@ -31,6 +33,7 @@ from pytest_tfleak.reports.message import remedy_of
 from pytest_tfleak.reports.message import same_as
 from pytest_tfleak.reports.message import stands_on
 from pytest_tfleak.reports.message import took_by_part
+from pytest_tfleak.reports.message import what_of
 from pytest_tfleak.reports.message import where_to_look
 from pytest_tfleak.reports.text import compared
 from pytest_tfleak.reports.text import percent
@@ -61,6 +64,7 @@ _BASELINE = {
 }
 _LINES = ("stored", "origin")  # None if unknown
 _EXPLANATIONS = (
+    "only_when",
     "what",
     "holder",
     "stored",
@@ -109,6 +113,7 @@ class FindingEntry:
     title: str
     figure: str
     limit: str
+    only_when: str  # the TensorFlow calls of which any has to fail
     curve: Curve | None
     readings: tuple[tuple[str, str], ...]  # name and readings of each part of the curve
     what: str
@@ -159,7 +164,7 @@ def make_leak_entries(verdicts: Sequence[Verdict]) -> list[LeakEntry]:
     for leak in group_by_leak(verdicts):
         lead, first = leak.lead, leak.verdicts[0]
         entry = LeakEntry(
-            what=cut(lead.what or next(figures_alone(lead, first)), 300),
+            what=cut(what_of(lead) or next(figures_alone(lead, first)), 300),
             holder=cut(holder_of_leak(lead), 300),
             where=cut(where_to_look(lead), 300),
             fingerprint=cut(leak.fingerprint, 100),
@@ -248,7 +253,7 @@ def _brief(verdict: Verdict, failing: Sequence[Finding]) -> Iterator[str]:
     if failing:
         lead = failing[0]
         # if the first finding lacks it, another one of the same leak may have it
-        what = next((f.what for f in failing if f.what), None)
+        what = next(filter(None, map(what_of, failing)), None)
         where = next(filter(None, map(where_to_look, failing)), "")
         path = next((f.path for f in failing if f.path), None)
         yield cut(what, 120) if what else next(figures_alone(lead, verdict))
@@ -296,9 +301,10 @@ def _describe(finding: Finding, verdict: Verdict) -> FindingEntry:
         title=safe(words.grows[:_LONGEST_TEXT]),
         figure=cut(next(figures_alone(finding, verdict))),
         limit=_limit(finding),
+        only_when=cut(failing_calls(finding.failing)) if finding.failing else "",
         curve=curve,
         readings=tuple(_readings(curve)) if curve else (),
-        what=cut(finding.what),
+        what=cut(what_of(finding)),
         holder=tuple(_lines(edges_of(finding.path) if finding.path else ())),
         stored=_line(stored) if stored else None,
         origin=_line(finding.origin) if finding.origin else None,
@@ -320,7 +326,7 @@ def _limit(finding: Finding) -> str:
         return f"allowed: {format_quantity(finding.allowance, finding.unit)}"
     value = finding.total if is_total(finding) else finding.per_iteration
     _, limit = compared(value, finding.allowance, finding.unit)
-    return f"allowed: {limit}{' in all' if is_total(finding) else ' per iteration'}"
+    return f"allowed: {limit} {'in all' if is_total(finding) else each(finding)}"
 
 
 def _readings(curve: Curve) -> Iterator[tuple[str, str]]:

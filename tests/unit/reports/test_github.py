@@ -12,6 +12,8 @@ from pytest_tfleak.reports.github import Place
 from pytest_tfleak.reports.github import add_step_summary
 from pytest_tfleak.reports.github import commands
 from pytest_tfleak.reports.github import step_summary
+from pytest_tfleak.verdict import FailedCall
+from pytest_tfleak.verdict import FailingCalls
 from pytest_tfleak.verdict import Finding
 from pytest_tfleak.verdict import Origin
 from pytest_tfleak.verdict import Reason
@@ -133,6 +135,16 @@ def test_what_does_not_fail_a_test_is_no_error(
 ) -> None:
     place = dataclasses.replace(PLACE, failed=failed)
     assert printed(verdict, place) == expected
+
+
+def test_an_annotation_says_which_calls_have_to_fail() -> None:
+    call = FailedCall(number=2, operation="MatMul", origin=STORED)
+    failing = FailingCalls(count=1, total=3, first=call, last=call)
+    verdict = leak(finding(failing=failing, what="1 dict per iteration"))
+    document = make_document([verdict], {}, complete=True)
+    (line,) = commands(document, {NODEID: PLACE}, ROOT)
+    assert "call 2 of the 3 TensorFlow calls fails: MatMul at" in line
+    assert "1 dict per failed call" in line
 
 
 def test_a_test_without_a_line_has_its_file() -> None:

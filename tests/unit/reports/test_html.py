@@ -22,6 +22,8 @@ from pytest_tfleak.signals import make_signal
 from pytest_tfleak.testing import trace_of
 from pytest_tfleak.trace import Signal
 from pytest_tfleak.verdict import Experiment
+from pytest_tfleak.verdict import FailedCall
+from pytest_tfleak.verdict import FailingCalls
 from pytest_tfleak.verdict import Origin
 from pytest_tfleak.verdict import Reason
 from pytest_tfleak.verdict import SameAs
@@ -249,6 +251,16 @@ def test_growth_in_all_is_held_against_what_is_allowed_in_all() -> None:
     verdict = verdict_of(trace, Plan(host_total=1_024), "t.py::test_a")
     text = Page(render(document(verdict))).text
     assert "+3.1 KiB in all" in text and "allowed: 1 KiB in all" in text
+
+
+def test_a_finding_says_which_calls_have_to_fail() -> None:
+    call = FailedCall(number=2, operation="MatMul", origin=ORIGIN)
+    failing = FailingCalls(count=1, total=3, first=call, last=call)
+    verdict = diagnosed("test_x", failing=failing, allowance=0.5)
+    page = Page(render(document(verdict))).text
+    assert "only when call 2 of the 3 TensorFlow calls fails: MatMul at" in page
+    assert "allowed: 0.5 per failed call" in page
+    assert "1 EagerTensor per failed call" in page
 
 
 def test_objects_that_are_left_are_shown_without_a_rate() -> None:
