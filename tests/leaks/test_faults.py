@@ -89,5 +89,6 @@ def test_thirty_context_managers(run_planted: RunPlanted) -> None:
     verdicts = run_planted("context_managers", diagnose=False)
     assert len(verdicts) == 30
     for name, verdict in verdicts.items():
-        leaks = verdict.status is Status.LEAK
-        assert leaks == name.startswith("test_leaks_"), (name, verdict)
+        # without a diagnosis, growth of tensors alone is a doubt
+        is_found = verdict.status is Status.LEAK or verdict.reason is Reason.UNEXPLAINED
+        assert is_found == name.startswith("test_leaks_"), (name, verdict)
