@@ -13,6 +13,7 @@ _UNITS = {"": 1.0, "B": 1.0, "KiB": 2.0**10, "MiB": 2.0**20, "GiB": 2.0**30}
 _FIGURE = r"[+-]?[\d,]+(?:\.\d+)?(?: (?:B|[KMG]iB)\b)?"
 _RATE = re.compile(rf"({_FIGURE})(?: of ({_FIGURE}))? per iteration")
 _TOTAL = re.compile(rf"({_FIGURE})(?: of ({_FIGURE}))? (?:from first to last|in all)")
+_STEP = re.compile(rf"beside a (fall|rise) of ({_FIGURE})")
 _SEEN = re.compile(r"iterations (\d+)-(\d+) of the (\d+) judged(?:, (\d+) of them)?")
 _RAN = re.compile(r"(\d+) (warm-up|measured|confirmation)\b")
 _HELD = re.compile(r"\((?:list|dict|set|deque|lru_cache) of ([\d,]+)\) → ([\w.]+)")
@@ -36,6 +37,9 @@ class Figure:
 
     def __sub__(self, other: Figure) -> Figure:
         return Figure(self.value - other.value, self.half + other.half)
+
+    def __add__(self, other: Figure) -> Figure:
+        return Figure(self.value + other.value, self.half + other.half)
 
     def __mul__(self, times: int) -> Figure:
         return Figure(self.value * times, self.half * times)
@@ -88,7 +92,11 @@ def _of_leak(block: list[tuple[str, str]], judged: int) -> Iterator[str]:
     readings = re.match(rf"({_FIGURE}) .* ({_FIGURE})$", _first(block, "readings"))
     if readings and total:
         rise = figure(readings[2]) - figure(readings[1])
-        if not rise.agrees(figure(total[2] or total[1])):
+        step = _STEP.search(much)
+        if step:
+            once = figure(step[2])
+            rise = rise + once if step[1] == "fall" else rise - once
+        if not rise.agrees(figure(total[2] or total[1]), 0.0 if step else _APART):
             yield f"readings {readings[0]!r}, but {much!r}"
     if rate and total and not is_bytes(rate[1]):
         seen = _SEEN.search(_first(block, "seen in"))

@@ -56,6 +56,8 @@ _BREAK: _Row = ("", "")  # an empty line
 
 _HEADLINE = 80  # columns
 _SHORTEST_FIGURES = 3  # forms of a figure, before a path is shortened
+#: A step of so much of the growth, at least, is told apart from it.
+_STEP = 0.1
 _LONGEST_LIST = 300
 #: The parts of a measurement, and the shortest one shown, in seconds.
 _PARTS = {
@@ -252,8 +254,30 @@ def _figures(finding: Finding, verdict: Verdict) -> str:
     if is_total(finding):
         return f"{_plus(growth)}{in_all} in all; allowance {limit} in all"
     total = signed(finding.total, unit) + in_all
-    text = f"{_plus(growth)}{rate} {each(finding)}, {total} from first to last; "
-    return text + _allowance(finding, limit)
+    text = f"{_plus(growth)}{rate} {each(finding)}, {total} from first to last"
+    text += _step_apart(whole or finding, verdict)
+    return f"{text}; {_allowance(finding, limit)}"
+
+
+def _step_apart(finding: Finding, verdict: Verdict) -> str:
+    """Return the step that the readings show beside growth, as text, "" without one.
+
+    What went or came once, such as older garbage, is not growth.
+    """
+    signal = _signal(verdict, finding.signal)
+    readings = [] if signal is None else _judged(signal, verdict)
+    if not readings or finding.failing is not None:
+        return ""
+    step = readings[-1] - readings[0] - finding.total
+    if abs(step) < _STEP * abs(finding.total):
+        return ""
+    kind = "fall" if step < 0 else "rise"
+    return f" beside a {kind} of {format_quantity(abs(step), finding.unit)}"
+
+
+def _judged(signal: SignalReport, verdict: Verdict) -> list[float]:
+    series = signal.series[verdict.warmup :]
+    return [value for value in series if value is not None]
 
 
 def what_of(finding: Finding) -> str:
@@ -754,14 +778,14 @@ def draw_curve(
     verdict: Verdict, signal: SignalReport, width: int, unicode: bool
 ) -> str:
     """Return the judged readings of a signal as first, sparkline and last."""
-    series = signal.series[verdict.warmup :]
-    readings = [value for value in series if value is not None]
+    readings = _judged(signal, verdict)
     if not readings:
         return ""
     first, last = compared(readings[0], readings[-1], signal.unit)
     room = min(width - len(first) - len(last) - 2, _LONGEST_CURVE)
     if room < 5:
         return f"{first} ... {last}"
+    series = signal.series[verdict.warmup :]
     return f"{first} {sparkline(series, room, unicode)} {last}"
 
 
