@@ -371,11 +371,12 @@ def _function(case: Case) -> str:
 
 def _figure(case: Case) -> str:
     """Return a figure of pyplot as the code calls it, or ``"all"`` of them."""
-    names = names_at(case.finding.origin)
-    if _is_call_of(names.call, ("figure",)) and names.target:
-        return names.target
-    if _is_call_of(names.call, ("subplots",)) and names.first:
-        return names.first
+    for line in (case.finding.origin, *case.finding.stack):
+        names = names_at(line)
+        if _is_call_of(names.call, ("figure",)) and names.target:
+            return names.target
+        if _is_call_of(names.call, ("subplots",)) and names.first:
+            return names.first
     return '"all"'
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -303,6 +304,12 @@ def test_a_callback_is_removed_from_where_it_was_added(at: Any) -> None:
     text = fill("{remove}", case(of_bus, stored=at("self.service")))
     assert text == "`self.service.SEEN.remove(con)`."
     assert fill("{remove}", case(path_to(), stored=at("CALLBACKS.extend"))) == ""
+
+
+def test_a_figure_may_be_named_by_a_line_that_calls_its_maker(at: Any) -> None:
+    made = case(NOBODY, origin=at("ax ="))
+    finding = replace(made.finding, stack=(at("axes ="), at("fig =")))
+    assert fill("close({figure})", replace(made, finding=finding)) == "Close(fig)."
 
 
 def test_only_a_bound_method_is_kept_by_a_weak_method(at: Any) -> None:
