@@ -146,6 +146,15 @@ CAUSES = (
         rule=_is_known("keras-automatic-names"),
     ),
     Cause(
+        slug="kernels-made-again",
+        priority=Priority.PROVEN,
+        explains="set_seed() and clear_session() empty TensorFlow's cache of kernels. "
+        "Each kernel that is made again after that leaves some bytes.",
+        remedy="Call `tf.random.set_seed()` or `{clear_session}` once, before the "
+        "loop, and not in each call.",
+        rule=_is_known("kernels-made-again"),
+    ),
+    Cause(
         slug="eager-kernel-cache",
         priority=Priority.PROVEN,
         explains="TensorFlow keeps a prepared kernel for each operation with new "

@@ -194,6 +194,22 @@ def test_eager_kernel_cache_mended():
     tf.Variable(1.0, name="v")
 
 
+def make_kernels():
+    for number in range(400):
+        tf.raw_ops.VarHandleOp(
+            dtype=tf.float32, shape=[], container="", shared_name=f"name{number}"
+        )
+
+
+def test_kernels_made_again():
+    tf.random.set_seed(0)
+    make_kernels()
+
+
+def test_kernels_made_again_mended():
+    make_kernels()
+
+
 def test_tape_never_left():
     tf.GradientTape().__enter__()
 
