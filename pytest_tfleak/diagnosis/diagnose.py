@@ -24,7 +24,7 @@ from pytest_tfleak.diagnosis.native.memray_run import watch_native
 from pytest_tfleak.diagnosis.origin.line_tracer import LineTracer
 from pytest_tfleak.diagnosis.survivors.containers import Containers
 from pytest_tfleak.diagnosis.survivors.groups import Group
-from pytest_tfleak.diagnosis.survivors.longer_values import find_longer_value
+from pytest_tfleak.diagnosis.survivors.longer_values import LongerValue
 from pytest_tfleak.diagnosis.survivors.structure import Observed
 from pytest_tfleak.diagnosis.survivors.structure import Survey
 from pytest_tfleak.diagnosis.survivors.watch import Watch
@@ -56,6 +56,10 @@ NO_TIME = "There was no time to look for who holds it; allow more with diagnose_
 NO_TIME_FOR_LINES = (
     "There was no time to look for the lines that made it; allow more with "
     "diagnose_time."
+)
+NO_TIME_TO_WEIGH = (
+    "There was no time to look for a value that grows in all Python objects; allow "
+    "more with diagnose_time."
 )
 #: If Python objects explain less than this share of the growth, search native code.
 _PART = 0.5
@@ -162,12 +166,23 @@ class Inquiry:
         unexplained = self._unexplained(task.findings, insights)
         if unexplained is None:
             return
-        rate = unexplained.per_iteration or 0.0
-        value = find_longer_value(
-            self._loop, self._handed, rate, task.iterations, task.after, task.deadline
-        )
-        if value is not None:
-            insights.groups.insert(0, value)
+        in_blocks = unexplained.unit != "B"
+        searched = LongerValue(
+            self._loop,
+            self._handed,
+            unexplained.per_iteration or 0.0,
+            task.iterations,
+            task.after,
+            task.deadline,
+            in_blocks=in_blocks,
+        ).find()
+        if searched.group is not None:
+            insights.groups.insert(0, searched.group)
+            return
+        if not searched.is_complete:
+            insights.is_complete = False
+            insights.notes.append(NO_TIME_TO_WEIGH)
+        if in_blocks:
             return
         if not task.deadline.may_take(_NATIVE_SLOWER * self._each):
             insights.notes.append(_unseen(insights, NO_TIME_FOR_NATIVE))
@@ -243,12 +258,14 @@ class Inquiry:
         counted = any(not is_memory(f.signal, f.unit) for f in findings)
         if counted or not insights.is_complete:
             return None
-        explained = sum(group.bytes for group in insights.groups if group.is_steady)
+        steady = [group for group in insights.groups if group.is_steady]
+        explained = sum(group.bytes for group in steady)
         for finding in findings:
             growth = finding.per_iteration or 0.0
             if _is_of_process(finding) and explained < _PART * growth:
                 return finding if finding.known is None else None
-        return None
+        of_blocks = (f for f in findings if f.signal == "python.blocks")
+        return next((f for f in of_blocks if f.known is None and not steady), None)
 
     def _signal_of(self, cls: type) -> str | None:
         for base in mro_of(cls):

@@ -26,6 +26,7 @@ from pytest_tfleak.reports.held_object import words_of_growing_types
 from pytest_tfleak.reports.held_object import words_of_inner
 from pytest_tfleak.reports.held_object import words_of_types
 from pytest_tfleak.reports.words import ordered
+from pytest_tfleak.signals import base_name
 from pytest_tfleak.signals import is_memory
 from pytest_tfleak.signals import row_of
 from pytest_tfleak.user_code import is_of_users
@@ -37,6 +38,9 @@ _BINDS = ("tensorflow.", "keras.", "tf_keras.")
 #: The least share of the growth that a group must explain, so that the match is not by
 #: chance: for a group that grows in each iteration, and for any other.
 _LEAST, _MOST = 0.05, 0.5
+#: Memory of which large objects are a part, and the most bytes that one entry adds to
+#: its container.
+_OF_HEAP, _ENTRY = ("host.heap", "host.allocator", "host.tensors"), 200
 #: With more objects per memory block than this, a group comes after all others.
 _MANY = 2
 #: How many groups a finding is split into at most, and the least share for each.
@@ -115,7 +119,7 @@ def _find_behind(finding: Finding, insights: Insights, leading: _Behind) -> _Beh
     if not behind and _is_memory(finding):
         behind = leading  # the objects that pile up use the memory
     if not behind and row_of(finding.signal, finding.unit).family != "system":
-        behind = _Behind(groups=_largest_regular(insights.groups))
+        behind = _Behind(groups=_largest_regular(_plausible(finding, insights.groups)))
     return behind
 
 
@@ -212,6 +216,21 @@ def _largest_regular(groups: Iterable[Group]) -> tuple[_Counted, ...]:
     """Return the largest group that each iteration adds to, counted or not."""
     regular = (group for group in groups if group.is_regular)
     return tuple(_Counted(group=g, part=g.whole) for g in list(regular)[:1])
+
+
+def _plausible(finding: Finding, groups: Iterable[Group]) -> list[Group]:
+    """Leave out plain data that is far too little for the memory of a finding.
+
+    What other objects hold in C or C++ is unknown, so any of them may explain it.
+    """
+    growth = finding.per_iteration or 0.0
+    if base_name(finding.signal) not in _OF_HEAP:
+        return list(groups)
+    return [
+        group
+        for group in groups
+        if not group.is_plain or group.bytes + _ENTRY * group.objects >= _LEAST * growth
+    ]
 
 
 def _without_guesses(finding: Finding, insights: Insights, behind: _Behind) -> Finding:

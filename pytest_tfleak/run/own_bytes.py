@@ -11,6 +11,7 @@ import gc
 import io
 from array import array
 from collections.abc import Callable
+from mmap import mmap
 from types import MethodDescriptorType
 from typing import Any
 
@@ -36,6 +37,9 @@ _LENGTHS: dict[type, Callable[[Any], int]] = {
     io.StringIO: lambda file: str.__sizeof__(io.StringIO.getvalue(file)),
 }
 
+#: Objects that may keep an array's memory, whose size is known or is not in memory.
+_BUFFERS = (bytes, bytearray, memoryview, array, mmap)
+
 _namespace = type.__dict__["__dict__"].__get__
 
 
@@ -57,6 +61,18 @@ def bytes_of(held: object) -> int:
     return size_in_c(held) if size is None else size
 
 
+def weigher_of(kind: type) -> Callable[[Any], int]:
+    """Return what tells the bytes of objects of a type; none of their own code runs.
+
+    Unlike ``measure_of``, it takes objects of any type. The function may raise.
+    """
+    measure = measure_of(kind)
+    if measure is not None:
+        return measure
+    in_c = _measure_in_c(kind)
+    return in_c if in_c is not None else lambda _: 0
+
+
 def tensor_bytes(held: Any) -> int | None:
     """Return the bytes of an eager tensor or variable, None for any other object."""
     bases = {type_name_of(base) for base in mro_of(type(held))}
@@ -72,16 +88,50 @@ def tensor_bytes(held: Any) -> int | None:
 
 def size_in_c(held: Any) -> int:
     """Return what the ``__sizeof__`` of an object's type says, if written in C."""
-    for base in mro_of(type(held)):
+    measure = _measure_in_c(type(held))
+    size = 0 if measure is None else int(measure(held))
+    return size + _bytes_of_view(held)
+
+
+def _measure_in_c(kind: type) -> Callable[[Any], int] | None:
+    for base in mro_of(kind):
         measure = (_namespace(base) or {}).get("__sizeof__")
         if type(measure) is MethodDescriptorType:  # written in C, so no user code runs
-            return int(measure(held))
-    return 0
+            return measure
+    return None
+
+
+def _bytes_of_view(held: Any) -> int:
+    """Return the bytes of an array that an object from C keeps, 0 for other objects.
+
+    Such an object does not tell its size. Other arrays count their own memory, and what
+    another Python object keeps counts there.
+    """
+    arrays = _array_in(type(held))
+    if arrays is None:
+        return 0
+    attributes = _namespace(arrays)
+    base = attributes["base"].__get__(held)
+    if base is None or issubclass(type(base), (arrays, *_BUFFERS)):
+        return 0
+    if not TENSORS.isdisjoint(map(type_name_of, mro_of(type(base)))):
+        return 0
+    return int(attributes["nbytes"].__get__(held))
+
+
+def is_array_type(kind: type) -> bool:
+    """Return whether a type is NumPy's class of arrays or a subclass."""
+    return _array_in(kind) is not None
+
+
+def _array_in(kind: type) -> Any:
+    """Return NumPy's class of arrays if a type is one or a subclass, else None."""
+    return next((b for b in mro_of(kind) if type_name_of(b) == ARRAY), None)
 
 
 def referents_of(holder: Any) -> list[Any]:
     """Return what an object refers to, also the array behind a NumPy view."""
-    base = next((b for b in mro_of(type(holder)) if type_name_of(b) == ARRAY), None)
-    if base is None:
+    arrays = _array_in(type(holder))
+    if arrays is None:
         return gc.get_referents(holder)
-    return [_namespace(base)["base"].__get__(holder)]  # the collector ignores arrays
+    return [_namespace(arrays)["base"].__get__(holder)]  # the collector ignores arrays

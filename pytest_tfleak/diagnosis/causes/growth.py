@@ -45,8 +45,9 @@ CAUSES = (
     Cause(
         slug="value-grows",
         priority=Priority.GROWTH,
-        explains="In each call, an array, text, buffer or tensor is replaced by a "
-        "longer one or appended to. It never gets shorter.",
+        explains="In each call, a value is replaced by a longer one or appended to: an "
+        "array, tensor, table, text or buffer, or an object with some. It never gets "
+        "shorter.",
         remedy="Keep only the last part: `{value} = {value}[-100:]`; write out what it "
         "has, then empty it: {emptied}.",
         rule=lambda e: e.growth == LONGER_VALUE,

@@ -56,6 +56,11 @@ _EMPTY = {
     "_io.StringIO": "`{name}.seek(0)`, `{name}.truncate()`",
     "builtins.bytearray": "`{name}.clear()`",
 }
+#: Types of values of which a slice is the last part.
+_SLICED = (
+    *("ndarray", "EagerTensor", "RaggedTensor", "DataFrame", "Series"),
+    *("str", "bytes", "bytearray", "list", "tuple"),
+)
 #: By signal.
 _SCOPES = {
     "tf.strategy": "`with strategy.scope(): ...`",
@@ -350,8 +355,10 @@ def _method(case: Case) -> str:
 
 
 def _value(case: Case) -> str:
-    """Return the name of a value that its own line makes longer."""
+    """Return the name of a value that its own line makes longer, if it has slices."""
     finding = case.finding
+    if case.evidence.held.rpartition(".")[2] not in _SLICED:
+        return ""
     return names_at(finding.stored).grown or names_at(finding.origin).grown
 
 

@@ -10,6 +10,7 @@ import sys
 import threading
 import types
 import weakref
+from collections import Counter
 from collections import deque
 from collections.abc import Collection
 from collections.abc import Container
@@ -35,14 +36,14 @@ from pytest_tfleak.run.budget import Deadline
 from pytest_tfleak.tf.access import dicts_of_threads
 
 #: Types that hold no other objects of interest.
-_LEAVES = (
+LEAVES = (
     *(str, bytes, int, float, bool, complex, type(None), range, slice, bytearray),
     types.CodeType,
 )
 #: The most common types; for these, the collector lists all that an object holds.
 _PLAIN = (dict, list, tuple, types.FunctionType, types.CellType)
 # by id, since a metaclass may define its own equality
-_LEAF_IDS, _PLAIN_IDS = frozenset(map(id, _LEAVES)), frozenset(map(id, _PLAIN))
+_LEAF_IDS, _PLAIN_IDS = frozenset(map(id, LEAVES)), frozenset(map(id, _PLAIN))
 _WEAK_IDS = frozenset({id(weakref.WeakKeyDictionary)})
 _DIAGNOSIS = "pytest_tfleak.diagnosis"
 _LOOK_AT_CLOCK = 32_768  # references
@@ -117,9 +118,27 @@ class Paths:
         """Return the holder of an object on its path, None if none was found."""
         return self._parents.get(id(target))
 
-    def all_of_users(self) -> list[Any]:
-        """Return all objects that user code holds."""
-        return self.find_from(users_roots(self._handed), {0})
+    def find_all_of_users(self) -> list[Any]:
+        """Return all objects that user code holds, but no text and numbers.
+
+        Those nearest to a root come first.
+        """
+        unknown = {0}  # so the search ends only when it has seen all
+        if not self._goes_on(unknown):
+            return []
+        return self.find_from(users_roots(self._handed), unknown)
+
+    def find_all(self) -> list[Any]:
+        """Return all objects that user code and libraries hold, as above."""
+        unknown = {0}
+        seen = self.find_all_of_users()
+        if self._goes_on(unknown):
+            seen += self._search(other_roots(), unknown, _Scope(self._new))
+        return seen
+
+    def references(self) -> Counter[int]:
+        """Return how often this search itself refers to objects, by id."""
+        return Counter(map(id, self._parents.values()))
 
     def held_by(self, holder: Any) -> Iterable[Any]:
         """Return the objects that an object holds, even if it is an array or a class.

@@ -1,7 +1,8 @@
-"""Find the lines of user code that put objects into the containers that grow.
+"""Find the lines of user code that put objects where they pile up.
 
-Watch the length of each container, line by line, over a few more iterations. The line
-may call a library that adds to a container of its own.
+Watch the length of each container that grows, line by line, over a few more iterations;
+or watch when an attribute, a variable or an entry is replaced. The line may call a
+library that adds to a container of its own.
 
 PYTEST_DONT_REWRITE
 """
@@ -9,6 +10,7 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 from collections.abc import Callable
+from collections.abc import Hashable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +18,7 @@ from dataclasses import field
 from functools import partial
 from typing import Any
 
+from pytest_tfleak.diagnosis.holder.parts import part_of
 from pytest_tfleak.diagnosis.origin.line_tracer import LineTracer
 from pytest_tfleak.diagnosis.safe_read import sized_among
 from pytest_tfleak.run.budget import Deadline
@@ -48,17 +51,58 @@ def find_stores(
     The ids stay valid only while the containers are held. Raises what the body raises.
     """
     watched = list(sized_among(list(containers)))
-    if not watched or not deadline.fits(0):
-        return Stores()
     lengths = [partial(len_, container) for container, len_ in watched]
-    before = [length() for length in lengths]
-    with LineTracer(*lengths, until=deadline.at) as tracer:
-        done = loop.repeat(iterations, [*after, tracer.tick], deadline)
-    lines: dict[int, Origin] = {}
-    for place, (container, len_) in enumerate(watched):
-        grown = len_(container) - before[place]
-        if grown > 0:
-            origin, _ = origin_of(tracer.stack_of(grown / done, place))
-            if origin is not None:
-                lines[id(container)] = origin
+    origins, done = find_lines(loop, lengths, iterations, after, deadline)
+    lines = {
+        id(container): origin
+        for (container, _), origin in zip(watched, origins, strict=True)
+        if origin is not None
+    }
     return Stores(lines=lines, iterations=done)
+
+
+def find_lines(
+    loop: Loop,
+    reads: Sequence[Callable[[], int]],
+    iterations: int,
+    after: Sequence[Callable[[], None]],
+    deadline: Deadline,
+) -> tuple[list[Origin | None], int]:
+    """Return the lines in which figures grow, and how many iterations it ran for that.
+
+    Raises what the body raises.
+    """
+    if not reads or not deadline.fits(0):
+        return [None] * len(reads), 0
+    before = [read() for read in reads]
+    with LineTracer(*reads, until=deadline.at) as tracer:
+        done = loop.repeat(iterations, [*after, tracer.tick], deadline)
+    origins: list[Origin | None] = []
+    for place, read in enumerate(reads):
+        grown = read() - before[place]
+        stack = tracer.stack_of(grown / done, place) if grown > 0 else []
+        origins.append(origin_of(stack)[0])
+    return origins, done
+
+
+def count_renewals(holder: Any, name: Hashable) -> Callable[[], int]:
+    """Return what counts how often a part of a holder is replaced by another one.
+
+    If it is a container, the figure is its length instead: it may be rebuilt several
+    times in one call.
+    """
+    seen, count = id(part_of(holder, name)), 0
+
+    def read() -> int:
+        nonlocal seen, count
+        part = part_of(holder, name)
+        for _, len_ in sized_among([part]):
+            return len_(part)
+        if type(part) is tuple:
+            return len(part)
+        if id(part) != seen:
+            seen = id(part)
+            count += part is not None
+        return count
+
+    return read

@@ -115,6 +115,11 @@ class Group:
         return self.is_steady and self.objects >= EVERY
 
     @property
+    def is_plain(self) -> bool:
+        """Return whether it consists of data whose size Python knows."""
+        return all(name in (*_CONTENT, *_SMALL) for name in self.members)
+
+    @property
     def is_steady(self) -> bool:
         """Return whether several iterations add to it, not just a single one."""
         kind = self.whole.kind
@@ -299,6 +304,8 @@ class Describer:
     signal_of: Callable[[type], str | None]  # returns the signal that counts a type
     frames_of: Callable[[object], Sequence[Frame]]  # returns an object's stack
     is_searched: bool = True  # whether the search saw all that may hold others
+    #: How often the search for holders itself refers to objects, by id.
+    references: Mapping[int, int] = field(default_factory=dict)
     #: Returns the line that puts objects into a container, None if it is unknown.
     stored_in: Callable[[object], Origin | None] = lambda _: None
     #: Returns how long a container was at the last judged reading, from its length now
@@ -324,7 +331,7 @@ class Describer:
         return Group(
             path=path,
             objects=len(recent) / self.runs,
-            bytes=explained_bytes(recent, self.runs),
+            bytes=explained_bytes(recent, self.runs, self.references),
             runs=self.runs,
             members={name: count / self.runs for name, count in types_.items()},
             parts=parts,

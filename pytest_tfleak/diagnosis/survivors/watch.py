@@ -12,26 +12,31 @@ import sys
 import tracemalloc
 from collections import Counter
 from collections.abc import Callable
+from collections.abc import Hashable
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 from contextlib import ExitStack
-from contextlib import contextmanager
 from contextlib import suppress
 from dataclasses import dataclass
 from dataclasses import replace
 from functools import partial
 from itertools import chain
+from itertools import islice
 from time import perf_counter
 from typing import Any
 from typing import TypeVar
 
+from pytest_tfleak.diagnosis.holder.parts import parts_of
+from pytest_tfleak.diagnosis.holder.path import AT_ROOT
 from pytest_tfleak.diagnosis.holder.path import describe_path
 from pytest_tfleak.diagnosis.holder.roots import at_exit
 from pytest_tfleak.diagnosis.holder.roots import is_of_ours
 from pytest_tfleak.diagnosis.holder.search import Paths
 from pytest_tfleak.diagnosis.origin.stores import Stores
+from pytest_tfleak.diagnosis.origin.stores import count_renewals
+from pytest_tfleak.diagnosis.origin.stores import find_lines
 from pytest_tfleak.diagnosis.origin.stores import find_stores
 from pytest_tfleak.diagnosis.survivors.containers import Containers
 from pytest_tfleak.diagnosis.survivors.containers import Longer
@@ -45,6 +50,7 @@ from pytest_tfleak.diagnosis.survivors.groups import group_by_place
 from pytest_tfleak.diagnosis.survivors.groups import ids_of_attributes
 from pytest_tfleak.diagnosis.survivors.groups import join_at_roots
 from pytest_tfleak.diagnosis.survivors.groups import merge_same_paths
+from pytest_tfleak.diagnosis.survivors.weights import without_collections
 from pytest_tfleak.retaining_path import RetainingPath
 from pytest_tfleak.run.budget import Deadline
 from pytest_tfleak.run.loop import Loop
@@ -106,6 +112,8 @@ class Watch:
         self._signal_of = signal_of
         self._noted = noted
         self._containers = containers
+        #: What holds the only object of a group, and by which name, by the place.
+        self._renewed: dict[tuple[str, ...], tuple[Any, Hashable]] = {}
 
     def run(
         self,
@@ -152,13 +160,34 @@ class Watch:
                     stores=stores,
                 )
                 searching.enter_context(self._loop.thawed(is_last=True))
-                searching.enter_context(_no_collections())
+                searching.enter_context(without_collections())
                 searching.callback(self._containers.forget)
                 _run_in_thread(partial(self._note_origins, snapshot))
             try:
-                return self._explain(snapshot, asked(), deadline, rates or {})
+                kept = self._explain(snapshot, asked(), deadline, rates or {})
             finally:
                 del snapshot  # or it would be frozen with all its objects
+        return self._with_lines(kept, iterations, deadline.share(_STORES), after)
+
+    def _with_lines(
+        self,
+        kept: Kept,
+        iterations: int,
+        deadline: Deadline,
+        after: Sequence[Callable[[], None]],
+    ) -> Kept:
+        """Add the lines that replace what a single attribute or variable holds."""
+        renewed, self._renewed = self._renewed, {}
+        places = [g.path.place for g in kept.groups if g.is_steady and not g.stored]
+        places = [place for place in places if place in renewed]
+        reads = [count_renewals(*renewed[place]) for place in places]
+        origins, _ = find_lines(self._loop, reads, iterations, after, deadline)
+        lines = dict(zip(places, origins, strict=True))
+        groups = [
+            replace(group, stored=group.stored or lines.get(group.path.place))
+            for group in kept.groups
+        ]
+        return replace(kept, groups=groups)
 
     def _run_traced(
         self, iterations: int, deadline: Deadline, after: Sequence[Callable[[], None]]
@@ -227,6 +256,7 @@ class Watch:
             signal_of=self._signal_of,
             frames_of=lambda o: snapshot.frames.get(id(o)) or self._noted(o),
             is_searched=paths.is_complete,
+            references=paths.references(),
             stored_in=snapshot.stores.line_of,
             size_when_judged=self._containers.size_when_judged,
             rates=rates,
@@ -235,11 +265,19 @@ class Watch:
             filter(None, [paths.path_to(asked)]),
             partial(describe_path, new=survivors.ids),
         )
+        groups = _each(places, partial(self._describe, describer))
         return Kept(
-            groups=merge_same_paths(_each(places, describer.describe)),
+            groups=merge_same_paths(groups),
             is_complete=paths.is_complete,
             asked=next(iter(described), None),
         )
+
+    def _describe(self, describer: Describer, place: Place) -> Group:
+        group = describer.describe(place)
+        if group.stored is None:
+            for renewed in _held_alone(place):
+                self._renewed[group.path.place] = renewed
+        return group
 
     def _find_paths(self, snapshot: _Snapshot, asked: Any, deadline: Deadline) -> Paths:
         """Search for paths to all objects that need an explanation."""
@@ -334,6 +372,19 @@ def _held_at_exit(place: Place, functions: int) -> Place:
     return place
 
 
+def _held_alone(place: Place) -> Iterator[tuple[Any, Hashable]]:
+    """Yield the older object that holds the only object of a place, and by which name.
+
+    In each call, a longer list or an object that refers to the last one replaces it.
+    """
+    if len(place.held) != 1 or len(place.chain) < AT_ROOT:
+        return
+    holder, held = place.chain[-2:]
+    if id(holder) not in place.survivors.recent:
+        names = (name for name, part in parts_of(holder).items() if part is held)
+        yield from ((holder, name) for name in islice(names, 1))
+
+
 def _places_in_longer(
     longer: Iterable[Longer],
     places: Iterable[Place],
@@ -366,18 +417,6 @@ def _each(items: Iterable[Item], look: Callable[[Item], Result]) -> list[Result]
         with suppress(Exception):
             results.append(look(item))
     return results
-
-
-@contextmanager
-def _no_collections() -> Iterator[None]:
-    """Keep Python from collecting garbage, which takes seconds with many objects."""
-    is_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if is_on:
-            gc.enable()
 
 
 def _run_in_thread(call: Callable[[], None]) -> None:

@@ -11,6 +11,8 @@ from __future__ import annotations
 import gc
 import sys
 from collections.abc import Iterable
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from pytest_tfleak.probes.census import mro_of
@@ -33,11 +35,18 @@ _MOST_FOUND = 300_000
 _basic_size = type.__dict__["__basicsize__"].__get__
 
 
-def explained_bytes(survivors: Iterable[object], iterations: int) -> float:
-    """Return the bytes per iteration that only these survivors hold."""
+def explained_bytes(
+    survivors: Iterable[object],
+    iterations: int,
+    ours: Mapping[int, int] = MappingProxyType({}),
+) -> float:
+    """Return the bytes per iteration that only these survivors hold.
+
+    ``ours`` tells how often the search for holders itself refers to objects, by id.
+    """
     has_pool = _has_pool()
     total = 0
-    for held in _with_content(survivors):
+    for held in _with_content(survivors, ours):
         size = tensor_bytes(held)
         if size is None:
             total += _heap_size(held)
@@ -51,31 +60,38 @@ def count_with_content(survivors: Iterable[object]) -> int:
     return len(_with_content(survivors))
 
 
-def _with_content(survivors: Iterable[object]) -> list[Any]:
+def _with_content(
+    survivors: Iterable[object], ours: Mapping[int, int] = MappingProxyType({})
+) -> list[Any]:
     """Return survivors, and the strings, arrays and such that only they refer to.
 
     The collector does not list strings and arrays, so they may be older than the
-    survivors. They belong to the survivors only if all references come from these.
+    survivors. They belong to the survivors only if all references come from these. So
+    do dicts of attributes, which Python may make only when they are read.
     """
     found: dict[int, Any] = {id(o): o for o in survivors}
-    ours = _references({0: object()}, 0)
+    own = _references({0: object()}, 0)
     from_survivors: dict[int, int] = {}
-    untracked: dict[int, Any] = {}
+    inside: dict[int, Any] = {}
     added = list(found)
     while added and len(found) < _MOST_FOUND:
         for key in added:
             for inner in referents_of(found[key]):
-                if id(inner) not in found and not gc.is_tracked(inner):
+                if id(inner) not in found and _may_belong(inner):
                     from_survivors[id(inner)] = from_survivors.get(id(inner), 0) + 1
-                    untracked[id(inner)] = inner
+                    inside[id(inner)] = inner
             inner = None
         added = [
             key
-            for key in untracked
-            if _references(untracked, key) - ours <= from_survivors[key]
+            for key in inside
+            if _references(inside, key) - own - ours.get(key, 0) <= from_survivors[key]
         ]
-        found.update({key: untracked.pop(key) for key in added})
+        found.update({key: inside.pop(key) for key in added})
     return list(found.values())
+
+
+def _may_belong(inner: object) -> bool:
+    return type(inner) is dict or not gc.is_tracked(inner)
 
 
 def _references(objects: dict[int, Any], key: int) -> int:
