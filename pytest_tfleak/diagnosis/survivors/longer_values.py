@@ -50,6 +50,7 @@ from pytest_tfleak.verdict import Origin
 _PART = 0.5
 #: A part that grows by this share of what its holder grows by stands for all of it.
 _ALONE = 0.7
+_LEAST_TIME = 3.0  # seconds, which a search of user code alone needs on a busy machine
 _MOST_PARTS = 16  # that are looked at in each line
 #: How many iterations show the line, in which share of the time that is left.
 _SHOWN, _LINES = 4, 0.3
@@ -108,7 +109,7 @@ class LongerValue:
         self._rate = rate
         self._iterations = iterations
         self._after = after
-        self._deadline = deadline
+        self._deadline = deadline.at_least(_LEAST_TIME)
         self._scale = Scale(in_blocks=in_blocks)
 
     def find(self) -> Searched:

@@ -226,6 +226,6 @@ def test_a_large_value_beside_the_growing_one_is_not_named() -> None:
 
 
 def test_a_search_that_is_cut_short_says_so() -> None:
-    searched = search(deep_inside, deadline=Deadline(at=0.0))
+    searched = search(deep_inside, deadline=Deadline(at=0.0, latest=0.0))
 
     assert searched == Searched(is_complete=False)
