@@ -84,6 +84,7 @@ class ObjectFacts:
     states: tuple[str, ...] = ()
     operation: str = ""  # the type of an operation
     view_of: int | None = None  # the bytes of the array that this one is a view of
+    kept_by: str = ""  # the type of the object from C whose memory an array uses
     device: str = ""
 
 

@@ -26,6 +26,8 @@ from pytest_tfleak.reports.held_object import words_of_growing_types
 from pytest_tfleak.reports.held_object import words_of_inner
 from pytest_tfleak.reports.held_object import words_of_types
 from pytest_tfleak.reports.words import ordered
+from pytest_tfleak.retaining_path import VIEW
+from pytest_tfleak.retaining_path import RetainingPath
 from pytest_tfleak.signals import base_name
 from pytest_tfleak.signals import is_memory
 from pytest_tfleak.signals import row_of
@@ -353,10 +355,16 @@ def _with_native(finding: Finding, insights: Insights) -> Finding:
     if site.origin is None:
         return finding
     if finding.origin is None or finding.native:
-        finding = replace(finding, origin=site.origin, stack=site.python, stored=None)
+        stored = finding.stored if _is_view(path) else None
+        finding = replace(finding, origin=site.origin, stack=site.python, stored=stored)
     if path is None:
         return _with_fingerprint(finding, *site.frames[:1], site.origin.function)
     return finding
+
+
+def _is_view(path: RetainingPath | None) -> bool:
+    """Return whether a path leads to a view of memory that other code allocates."""
+    return path is not None and bool(path.steps) and path.steps[-1].is_a(VIEW)
 
 
 def _with_traced_line(finding: Finding, insights: Insights) -> Finding:

@@ -61,6 +61,7 @@ PLACE = "at {file}:{line}"
 TARGET = "running {target}"
 BETWEEN = " → "  # the two ends of a socket
 VIEW = "(a view of {size})"
+VIEW_INTO = "(a view into {kept_by})"
 DEVICE = "on {device}"
 LONGER = "{words}, longer after each iteration"
 EACH = " each"
@@ -216,6 +217,8 @@ def _note(known: ObjectFacts) -> str:
         return f"({', '.join(states)})"
     if known.view_of is not None:
         return VIEW.format(size=format_bytes(known.view_of))
+    if known.kept_by:
+        return VIEW_INTO.format(kept_by=known.kept_by)
     return DEVICE.format(device=known.device) if known.device else ""
 
 

@@ -104,19 +104,30 @@ def _measure_in_c(kind: type) -> Callable[[Any], int] | None:
 def _bytes_of_view(held: Any) -> int:
     """Return the bytes of an array that an object from C keeps, 0 for other objects.
 
-    Such an object does not tell its size. Other arrays count their own memory, and what
-    another Python object keeps counts there.
+    Other arrays count their own memory, and what another Python object keeps counts
+    there.
+    """
+    if keeper_of(held) is None:
+        return 0
+    arrays: Any = _array_in(type(held))
+    return int(_namespace(arrays)["nbytes"].__get__(held))
+
+
+def keeper_of(held: Any) -> object:
+    """Return the object from C that keeps an array's memory, None if there is none.
+
+    Such an object does not tell its own size, which may be much larger.
     """
     arrays = _array_in(type(held))
     if arrays is None:
-        return 0
-    attributes = _namespace(arrays)
-    base = attributes["base"].__get__(held)
+        return None
+    base: object = _namespace(arrays)["base"].__get__(held)
     if base is None or issubclass(type(base), (arrays, *_BUFFERS)):
-        return 0
-    if not TENSORS.isdisjoint(map(type_name_of, mro_of(type(base)))):
-        return 0
-    return int(attributes["nbytes"].__get__(held))
+        return None
+    if gc.is_tracked(base):  # it may refer to an array, whose memory counts there
+        return None
+    is_tensor = not TENSORS.isdisjoint(map(type_name_of, mro_of(type(base))))
+    return None if is_tensor else base
 
 
 def is_array_type(kind: type) -> bool:

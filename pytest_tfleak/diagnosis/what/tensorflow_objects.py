@@ -30,6 +30,7 @@ from pytest_tfleak.diagnosis.what.retraces import shape_of
 from pytest_tfleak.diagnosis.what.retraces import spec_text
 from pytest_tfleak.object_facts import ObjectFacts
 from pytest_tfleak.retaining_path import Array
+from pytest_tfleak.run.own_bytes import keeper_of
 from pytest_tfleak.signals import TypeName
 from pytest_tfleak.tf import names
 from pytest_tfleak.tf.names import Name
@@ -139,8 +140,11 @@ def _array(o: Any, cls: Any) -> ObjectFacts:
     is_view = type(base) is cls and base.nbytes > size
     view_of = base.nbytes if is_view else None
     dtype, shape = str(cls.dtype.__get__(o)), cls.shape.__get__(o)
-    kind = short_type_name(o)
-    return _facts_of_array(kind, dtype, shape, size=size, view_of=view_of)
+    keeper = keeper_of(o)
+    known = _facts_of_array(
+        short_type_name(o), dtype, shape, size=size, view_of=view_of
+    )
+    return replace(known, kept_by="" if keeper is None else short_type_name(keeper))
 
 
 def _function(o: Any, _: type) -> ObjectFacts:

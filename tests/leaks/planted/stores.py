@@ -1,5 +1,7 @@
+import dataclasses
 import itertools
 
+import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -41,3 +43,57 @@ def test_attribute():
 def test_library():
     value = compute()
     GRAPH.add_to_collection("seen", value)  # stored: library
+
+
+@dataclasses.dataclass(frozen=True)
+class Episode:
+    states: np.ndarray
+    rewards: np.ndarray
+
+    def extended(self, values):
+        states = np.concatenate([self.states, values])
+        return Episode(states, np.concatenate([self.rewards, values]))
+
+
+class Node:
+    def __init__(self, value, after):
+        self.value = value
+        self.after = after
+
+
+class Agent:
+    def __init__(self):
+        self.episode = Episode(np.zeros([0]), np.zeros([0]))
+        self.ragged = tf.ragged.constant([[0.0]])
+        self.head = None
+
+    def act(self):
+        values = tf.ones([1000], tf.float64).numpy()
+        self.episode = self.episode.extended(values)  # stored: wrapped arrays
+
+    def batch(self):
+        rows = tf.RaggedTensor.from_row_lengths(tf.ones([4000]), [4000])
+        self.ragged = tf.concat([self.ragged, rows], axis=0)  # stored: wrapped tensors
+
+    def push(self):
+        value = compute()
+        node = Node(value, self.head)
+        self.head = node  # stored: chain
+
+
+AGENT = Agent()
+
+
+@measured
+def test_wrapped_arrays():
+    AGENT.act()
+
+
+@measured
+def test_wrapped_tensors():
+    AGENT.batch()
+
+
+@measured
+def test_chain():
+    AGENT.push()

@@ -168,6 +168,18 @@ def test_native_memory_gets_its_functions_and_its_line() -> None:
     assert explained.what is None  # types that do not grow steadily explain nothing
 
 
+def test_data_that_is_far_too_little_does_not_explain_memory() -> None:
+    history = of_type(group("HISTORY", 3, {"x": 1}, heap=0.0), "builtins.list")
+    history = replace(history, members={"builtins.list": 1.0})
+    insights = Insights(groups=[history], is_complete=True)
+
+    (large,) = explain_findings([make_finding("host.heap", 120_000.0)], insights)
+    (small,) = explain_findings([make_finding("host.heap", 2_000.0)], insights)
+
+    assert large.path is None
+    assert small.path == history.path
+
+
 def test_accepted_known_growth_gets_no_holder() -> None:
     insights = Insights(groups=[group("A", 3, {"tf.tensors": 1})], is_complete=True)
     known = make_finding(

@@ -13,6 +13,7 @@ import pytest
 
 from pytest_tfleak.diagnosis.what import sizes as explained
 from pytest_tfleak.diagnosis.what.sizes import explained_bytes
+from pytest_tfleak.run.own_bytes import keeper_of
 from pytest_tfleak.tf import names
 
 BYTES = 5_000
@@ -77,6 +78,21 @@ def test_what_others_hold_as_well_does_not_count() -> None:
     assert explained_bytes([Holder(shared), [shared]], 1) == 0
 
 
+def test_a_dict_of_attributes_that_reading_has_made_belongs_to_its_object() -> None:
+    holder = Holder(text())
+    vars(holder)["inner"] = []  # so that the collector lists the dict
+    assert explained_bytes([holder], 1) == ROUND
+
+
+def test_what_the_search_refers_to_counts_all_the_same() -> None:
+    shared = text()
+    ours = {"parent": shared}
+    holder = Holder(shared)
+    del shared
+    assert explained_bytes([holder], 1) == 0
+    assert explained_bytes([holder], 1, {id(ours["parent"]): 1}) == ROUND
+
+
 def test_what_two_survivors_share_counts_once() -> None:
     holders = [Holder(text())]
     holders.append(Holder(holders[0].content))
@@ -96,6 +112,22 @@ def test_an_array_stands_for_its_buffer() -> None:
     assert explained_bytes([holder], 1) == ROUND
     shared = np.zeros(BYTES)
     assert explained_bytes([[shared, shared[1:]]], 1) == 0
+
+
+def test_an_array_stands_for_memory_that_an_object_from_c_keeps() -> None:
+    np: Any = pytest.importorskip("numpy")
+    source = np.zeros(BYTES // 8)
+    holder = [np.from_dlpack(source)]  # a capsule keeps the memory
+    assert type(keeper_of(holder[0])).__name__ == "PyCapsule"
+    assert explained_bytes([holder], 1) == ROUND
+
+
+def test_an_object_that_may_hold_the_array_itself_is_no_keeper_from_c() -> None:
+    np: Any = pytest.importorskip("numpy")
+    source = np.zeros(BYTES // 8)
+    windows = np.lib.stride_tricks.sliding_window_view(source, 10)
+    for view in (windows, windows.base, source[1:], np.frombuffer(bytes(8)), "text"):
+        assert keeper_of(view) is None
 
 
 class _DType:
