@@ -353,8 +353,8 @@ CAUSES = (
     Cause(
         slug="array-view-kept",
         priority=Priority.TENSORS,
-        explains="A NumPy array or a memoryview is kept that is a view of a tensor or "
-        "a larger array. It keeps all of that memory alive.",
+        explains="A NumPy array or a memoryview is kept that is a view of a tensor, a "
+        "larger array or another object's memory. It keeps all of that alive.",
         remedy="Keep a copy of the part that you need: `array[:10].copy()`, "
         "`numpy.array(tensor)`.",
         rule=_is_view,
