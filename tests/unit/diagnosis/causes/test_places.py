@@ -321,14 +321,19 @@ def test_only_a_bound_method_is_kept_by_a_weak_method(at: Any) -> None:
 
 def test_a_value_that_grows_has_the_name_of_its_line(at: Any) -> None:
     text = "`{value} = {value}[-100:]`"
-    assert fill(text, case(origin=at("self.total +="))) == (
+    held = "numpy.ndarray"
+    assert fill(text, case(origin=at("self.total +="), held=held)) == (
         "`self.total = self.total[-100:]`."
     )
-    assert fill(text, case(origin=at("history ="))) == "`history = history[-100:]`."
+    assert (
+        fill(text, case(origin=at("history ="), held=held))
+        == "`history = history[-100:]`."
+    )
     shown = "`STORE['x'] = STORE['x'][-100:]`."
-    assert fill(text, case(origin=at('STORE["x"]'))) == shown
+    assert fill(text, case(origin=at('STORE["x"]'), held=held)) == shown
     for line in ("SEEN[key]", "self.sock =", "n ="):
-        assert fill(text, case(origin=at(line))) == ""
+        assert fill(text, case(origin=at(line), held=held)) == ""
+    assert fill(text, case(origin=at("history ="), held="app.Rollout")) == ""
 
 
 def test_a_buffer_is_emptied(at: Any) -> None:
