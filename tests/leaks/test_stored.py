@@ -16,8 +16,8 @@ LINES = (Path(__file__).parent / "planted" / "stores.py").read_text().splitlines
 
 #: What is replaced by a longer one in each call, by its holder.
 LONGER = {
-    "test_wrapped_arrays": "test_stores.AGENT.episode",
-    "test_wrapped_tensors": "test_stores.AGENT.ragged",
+    "test_dataclass": "test_stores.AGENT.episode",
+    "test_ragged": "test_stores.AGENT.ragged",
 }
 
 
@@ -35,8 +35,8 @@ def test_the_line_that_stores_leads(run_planted: RunPlanted) -> None:
             assert lead.origin.line == marked("made: all"), name
         lines[name] = lead.stored.line if lead.stored else None
     assert lines == {
-        "test_wrapped_arrays": marked("stored: wrapped arrays"),
-        "test_wrapped_tensors": marked("stored: wrapped tensors"),
+        "test_dataclass": marked("stored: dataclass"),
+        "test_ragged": marked("stored: ragged"),
         "test_chain": marked("stored: chain"),
         "test_list": marked("stored: list"),
         "test_attribute": marked("stored: attribute"),
@@ -47,7 +47,7 @@ def test_the_line_that_stores_leads(run_planted: RunPlanted) -> None:
         assert lead.cause == "value-grows" and lead.path is not None
         assert edges_of(lead.path)[0] == holder
         assert f"`self.{holder.rpartition('.')[2]} = " in (lead.advice or "") or (
-            name == "test_wrapped_arrays"  # which is no sequence
+            name == "test_dataclass"  # which is no sequence
         )
     text = failure_text(verdicts["test_list"])
     assert f" at test_stores.py:{marked('stored: list')}" in text.splitlines()[0]

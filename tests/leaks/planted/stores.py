@@ -1,7 +1,6 @@
 import dataclasses
 import itertools
 
-import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -47,12 +46,12 @@ def test_library():
 
 @dataclasses.dataclass(frozen=True)
 class Episode:
-    states: np.ndarray
-    rewards: np.ndarray
+    states: tf.Tensor
+    rewards: tf.Tensor
 
     def extended(self, values):
-        states = np.concatenate([self.states, values])
-        return Episode(states, np.concatenate([self.rewards, values]))
+        states = tf.concat([self.states, values], axis=0)
+        return Episode(states, tf.concat([self.rewards, values], axis=0))
 
 
 class Node:
@@ -63,17 +62,17 @@ class Node:
 
 class Agent:
     def __init__(self):
-        self.episode = Episode(np.zeros([0]), np.zeros([0]))
+        self.episode = Episode(tf.zeros([0]), tf.zeros([0]))
         self.ragged = tf.ragged.constant([[0.0]])
         self.head = None
 
     def act(self):
-        values = tf.ones([1000], tf.float64).numpy()
-        self.episode = self.episode.extended(values)  # stored: wrapped arrays
+        values = tf.ones([2000])
+        self.episode = self.episode.extended(values)  # stored: dataclass
 
     def batch(self):
         rows = tf.RaggedTensor.from_row_lengths(tf.ones([4000]), [4000])
-        self.ragged = tf.concat([self.ragged, rows], axis=0)  # stored: wrapped tensors
+        self.ragged = tf.concat([self.ragged, rows], axis=0)  # stored: ragged
 
     def push(self):
         value = compute()
@@ -85,12 +84,12 @@ AGENT = Agent()
 
 
 @measured
-def test_wrapped_arrays():
+def test_dataclass():
     AGENT.act()
 
 
 @measured
-def test_wrapped_tensors():
+def test_ragged():
     AGENT.batch()
 
 
