@@ -266,7 +266,8 @@ def _step_apart(finding: Finding, verdict: Verdict) -> str:
     """
     signal = _signal(verdict, finding.signal)
     readings = [] if signal is None else _judged(signal, verdict)
-    if not readings or finding.failing is not None:
+    is_of_them = finding.failing is None and finding.known is None
+    if not (readings and is_of_them):
         return ""
     step = readings[-1] - readings[0] - finding.total
     if abs(step) < _STEP * abs(finding.total):

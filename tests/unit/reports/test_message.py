@@ -473,3 +473,19 @@ def test_an_experiment_is_shown_once_for_all_that_it_changes() -> None:
     text = " ".join(failure_text(leak(traces, functions), width=200).split())
     assert f"tf.traces 1 becomes 0, tf.functions 1 becomes 0 {words}" in text
     assert text.count("experiment ") == 1
+
+
+@pytest.mark.parametrize(
+    ("last", "expected"),
+    [
+        (6_488_064, "+6.2 MiB from first to last; allowance"),
+        (1_488_064, "+6.2 MiB from first to last beside a fall of 4.8 MiB; allowance"),
+        (9_488_064, "+6.2 MiB from first to last beside a rise of 2.9 MiB; allowance"),
+    ],
+)
+def test_a_step_of_the_readings_is_told_apart_from_growth(
+    last: int, expected: str
+) -> None:
+    series = (*[0] * 6, *[last] * 99)
+    verdict = leak(HEAP, signals=(report(series, name="host.heap"),))
+    assert expected in " ".join(failure_text(verdict).split())
