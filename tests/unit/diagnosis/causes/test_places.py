@@ -163,7 +163,7 @@ def test_an_object_is_closed_under_the_name_that_the_code_has(
 def test_what_belongs_to_an_object_is_closed_through_it(at: Any) -> None:
     owner = new("app.Feed", kind=UNKNOWN)
     path = path_to("app.Feed", through=[owner, step("_socket.socket", name="sock")])
-    known = {"origin": at("self.sock ="), "held": "app.Feed"}
+    known: dict[str, Any] = {"origin": at("self.sock ="), "held": "app.Feed"}
     text = fill("{close}", case(path, **known))
     assert "such as `feed`" in text and "`feed.sock.close()`" in text
     inner = [owner, step("app.Pool", kind=UNKNOWN), step("_socket.socket", name="s")]
@@ -171,8 +171,8 @@ def test_what_belongs_to_an_object_is_closed_through_it(at: Any) -> None:
 
 
 def test_a_handler_is_taken_off_the_logger_that_the_code_names(at: Any) -> None:
-    types = ("logging.StreamHandler", "logging.Handler")
-    of_logger = {"at": "app.LOG.handlers", "owner": "logging.Logger"}
+    types: tuple[str, ...] = ("logging.StreamHandler", "logging.Handler")
+    of_logger: dict[str, Any] = {"at": "app.LOG.handlers", "owner": "logging.Logger"}
     path = path_to("logging.Handler", through=[step(*types)], **of_logger)
     added = case(path, origin=at("handler ="), stored=at("LOG.addHandler"))
     text = fill("{close}", added)

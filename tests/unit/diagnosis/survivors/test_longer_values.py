@@ -74,7 +74,7 @@ class Rollout:
 class Slotted:
     __slots__ = ("inner",)
 
-    def __init__(self, inner: object) -> None:
+    def __init__(self, inner: Any) -> None:
         self.inner = inner
 
 

@@ -63,6 +63,8 @@ class Model(Kept):
 
 
 class Wrapper:
+    finalizer: object
+
     def __init__(self, held: object) -> None:
         self.held = held
 
