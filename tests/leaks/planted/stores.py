@@ -1,4 +1,3 @@
-import dataclasses
 import itertools
 
 import pytest
@@ -44,16 +43,6 @@ def test_library():
     GRAPH.add_to_collection("seen", value)  # stored: library
 
 
-@dataclasses.dataclass(frozen=True)
-class Episode:
-    states: tf.Tensor
-    rewards: tf.Tensor
-
-    def extended(self, values):
-        states = tf.concat([self.states, values], axis=0)
-        return Episode(states, tf.concat([self.rewards, values], axis=0))
-
-
 class Node:
     def __init__(self, value, after):
         self.value = value
@@ -62,13 +51,8 @@ class Node:
 
 class Agent:
     def __init__(self):
-        self.episode = Episode(tf.zeros([0]), tf.zeros([0]))
         self.ragged = tf.ragged.constant([[0.0]])
         self.head = None
-
-    def act(self):
-        values = tf.ones([2000])
-        self.episode = self.episode.extended(values)  # stored: dataclass
 
     def batch(self):
         rows = tf.RaggedTensor.from_row_lengths(tf.ones([4000]), [4000])
@@ -81,11 +65,6 @@ class Agent:
 
 
 AGENT = Agent()
-
-
-@measured
-def test_dataclass():
-    AGENT.act()
 
 
 @measured
