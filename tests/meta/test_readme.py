@@ -15,10 +15,16 @@ from pytest_tfleak.known import KNOWN
 from pytest_tfleak.known import name_clear_session
 from pytest_tfleak.plan import Plan
 from pytest_tfleak.plugin.command_line import all_options
+from pytest_tfleak.reports.message import failure_text
 from pytest_tfleak.signals import SIGNALS
 from pytest_tfleak.signals import SignalRow
 from pytest_tfleak.signals import base_name
 from pytest_tfleak.tf.access import KERASES
+from pytest_tfleak.verdict import FailedCall
+from pytest_tfleak.verdict import FailingCalls
+from pytest_tfleak.verdict import Origin
+from tests.builders import make_finding
+from tests.builders import make_leak
 from tests.regenerate import REGENERATE
 
 README = Path(__file__).parents[2] / "README.md"
@@ -166,3 +172,17 @@ def test_probe_example_works(pytester: pytest.Pytester) -> None:
     result = pytester.runpytest_subprocess()
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["LEAK: pool.connections +1 per iteration*"])
+
+
+def test_the_row_on_failing_calls_is_as_shown() -> None:
+    first, last = (
+        FailedCall(
+            number=number,
+            operation=operation,
+            origin=Origin(file="app/train.py", line=line, function="f", text=""),
+        )
+        for number, operation, line in ((1, "MatMul", 40), (7, "Sum", 52))
+    )
+    failing = FailingCalls(count=7, total=9, first=first, last=last)
+    text = failure_text(make_leak(make_finding(failing=failing)))
+    assert block("output", "failing calls") in text
