@@ -117,7 +117,7 @@ def _is_of(finding: Finding, leak: Iterable[Finding]) -> bool:
 def _is_one(one: Finding, other: Finding) -> bool:
     """Return whether two findings share what keeps their objects, or who makes them."""
     if one.known or other.known:
-        return one.known == other.known
+        return one.known == other.known or _is_at_one_place(one, other)
     if one.fingerprint is not None and one.fingerprint == other.fingerprint:
         return True
     if _is_of_thread(one, other) or _is_of_thread(other, one):
@@ -128,6 +128,20 @@ def _is_one(one: Finding, other: Finding) -> bool:
     return any(
         line is not None and line == same
         for line, same in ((one.origin, other.origin), (one.stored, other.stored))
+    )
+
+
+def _is_at_one_place(one: Finding, other: Finding) -> bool:
+    """Return whether the same is held by the same, made by the same line.
+
+    Part of the memory of an object may be what a library keeps beside it.
+    """
+    holder = _holder_of(one)
+    return (
+        holder != ""
+        and holder == _holder_of(other)
+        and one.origin is not None
+        and one.origin == other.origin
     )
 
 

@@ -234,3 +234,11 @@ def test_the_object_that_is_held_leads_before_those_inside_it() -> None:
     assert signals_in(graph, function) == [["tf.functions", "tf.graphs"]]
     apart = replace(graph, fingerprint="2:b")
     assert signals_in(apart, function)[0][0] == "tf.graphs"
+
+
+def test_known_growth_at_the_place_of_a_leak_is_part_of_it() -> None:
+    lead = found(HELD, 1, signal="tf.traces")
+    heap = {"signal": "host.heap", "unit": "B", "known": "eager-kernel-cache"}
+    assert leaks_in([lead, found(HELD, 1, **heap)]) == [[lead, found(HELD, 1, **heap)]]
+    assert len(leaks_in([lead, found(HELD, 2, **heap)])) == 2
+    assert len(leaks_in([lead, found(None, 1, **heap)])) == 2

@@ -367,9 +367,11 @@ def test_an_error_says_where_the_session_was_closed(tf: Any, log: SessionLog) ->
     close_all()
     text = after_close(failure_of(session.run), log)
     assert text is not None
-    place, _, advice = text.partition("; ")
-    assert place.startswith("the session was closed at ")
-    assert place.endswith(".close_all()")
+    closed, made, advice = text.split("; ")
+    assert closed.startswith("the session was closed at ")
+    assert closed.endswith(".close_all()")
+    assert made.startswith("it was made at ")
+    assert "was_closed()" in made
     assert advice == ADVICE
 
 
