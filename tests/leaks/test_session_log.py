@@ -199,10 +199,13 @@ def test_a_session_between_two_modules_names_the_one_that_closed_it(
     )
     monkeypatch.setenv("PYTHONPATH", str(pytester.path), prepend=":")
     verdicts = run_planted("session_log", "test_shared.py")
-    text = f"the session was closed at monitor.py:3 in report(); {ADVICE}"
-    for name, times in (("test_shared", 1), ("test_in_a_block", 2)):
-        said = f"the test ended with RuntimeError in iteration {times}; {text}"
-        assert verdicts[name].detail == said
+    closed = "the session was closed at monitor.py:3 in report()"
+    made = "it was made at model.py:6 in build()"
+    first = "the test ended with RuntimeError in iteration"
+    shared, in_a_block = verdicts["test_shared"], verdicts["test_in_a_block"]
+    assert shared.detail == f"{first} 1; {closed}; {made}; {ADVICE}"
+    # made before the check began
+    assert in_a_block.detail == f"{first} 2; {closed}; {ADVICE}"
 
 
 def test_the_user_s_own_hooks_work_beside_ours(
