@@ -228,7 +228,7 @@ class TestIt:
 @pytest.mark.tfleak(iterations=20)
 def test_shared(shared): shared.send()
 """
-    pytester.makepyfile(f"import pytest\n{source}")
+    pytester.makepyfile(test_it=f"import pytest\n{source}")
     result = pytester.runpytest_subprocess("-rA")
     result.assert_outcomes(passed=2, failed=1)
     result.stdout.fnmatch_lines(["*_ test_shared _*", "LEAK: python.objects *"])
