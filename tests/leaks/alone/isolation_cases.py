@@ -683,7 +683,8 @@ def test_what_cannot_be_restored_is_reported(monkeypatch: pytest.MonkeyPatch) ->
     def refuse(*_: object) -> None:
         raise ValueError("refused")
 
-    monkeypatch.setattr(isolation, "_objects", refuse)
+    monkeypatch.setattr(surroundings._recorders, "_objects", refuse)
+    monkeypatch.setattr(surroundings._attributes, "_objects", refuse)
     left = {item.kind: item for item in surroundings.restore()}
     assert "ValueError: refused" in left["unrestored"].text
     assert left[GRAPH].leak
