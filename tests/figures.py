@@ -119,6 +119,8 @@ def _of_objects(block: list[tuple[str, str]], *, is_fresh: bool) -> Iterator[str
     objects = re.match(r"([\d.,]+) ([\w.]+)", what)
     if "per iteration" not in what or rate is None or total is None or not objects:
         return
+    if "(python.blocks)" in _first(block, "what grows"):
+        return  # an object takes many blocks
     if is_bytes(rate[1]) or re.search(r" with \d|, \d[\d.]* \w", what):
         return  # another number of other things
     each = figure(objects[1])
