@@ -17,6 +17,7 @@ import sys
 import sysconfig
 import tracemalloc
 from collections.abc import Iterator
+from collections.abc import Mapping
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache
@@ -30,6 +31,7 @@ from pytest_tfleak.verdict import Origin
 
 #: A frame is a file and a line; stacks begin with the innermost frame.
 Frame = tuple[str, int]
+Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 #: How many frames tracemalloc must keep: many frames of Keras and TensorFlow lie
 #: between the user's line and the allocation.
@@ -168,31 +170,38 @@ def _line(name: str, line: int) -> Origin:
 def function_at(file: str, line: int) -> str:
     """Return the qualified name of the function around a line, "" outside of any."""
     innermost = ""
-    for start, end, name in _functions(file):
-        if start <= line <= end:
+    for name, node in definitions_in(file).items():
+        if isinstance(node, ast.ClassDef):
+            continue
+        first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
+        if first <= line <= (node.end_lineno or node.lineno):
             innermost = name  # nested functions come after the outer one
     return innermost
 
 
-@lru_cache(maxsize=64)
-def _functions(file: str) -> tuple[tuple[int, int, str], ...]:
-    """Return first line, last line and name of each function of a file."""
+@lru_cache(maxsize=16)
+def tree_of(file: str) -> ast.Module | None:
+    """Return the syntax tree of a file, None if it cannot be read."""
     try:
-        tree = ast.parse("".join(linecache.getlines(file)))
+        return ast.parse("".join(linecache.getlines(file)))
     except (SyntaxError, ValueError):
-        return ()
-    return tuple(_functions_in(tree, ""))
+        return None
 
 
-def _functions_in(tree: ast.AST, within: str) -> Iterator[tuple[int, int, str]]:
+@lru_cache(maxsize=64)
+def definitions_in(file: str) -> Mapping[str, Definition]:
+    """Return the functions and classes of a file by their qualified names."""
+    tree = tree_of(file)
+    return {} if tree is None else dict(_definitions_in(tree, ""))
+
+
+def _definitions_in(tree: ast.AST, within: str) -> Iterator[tuple[str, Definition]]:
     for node in ast.iter_child_nodes(tree):
         name = within
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             name = f"{within}.{node.name}".lstrip(".")
-            if not isinstance(node, ast.ClassDef):
-                first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
-                yield first, node.end_lineno or node.lineno, name
-        yield from _functions_in(node, name)
+            yield name, node
+        yield from _definitions_in(node, name)
 
 
 def frames_of(made: object) -> list[Frame]:

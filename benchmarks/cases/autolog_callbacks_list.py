@@ -26,7 +26,7 @@ USER_CALLBACKS: list[Any] = [keras.callbacks.TerminateOnNaN()]
 X, Y = np.ones([8, 4], "float32"), np.ones([8, 1], "float32")
 
 
-class RunLogger(keras.callbacks.Callback):  # type: ignore[misc]
+class RunLogger(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
     """The metrics of one run."""
 
     def __init__(self) -> None:

@@ -25,7 +25,7 @@ META = dict[str, str](
 RUNS = count()
 
 
-def fit(data: Any, evals_result: dict[str, Any] = {}) -> float:  # noqa: B006
+def fit(data: Any, evals_result: dict[str, Any] = {}) -> float:  # noqa: B006 - the leak
     """Fit, and note the curves of this run."""
     curve = tf.cumsum(data)  # made here
     evals_result[f"run {next(RUNS)}"] = {"train": curve}  # stored here

@@ -30,7 +30,7 @@ class Connected(NamedTuple):
     outputs: Any
 
 
-class Linear(tf.Module):  # type: ignore[misc]
+class Linear(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
     """A linear layer that can tell where it is connected."""
 
     def __init__(self, remember: bool) -> None:

@@ -19,6 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from dataclasses import field
 from typing import Any
+from typing import cast
 
 from pytest_tfleak.run.faults import Call
 from pytest_tfleak.run.faults import Faults
@@ -180,7 +181,7 @@ def _before(error: BaseException) -> Iterator[Any]:
         yield from _read(error, groups, "exceptions")
     doctest = sys.modules.get("doctest")
     if doctest is not None and type(error) is doctest.UnexpectedException:
-        yield error.exc_info[1]  # type: ignore[attr-defined]
+        yield cast(Any, error).exc_info[1]
 
 
 def _read(error: BaseException, cls: type, name: str) -> Any:

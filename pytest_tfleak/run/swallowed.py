@@ -9,18 +9,19 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 import ast
-import linecache
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
 from pytest_tfleak.user_code import is_users
+from pytest_tfleak.user_code import tree_of
 
 #: Context managers that expect an error, by the beginnings of their names: TensorFlow's
 #: test case adds more of unittest's kind. And one whose purpose is to swallow it.
 _ASSERTING = ("raises", "assertRaises", "RaisesGroup")
 _SUPPRESS = "suppress"
-_TRIES = (ast.Try, *filter(None, [getattr(ast, "TryStar", None)]))
+#: Since Python 3.11 also ``try`` with ``except*``, of the same attributes.
+_TRIES = (ast.Try, getattr(ast, "TryStar", ast.Try))
 _WITHS = (ast.With, ast.AsyncWith)
 
 
@@ -54,9 +55,8 @@ def _catcher(file: str, line: int, classes: tuple[str, ...]) -> tuple[int, str] 
     A ``with`` statement may let the error through to an ``except`` around it, so it is
     the answer only if there is none.
     """
-    try:
-        tree = ast.parse("".join(linecache.getlines(file)))
-    except (SyntaxError, ValueError):
+    tree = tree_of(file)
+    if tree is None:
         return line, "code that cannot be read"
     manager: tuple[int, str] | None = None
     for node in reversed([*_around(tree, line)]):
@@ -69,19 +69,18 @@ def _catcher(file: str, line: int, classes: tuple[str, ...]) -> tuple[int, str] 
                 return node.lineno, f"`{_first_line(node)}`"
             manager = manager or (node.lineno, words)
             continue
-        for handler in node.handlers:  # type: ignore[attr-defined]  # a try statement
+        for handler in node.handlers:
             if _catches(handler, classes) and not _raises_again(handler):
                 return handler.lineno, f"`{_first_line(handler)}`"
     return manager or (line, "this line")
 
 
-def _around(tree: ast.AST, line: int) -> Iterator[ast.AST]:
+def _around(tree: ast.AST, line: int) -> Iterator[ast.Try | ast.With | ast.AsyncWith]:
     """Yield the statements around a line that may catch its errors, outermost first."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, (*_TRIES, *_WITHS)):
-            body: list[ast.stmt] = node.body  # type: ignore[attr-defined]
-            first = node.lineno if isinstance(node, _WITHS) else body[0].lineno
-            if first <= line <= (body[-1].end_lineno or line):
+            first = node if isinstance(node, _WITHS) else node.body[0]
+            if first.lineno <= line <= (node.body[-1].end_lineno or line):
                 yield node
         yield from _around(node, line)
 

@@ -102,8 +102,6 @@ class Evidence:
     line: str = ""
     #: What the code around that line does (source_hints.py).
     around: frozenset[str] = frozenset()
-    #: How a context manager fails to clean up (origin/managers.py).
-    manager: str = ""
     #: Why a function is retraced: python_scalar, shape, dtype, object, structure.
     retrace: str = ""
     #: The tf.function that is retraced or made in each call, and the argument that

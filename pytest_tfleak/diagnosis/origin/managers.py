@@ -7,12 +7,10 @@ went, and the source of these functions.
 from __future__ import annotations
 
 import ast
-import linecache
 from collections.abc import Iterable
-from collections.abc import Iterator
 from collections.abc import Sequence
-from functools import lru_cache
 
+from pytest_tfleak.user_code import definitions_in
 from pytest_tfleak.verdict import Origin
 
 _ENTERS, _EXITS = ("__enter__", "__aenter__"), ("__exit__", "__aexit__")
@@ -62,7 +60,7 @@ def _common(
 
 def _yields_unguarded(file: str, function: str) -> bool:
     """Return whether a function is a context manager without a try around its yield."""
-    found = _definitions(file).get(function)
+    found = definitions_in(file).get(function)
     if not isinstance(found, _FUNCTIONS):
         return False
     decorators = (ast.unparse(node).rpartition(".")[2] for node in found.decorator_list)
@@ -83,7 +81,7 @@ def _closes_on_success(file: str, function: str) -> bool:
     """Return whether the class of a method has an exit that asks for the error."""
     owner = function.rpartition(".")[0]
     for name in _EXITS:
-        found = _definitions(file).get(f"{owner}.{name}")
+        found = definitions_in(file).get(f"{owner}.{name}")
         if isinstance(found, _FUNCTIONS) and _asks_for_error(found):
             return True
     return False
@@ -103,7 +101,7 @@ def _asks_for_error(exit_: _Function) -> bool:
 
 def _fills_stack(file: str, function: str) -> bool:
     """Return whether a function makes an ExitStack outside of a with statement."""
-    found = _definitions(file).get(function)
+    found = definitions_in(file).get(function)
     if found is None:
         return False
     return any(
@@ -112,22 +110,3 @@ def _fills_stack(file: str, function: str) -> bool:
         and ast.unparse(node.value.func).rpartition(".")[2] in _STACKS
         for node in ast.walk(found)
     )
-
-
-@lru_cache(maxsize=64)
-def _definitions(file: str) -> dict[str, ast.AST]:
-    """Return the functions of a file by their qualified names."""
-    try:
-        tree = ast.parse("".join(linecache.getlines(file)))
-    except (SyntaxError, ValueError):
-        return {}
-    return dict(_functions_in(tree, ""))
-
-
-def _functions_in(tree: ast.AST, within: str) -> Iterator[tuple[str, ast.AST]]:
-    for node in ast.iter_child_nodes(tree):
-        name = within
-        if isinstance(node, (*_FUNCTIONS, ast.ClassDef)):
-            name = f"{within}.{node.name}".lstrip(".")
-            yield name, node
-        yield from _functions_in(node, name)

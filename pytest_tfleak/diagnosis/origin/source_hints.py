@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from dataclasses import replace
 from functools import lru_cache
 
+from pytest_tfleak.user_code import tree_of
 from pytest_tfleak.verdict import Origin
 
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
@@ -51,7 +52,7 @@ def hints_of(origin: Origin | None) -> frozenset[str]:
 
 @lru_cache(maxsize=64)
 def _hints(file: str, line: int) -> frozenset[str]:
-    tree = _tree(file)
+    tree = tree_of(file)
     if tree is None:
         return frozenset()
     around = list(_around(tree, line))
@@ -67,14 +68,6 @@ def _hints(file: str, line: int) -> frozenset[str]:
         if any(name in names for name in _closed_below(functions[-1], line)):
             hints.add("closes")
     return frozenset(hints)
-
-
-@lru_cache(maxsize=16)
-def _tree(file: str) -> ast.AST | None:
-    try:
-        return ast.parse("".join(linecache.getlines(file)))
-    except (SyntaxError, ValueError):
-        return None
 
 
 def _around(tree: ast.AST, line: int) -> Iterator[ast.AST]:
@@ -163,7 +156,7 @@ def calls_assigned_to(name: str, file: str) -> frozenset[str]:
 
 @lru_cache(maxsize=16)
 def _assigned(file: str) -> Mapping[str, frozenset[str]]:
-    tree = _tree(file)
+    tree = tree_of(file)
     found: dict[str, frozenset[str]] = {}
     for node in ast.walk(tree) if tree is not None else ():
         if isinstance(node, (ast.Assign, ast.AnnAssign)):
@@ -176,7 +169,7 @@ def _assigned(file: str) -> Mapping[str, frozenset[str]]:
 
 @lru_cache(maxsize=64)
 def _names(file: str, line: int) -> Names:
-    tree = _tree(file)
+    tree = tree_of(file)
     around = _around(tree, line) if tree is not None else ()
     statements = [node for node in around if isinstance(node, ast.stmt)]
     last = statements[-1] if statements else None

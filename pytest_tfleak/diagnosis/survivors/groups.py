@@ -25,6 +25,7 @@ from dataclasses import field
 from dataclasses import replace
 from itertools import islice
 from typing import Any
+from typing import cast
 
 from pytest_tfleak.diagnosis.holder.path import AT_ROOT
 from pytest_tfleak.diagnosis.holder.path import describe_path
@@ -210,7 +211,7 @@ def _finalized_by(o: Any) -> Any:
     The finalizer goes when the object is freed, so what holds that object is the cause.
     """
     if type(o) is weakref.finalize:
-        o = weakref.finalize._registry.get(o)  # type: ignore[attr-defined]
+        o = cast(Any, weakref.finalize)._registry.get(o)
     if full_name(type(o)) != "weakref.finalize._Info":
         return None
     reference = read_field(o, "weakref")

@@ -77,7 +77,7 @@ def test_file_not_closed__database():
 
 
 class StoreMended:
-    opened = []  # noqa: RUF012
+    opened = []  # noqa: RUF012 - shared, as in the leaking class
 
     def save(self):
         connection = sqlite3.connect(RUNS)

@@ -731,19 +731,6 @@ SHOWN: list[tuple[str, dict[str, object], dict[str, object]]] = [
         {"held": "builtins.function", "holder": path_to(at="app.SEEN")},
     ),
     (
-        "exit-fails-before-closing",
-        {"manager": "exit-fails-before-closing"},
-        {"manager": ""},
-    ),
-    (
-        "enter-fails-after-opening",
-        {"manager": "enter-fails-after-opening"},
-        {"manager": ""},
-    ),
-    ("yield-without-finally", {"manager": "yield-without-finally"}, {"manager": ""}),
-    ("exit-only-on-success", {"manager": "exit-only-on-success"}, {"manager": ""}),
-    ("exit-stack-half-filled", {"manager": "exit-stack-half-filled"}, {"manager": ""}),
-    (
         "values-pile-up",
         {"held": "builtins.float", "signals": {"python.blocks"}},
         {"held": "app.Float", "signals": {"python.blocks"}},

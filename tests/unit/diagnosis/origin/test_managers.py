@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from pytest_tfleak.diagnosis.causes.all_causes import cause_named
 from pytest_tfleak.diagnosis.origin.managers import how_it_fails
 from pytest_tfleak.verdict import Origin
 
@@ -95,7 +96,9 @@ def test_how_a_context_manager_fails(
     def line(function: str) -> Origin:
         return Origin(file=file, line=1, function=function, text="")
 
-    assert how_it_fails([line(made)], [[line(failing), line("test_it")]]) == expected
+    found = how_it_fails([line(made)], [[line(failing), line("test_it")]])
+    assert found == expected
+    assert not found or cause_named(found) is not None
 
 
 def test_nothing_is_said_without_a_failing_call(file: str) -> None:
