@@ -46,7 +46,10 @@ with loop, ExitStack() as stack:
 for signal in trace:
     if signal.nature == "exact" and signal.allowance is not None:
         readings = [r for r in trace.judged_series(signal.name) if r is not None]
-        assert len(set(readings[10:])) <= 1, (signal.name, readings)
+        # the interpreter counts the blocks of other threads too, which come and go
+        apart = 2 if signal.name == "python.blocks" else 0
+        late = readings[10:] or [0]
+        assert max(late) - min(late) <= apart, (signal.name, readings)
         assert max(readings, default=0) - min(readings, default=0) < 10, signal.name
 """
 

@@ -226,7 +226,7 @@ def test_a_probe_from_a_hook_decides(
     pytester: pytest.Pytester, fake_probe: None, run: Run
 ) -> None:
     pytester.makepyfile(test_it=MEASURED)
-    result = run("-v", "--tfleak-diagnose=off")  # the hook calls are recorded
+    result = run("-v")  # the hook calls are recorded
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
         [

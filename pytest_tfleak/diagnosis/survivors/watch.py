@@ -393,10 +393,13 @@ def _places_in_longer(
 ) -> Iterator[Place]:
     """Yield containers that grew by objects which are not among the survivors.
 
-    These are strings and numbers, which the collector does not list.
+    These are strings and numbers, which the collector does not list. Containers of
+    pytest and this package grow too, as when an iteration is reported.
     """
     known = {id(place.chain[-2]) for place in places if place.chain}
     for one in longer:
+        if paths.is_ours(one.container):
+            continue
         last = one.added[-1]
         chain = paths.path_to(one.container)
         if chain and id(one.container) not in known and id(last) not in survivors.ids:
