@@ -4,9 +4,9 @@ To add a signal, add its row here and a probe that reads it. The row says how me
 name the signal, how important it is, which objects explain its growth, and its
 allowance: an option (a field of ``plan.py``), or a fixed number. Its family determines
 its rank and which part of the diagnosis applies. Add a new probe to ``make_probes`` in
-``probes/``; its ``why_off`` says what it needs but lacks. Add a line to the README's
-table of signals by hand. A signal of another package's probe needs no row: its family
-follows from its unit.
+``probes/``; its ``why_off`` says what it needs but lacks. The table in
+``docs/signals.md`` is generated. A signal of another package's probe needs no row: its
+family follows from its unit.
 
 PYTEST_DONT_REWRITE
 """

@@ -1,7 +1,7 @@
 """A switch to rewrite the files that tests compare texts with.
 
-``TFLEAK_REGENERATE=1 pytest tests`` rewrites the gold files, the README's tables and
-outputs, and the generated pages of ``docs/``. Then read the diff.
+``TFLEAK_REGENERATE=1 pytest tests`` rewrites the gold files, and the generated parts
+and outputs of the README and of ``docs/``. Then read the diff.
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@ To add a cause, add its row to the file of its subject: ``sessions.py``, ``pytho
 checks the ``Evidence``; within a priority, the first row that fits is used. Add a case
 to ``test_all_causes.py``, and to ``tests/leaks/planted/causes_*.py`` two tests that are
 named after the slug: ``test_SLUG``, which leaks, and ``test_SLUG_mended``.
-``docs/causes.md`` is generated from the rows: ``TFLEAK_REGENERATE=1 python -m pytest
-tests/unit/diagnosis/causes`` writes it.
+The pages in ``docs/causes`` are generated from the rows and these tests:
+``TFLEAK_REGENERATE=1 python -m pytest tests/meta/test_docs.py`` writes them.
 """
 
 from __future__ import annotations

@@ -401,7 +401,11 @@ class Place:
 
 PLACES: Mapping[str, Place] = {
     "holder": Place(find=_holder, shown="the holder"),
-    "limit": Place(find=_limit, shown="code for this container"),
+    "limit": Place(
+        find=_limit,
+        shown="`del history[:-10]` after each append, or make it a "
+        "`collections.deque(maxlen=10)`",
+    ),
     "container": Place(find=lambda case: container_code(case.path), shown="f"),
     "declared": Place(find=lambda case: case.declared, shown=_DECLARED),
     "remove": Place(find=_remove, shown="`callbacks.remove(f)`"),

@@ -1,4 +1,4 @@
-"""The table of causes: well formed, in order, and documented."""
+"""The table of causes: well formed and in order."""
 
 from __future__ import annotations
 
@@ -29,7 +29,6 @@ from pytest_tfleak.diagnosis.survivors.groups import Group
 from pytest_tfleak.diagnosis.survivors.structure import Observed
 from pytest_tfleak.diagnosis.what.descriptors import RunningThread
 from pytest_tfleak.known import KNOWN
-from pytest_tfleak.known import name_clear_session
 from pytest_tfleak.retaining_path import DEFAULT
 from pytest_tfleak.retaining_path import ENTRY
 from pytest_tfleak.retaining_path import EXCEPTION
@@ -40,7 +39,6 @@ from pytest_tfleak.retaining_path import RetainingPath
 from pytest_tfleak.retaining_path import Root
 from pytest_tfleak.retaining_path import Step
 from pytest_tfleak.signals import is_size
-from pytest_tfleak.tf.access import KERASES
 from pytest_tfleak.verdict import Origin
 from tests.builders import NOBODY
 from tests.builders import from_root
@@ -51,11 +49,9 @@ from tests.builders import make_part
 from tests.builders import new
 from tests.builders import passing
 from tests.builders import path_to
-from tests.regenerate import expected_text
 
 #: Causes that name what is known and give no remedy, since none has evidence.
 SILENT = {"kept-by-native-code", "native-memory", "small-objects-pile-up"}
-DOCS = Path(__file__).parents[4] / "docs" / "causes.md"
 TENSOR = "tensorflow.python.framework.ops.EagerTensor"
 SESSION = "tensorflow.python.client.session.Session"
 THREAD = "threading.Thread"
@@ -72,10 +68,6 @@ LOOP = "asyncio.events.AbstractEventLoop"
 SEGMENT = "multiprocessing.shared_memory.SharedMemory"
 QUEUE = "multiprocessing.queues.Queue"
 HISTORY = "keras.src.callbacks.history.History"
-INTRODUCTION = """\
-The values of a finding's `cause`. They are tried in this order, and the first one that
-fits the evidence is used. `TFLEAK_REGENERATE=1 python -m pytest
-tests/unit/diagnosis/causes` writes this page."""
 THREADS = "process.threads"
 CELL = "builtins.cell"
 CLASS = "builtins.type"
@@ -999,45 +991,6 @@ def test_source_that_cannot_be_read_says_nothing(tmp_path: Path) -> None:
     (tmp_path / "bad.py").write_text("def (")
     bad = Origin(file=str(tmp_path / "bad.py"), line=1, function="f", text="")
     assert hints_of(bad) == frozenset()
-
-
-def test_the_page_of_causes_is_the_table() -> None:
-    text = page()
-    assert text == expected_text(DOCS, text)
-
-
-def page() -> str:
-    """Return docs/causes.md."""
-    lines = [
-        "# Causes",
-        "",
-        INTRODUCTION,
-        "",
-        "| cause | what happens | what to do |",
-        "|---|---|---|",
-    ]
-    for cause in CAUSES:
-        texts = [
-            name_clear_session(
-                shown(text.replace("|", "\\|")), KERASES[0].clear_session
-            )
-            for text in (cause.explains, cause.remedy)
-        ]
-        lines.append(f"| `{cause.slug}` | {texts[0]} | {texts[1] or '—'} |")
-    return "\n".join(lines) + "\n"
-
-
-def shown(text: str) -> str:
-    """Return a text as the page shows it, with words for what the case fills in."""
-    for name, place in PLACES.items():
-        text = text.replace(f"{{{name}}}", place.shown)
-    is_code = re.match(r"\w+\(", text)  # ``fit() returns ...``
-    return text if is_code else text[:1].upper() + text[1:]
-
-
-def test_code_at_the_start_of_a_text_stays_as_it_is() -> None:
-    assert shown("fit() returns it.") == "fit() returns it."
-    assert shown("{close}.").startswith("Close it")
 
 
 @pytest.mark.parametrize("slug", ["tensor-kept", "object-kept", "values-pile-up"])

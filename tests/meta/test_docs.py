@@ -1,0 +1,260 @@
+"""The README and the pages of ``docs/`` show what really happens.
+
+``TFLEAK_REGENERATE=1 pytest tests/meta/test_docs.py`` rewrites tables, outputs and the
+pages of the causes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from pytest_tfleak.diagnosis.causes import all_causes
+from pytest_tfleak.plugin.command_line import all_options
+from pytest_tfleak.reports.message import failure_text
+from pytest_tfleak.verdict import FailedCall
+from pytest_tfleak.verdict import FailingCalls
+from pytest_tfleak.verdict import Origin
+from tests.builders import make_finding
+from tests.builders import make_leak
+from tests.pages import CAUSES
+from tests.pages import DOCS
+from tests.pages import MESSAGES
+from tests.pages import ROOT
+from tests.pages import SUBJECTS
+from tests.pages import pages_of_causes
+from tests.pages import parts
+from tests.pages import replaced
+from tests.pages import shown
+from tests.regenerate import REGENERATE
+from tests.regenerate import expected_text
+
+README = ROOT / "README.md"
+WRITTEN = [README, *sorted(DOCS.glob("*.md")), *sorted(DOCS.glob("guides/*.md"))]
+BLOCK = r"<!-- {kind}: {name} -->\n```\w+\n(.*?)```\n"
+needs_tensorflow = pytest.mark.skipif(
+    find_spec("tensorflow") is None, reason="TensorFlow is not installed"
+)
+#: Examples that are one test file each, and how many tests of it pass.
+PASSING: Mapping[str, int] = {
+    "marker": 1,
+    "fixture": 1,
+    "repeatable": 1,
+    "whole test": 1,
+    "graph mode": 1,
+    "service guide": 1,
+    "dataset": 1,
+    "threads": 1,
+}
+#: Examples that have a test of their own below.
+OTHERS = {
+    *("quick", "session", "probe", "script"),
+    *("service", "test of the service", "mended service"),
+}
+
+
+def find_block(kind: str, name: str) -> tuple[Path, re.Match[str]]:
+    """Return the page with a block, and where it is."""
+    for page in WRITTEN:
+        pattern = BLOCK.format(kind=kind, name=name)
+        match = re.search(pattern, page.read_text("utf-8"), re.DOTALL)
+        if match is not None:
+            return page, match
+    raise AssertionError(f"no page has the {kind} {name!r}")
+
+
+def block(kind: str, name: str) -> str:
+    return find_block(kind, name)[1][1]
+
+
+def assert_shown(name: str, wanted: str) -> None:
+    """Compare an output with its block, except figures of time and memory."""
+    if REGENERATE:
+        page, match = find_block("output", name)
+        start, end = match.span(1)
+        page.write_text(match.string[:start] + wanted + match.string[end:], "utf-8")
+    assert scrub(block("output", name)) == scrub(wanted)
+
+
+def scrub(text: str) -> str:
+    # line breaks depend on the length of the figures
+    text = re.sub(r"\n {15,}(?=\S)", " ", text)
+    text = re.sub(r"[\d.,]+ (ms|s|min|B|KiB|MiB)\b", r"# \1", text)
+    text = re.sub(r"# \w+(?= ?\()|# (ms|s)\b", "#", text)
+    text = re.sub(r"(python\.blocks \+)[\d.,]+", r"\1#", text)
+    # the number of calls depends on how much the diagnosis had time for, and how early
+    # it began
+    text = re.sub(r"((?:of|→|=) ?|\w: )[\d.,]+", r"\1#", text)
+    text = re.sub(r"[\d.,]+(?= python\.blocks)", "#", text)
+    text = re.sub(r"(readings +)\d+( .* )\d+", r"\1#\2#", text)
+    return re.sub(r" +(?=\n|$)", "", text)
+
+
+@pytest.mark.parametrize("name", parts())
+def test_a_generated_part_is_that_of_the_code(name: str) -> None:
+    marker = f"<!-- generated: {name} -->"
+    (page,) = [page for page in WRITTEN if marker in page.read_text("utf-8")]
+    wanted = replaced(page.read_text("utf-8"), name, parts()[name]())
+    assert expected_text(page, wanted) == wanted
+
+
+def test_the_pages_of_causes_are_those_of_the_table() -> None:
+    pages = dict(pages_of_causes())
+    assert {path: expected_text(path, text) for path, text in pages.items()} == pages
+    others = set(CAUSES.glob("*.md")) - set(pages)
+    assert not others, "remove the pages of causes that are gone"
+
+
+def test_the_index_has_every_file_of_causes() -> None:
+    listed = [cause for module in SUBJECTS.values() for cause in module.CAUSES]
+    assert sorted(c.slug for c in listed) == sorted(c.slug for c in all_causes.CAUSES)
+
+
+def test_every_message_belongs_to_a_cause() -> None:
+    slugs = {cause.slug for cause in all_causes.CAUSES}
+    assert {path.stem for path in MESSAGES.glob("*.txt")} <= slugs
+
+
+def test_code_at_the_start_of_a_text_stays_as_it_is() -> None:
+    assert shown("fit() returns it.") == "fit() returns it."
+    assert shown("{close}.").startswith("Close it")
+
+
+def test_every_example_of_a_page_is_run() -> None:
+    for page in WRITTEN:
+        text = page.read_text("utf-8")
+        names = re.findall(r"<!-- example: (.+) -->\n```python\n", text)
+        assert text.count("```python") == len(names), f"{page.name}: not all are run"
+        assert set(names) <= {*PASSING, *OTHERS}
+
+
+def test_every_output_of_a_page_is_checked() -> None:
+    """An output is in a block of its own, which a test of this file names."""
+    here = Path(__file__).read_text("utf-8")
+    for page in WRITTEN:
+        for name in re.findall(r"<!-- output: (.+) -->", page.read_text("utf-8")):
+            assert f'"{name}"' in here, f"{page.name}: {name}"
+
+
+def test_every_flag_of_a_page_is_an_option() -> None:
+    flags = {row.command_line_flag for row in all_options("command line")}
+    for page in [*WRITTEN, ROOT / "CONTRIBUTING.md"]:
+        found = re.findall(r"--tfleak(?:-[a-z]+)*", page.read_text("utf-8"))
+        assert set(found) <= flags, page.name
+
+
+@needs_tensorflow
+def test_examples_without_a_leak_pass(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
+    files = {f"test_{name.replace(' ', '_')}": name for name in PASSING}
+    pytester.makepyfile(**{file: block("example", n) for file, n in files.items()})
+    options = ("--tfleak", "--tfleak-strict", "-p", "no:randomly")
+    result = pytester.runpytest_subprocess(*options)
+    result.assert_outcomes(passed=sum(PASSING.values()))
+
+
+@pytest.mark.layout
+@needs_tensorflow
+@pytest.mark.parametrize(
+    ("name", "test"),
+    [
+        ("quick", "test_predict"),
+        ("session", "test_connection"),
+    ],
+)
+def test_an_example_prints_what_is_shown(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, name: str, test: str
+) -> None:
+    pytester.makepyfile(**{test: block("example", name)})
+    result = run_as_shown(pytester, monkeypatch)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    assert_shown(name, failure_of(result, test))
+
+
+@pytest.mark.layout
+@needs_tensorflow
+def test_the_service_leaks_until_it_is_mended(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytester.makepyfile(
+        service=block("example", "service"),
+        test_service=block("example", "test of the service"),
+    )
+    result = run_as_shown(pytester, monkeypatch, "--tfleak")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    assert_shown("service", failure_of(result, "test_handle"))
+    pytester.makepyfile(service=block("example", "mended service"))
+    result = run_as_shown(pytester, monkeypatch, "--tfleak")
+    assert result.ret == pytest.ExitCode.OK
+    lines = result.stdout.str().splitlines()
+    start = next(i for i, line in enumerate(lines) if "= tfleak =" in line)
+    assert_shown("mended service", "\n".join(lines[start:-1]) + "\n")
+
+
+def run_as_shown(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, *options: str
+) -> pytest.RunResult:
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
+    monkeypatch.setenv("PYTHONIOENCODING", "utf-8")
+    monkeypatch.setenv("COLUMNS", "80")
+    # a busy machine must not cut the diagnosis short
+    given = ["--color=no", "-p", "no:randomly", "--tfleak-diagnose-time=180", *options]
+    # on Python 3.13, TensorFlow's AutoGraph uses deprecated functions
+    given += ["-W", "ignore::DeprecationWarning:gast.astn"]
+    return pytester.runpytest_subprocess(*given)
+
+
+def failure_of(result: pytest.RunResult, test: str) -> str:
+    """Return what is printed of a failing test, with the section at the end."""
+    lines = result.stdout.str().splitlines()
+    start = next(i for i, line in enumerate(lines) if f"_ {test} _" in line)
+    end = next(i for i, line in enumerate(lines) if "short test summary" in line)
+    return "\n".join(lines[start:end]) + "\n"
+
+
+@needs_tensorflow
+def test_the_script_prints_what_is_shown(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
+    script = pytester.makepyfile(script=block("example", "script"))
+    result = pytester.runpython(script)
+    assert_shown("script", result.stdout.str() + "\n")
+
+
+def test_probe_example_works(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(myapp="POOL = []")
+    pytester.makeconftest(block("example", "probe"))
+    pytester.makepyfile(
+        """
+        import myapp
+        import pytest
+
+        @pytest.mark.tfleak(iterations=10)
+        def test_pool():
+            myapp.POOL.append(object())
+        """
+    )
+    result = pytester.runpytest_subprocess()
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["LEAK: pool.connections +1 per iteration*"])
+
+
+def test_the_row_on_failing_calls_is_as_shown() -> None:
+    first, last = (
+        FailedCall(
+            number=number,
+            operation=operation,
+            origin=Origin(file="app/train.py", line=line, function="f", text=""),
+        )
+        for number, operation, line in ((1, "MatMul", 40), (7, "Sum", 52))
+    )
+    failing = FailingCalls(count=7, total=9, first=first, last=last)
+    text = failure_text(make_leak(make_finding(failing=failing)))
+    assert block("output", "failing calls") in text
