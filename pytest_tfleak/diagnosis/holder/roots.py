@@ -86,6 +86,11 @@ def at_exit(held: object, count: int) -> Start | None:
     return None
 
 
+def is_at_exit(start: object) -> bool:
+    """Return whether a chain starts at the functions that atexit keeps."""
+    return type(start) is Start and start.root.kind == "atexit"
+
+
 def our_roots() -> Iterator[Start]:
     """Yield the roots in pytest and this package, while a test is measured."""
     return _frames(_is_our_frame)

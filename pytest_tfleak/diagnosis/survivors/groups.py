@@ -30,6 +30,7 @@ from typing import cast
 from pytest_tfleak.diagnosis.holder.path import AT_ROOT
 from pytest_tfleak.diagnosis.holder.path import describe_path
 from pytest_tfleak.diagnosis.holder.path import without_holder
+from pytest_tfleak.diagnosis.holder.roots import is_at_exit
 from pytest_tfleak.diagnosis.holder.search import Paths
 from pytest_tfleak.diagnosis.safe_read import fields_of
 from pytest_tfleak.diagnosis.safe_read import names_in
@@ -345,9 +346,17 @@ class Describer:
         """Return the line that puts the objects where they are held."""
         if len(place.chain) < AT_ROOT:
             return None
+        if is_at_exit(place.chain[0]):
+            return self._registered(place)
         outer, holder = place.chain[-3:-1]
         is_cache = issubclass(type(outer), functools._lru_cache_wrapper)
         return self.stored_in(outer if is_cache else holder)
+
+    def _registered(self, place: Place) -> Origin | None:
+        """Return the line that made what atexit keeps, if it also registers it."""
+        origin, _ = self._made_at(place.held)
+        calls = "register(" in origin.text if origin is not None else False
+        return origin if calls else None
 
     def _path_to(self, place: Place) -> RetainingPath:
         if not place.chain:  # without a holder, only the type distinguishes groups

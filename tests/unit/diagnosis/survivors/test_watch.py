@@ -317,6 +317,8 @@ def test_functions_that_are_registered_with_atexit() -> None:
     assert group.parts["kept"].per_iteration == 1
     assert group.path.root.kind == "atexit"
     assert not group.path.is_native
+    assert group.stored is not None
+    assert group.stored.text == "atexit.register(Kept().close)"
 
 
 def test_what_threads_of_each_call_hold_is_one_group() -> None:
