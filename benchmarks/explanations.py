@@ -68,10 +68,10 @@ def main() -> None:
     options = parser.parse_args()
     cases = read_cases(options.folder)
     verdicts = read(options.reports)
-    marks = {case: show(case, verdicts[case.name]) for case in cases}
+    marks = [(case.number, show(case, verdicts[case.name])) for case in cases]
     for words, parity in (("for tuning (odd)", 1), ("never for tuning (even)", 0)):
         print(f"\n{words}")
-        chosen = [mark for case, mark in marks.items() if case.number % 2 == parity]
+        chosen = [mark for number, mark in marks if number % 2 == parity]
         for key in ("found", "kind", "made at", "stored at"):
             values = [mark[key] for mark in chosen if mark.get(key) is not None]
             print(f"  {key:10} {sum(map(bool, values))} of {len(values)}")
