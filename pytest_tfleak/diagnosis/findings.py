@@ -56,6 +56,7 @@ _MOST_TYPES = 3  # in one message
 #: Roots of what user code keeps; a module may be a library's.
 _USERS = ("module", "local", "fixture", "parameter", "body", "function")
 _EACH = 0.95  # objects per iteration from which on each iteration leaves one
+_MOST_ONCE = 8  # objects of one type that running functions may keep beside the growth
 _COMMON = 0.5  # the share of the commonest type below which a type is incidental
 
 
@@ -481,7 +482,20 @@ def _users_first(item: tuple[str, float]) -> tuple[bool, float, str]:
 
 def _rates_of_types(survivors: Mapping[str, int], iterations: int) -> dict[str, float]:
     named = {n: c for n, c in survivors.items() if not n.startswith(_UNNAMED)}
-    return rates_of(named, iterations)
+    return rates_of(
+        {n: _without_few(n, count, iterations) for n, count in named.items()},
+        iterations,
+    )
+
+
+def _without_few(name: str, count: int, iterations: int) -> int:
+    """Return a count without the few objects of a plain type that came only once.
+
+    The functions that run the test keep some lists and tuples meanwhile.
+    """
+    each, rest = divmod(count, iterations)
+    once = each > 0 and rest <= _MOST_ONCE and name.startswith(_PLAIN)
+    return each * iterations if once else count
 
 
 def _counted_types(

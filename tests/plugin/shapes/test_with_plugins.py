@@ -37,25 +37,30 @@ def test_clean():
     2
     '''
 """
-PLUGINS = {
-    "pytest_cov": ["--cov=.", "--cov-report="],
-    "pytest_randomly": ["-p", "randomly"],
-    "pytest_rerunfailures": ["--reruns=1"],
-    "pytest_timeout": ["--timeout=60"],
-    "xdist": ["-n2", "--dist=loadscope"],
-}
+PLUGINS = [
+    ("flaky", "--force-flaky --max-runs=2"),
+    ("pytest_cov", "--cov=. --cov-report="),
+    ("pytest_memray", "--memray"),
+    ("pytest_randomly", "-p randomly"),
+    ("pytest_repeat", "--count=1"),
+    ("pytest_rerunfailures", "--reruns=1"),
+    ("pytest_timeout", "--timeout=60"),
+    *(("xdist", f"-n2 --dist={by}") for by in ("load", "loadfile", "loadgroup")),
+    *(("xdist", f"-n2 --dist={by}") for by in ("loadscope", "worksteal")),
+    ("xdist", "-n1 --dist=each"),
+]
 
 
-@pytest.mark.parametrize("module", PLUGINS)
+@pytest.mark.parametrize(("module", "more"), PLUGINS)
 def test_verdicts_are_the_same_beside_another_plugin(
-    pytester: pytest.Pytester, module: str
+    pytester: pytest.Pytester, module: str, more: str
 ) -> None:
     if find_spec(module) is None or find_spec("pytest_mock") is None:
         pytest.skip(f"{module} is not installed")
     pytester.makepyfile(test_it=SHAPES)
     options = ("--tfleak", "--tfleak-iterations=8", "--tfleak-warmup=2", "-v")
     result = pytester.runpytest_subprocess(
-        *options, "--doctest-modules", "--tfleak-diagnose=off", *PLUGINS[module]
+        *options, "--doctest-modules", "--tfleak-diagnose=off", *more.split()
     )
     outcomes = result.parseoutcomes()
     assert (outcomes["passed"], outcomes["failed"]) == (4, 2)

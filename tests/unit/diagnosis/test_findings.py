@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
+import pytest
+
 from pytest_tfleak.diagnosis.diagnose import Insights
 from pytest_tfleak.diagnosis.findings import describe_growth
 from pytest_tfleak.diagnosis.findings import describe_leftovers
@@ -326,6 +328,20 @@ def test_what_came_with_one_call_and_what_is_ours_is_left_out() -> None:
     }
     _, what = describe_growth(make_finding("host.heap"), survivors, signal_of, 100)
     assert what == "1 Model per iteration"
+
+
+@pytest.mark.parametrize(
+    ("count", "words"),
+    [(106, "1 list per iteration"), (130, "1.3 list per iteration")],
+    ids=["beside those of running functions", "more"],
+)
+def test_a_few_plain_objects_that_came_once_are_left_out(
+    count: int, words: str
+) -> None:
+    _, what = describe_growth(
+        make_finding("host.heap"), {"builtins.list": count}, signal_of, 100
+    )
+    assert what == words
 
 
 def test_plain_types_explain_memory_but_do_not_lead() -> None:
