@@ -33,12 +33,13 @@ _PLAIN = ("builtins.", "types.", "_thread.", "threading.", "functools.")
 _CUT = "..."  # in names and keys that are not known in full
 
 
-def limit_of(path: RetainingPath | None, x: str = "x") -> str:
+def limit_of(path: RetainingPath | None, x: str = "x", name: str = "") -> str:
     """Return how to limit the container on a path that grows.
 
     ``x`` is how the code calls the object that it puts there, "" if it has no name.
+    ``name`` is how it calls the container, "" for what the path says.
     """
-    grown, name = grown_on(path), container_code(path)
+    grown, name = grown_on(path), name or container_code(path)
     if grown is None or not name:
         return _OTHER
     kind = grown.steps[-1].container

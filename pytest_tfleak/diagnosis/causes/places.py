@@ -23,6 +23,7 @@ from pytest_tfleak.diagnosis.causes.resources import find_opened
 from pytest_tfleak.diagnosis.origin.source_hints import calls_assigned_to
 from pytest_tfleak.diagnosis.origin.source_hints import is_written
 from pytest_tfleak.diagnosis.origin.source_hints import names_at
+from pytest_tfleak.diagnosis.origin.source_hints import owner_at
 from pytest_tfleak.reports.held_by import name_holder
 from pytest_tfleak.reports.message import place_of
 from pytest_tfleak.retaining_path import EXCEPTION
@@ -322,7 +323,21 @@ def _limit(case: Case) -> str:
     names = re.findall(r"\w+", code.partition("[")[0])
     if names and not is_written(names[-1], _files(case)):
         return ""
-    return limit_of(case.path, _object(case))
+    return limit_of(case.path, _object(case), _container(case))
+
+
+def _container(case: Case) -> str:
+    """Return the container that grows as the line that fills it writes it."""
+    code = container_code(case.path)
+    owner, dot, attribute = code.partition(".")
+    if not dot or owner != "self":
+        return code
+    line = case.finding.line
+    written = owner_at(line, re.split(r"\W", attribute)[0])
+    names = names_at(line)
+    if not written and names.adds and "." not in names.receiver:  # kept.append(x)
+        return names.receiver or code
+    return f"{written or owner}.{attribute}"
 
 
 def _files(case: Case) -> list[str]:
@@ -337,7 +352,7 @@ def _files(case: Case) -> list[str]:
 
 def _remove(case: Case) -> str:
     """Return how to take an object out of its container again."""
-    grown, code = grown_on(case.path), container_code(case.path)
+    grown, code = grown_on(case.path), _container(case)
     form = _REMOVE.get(grown.steps[-1].container, "") if grown is not None else ""
     names = names_at(case.finding.stored or case.finding.origin)
     is_same = names.receiver.rpartition(".")[2] == code.rpartition(".")[2]
@@ -406,7 +421,7 @@ PLACES: Mapping[str, Place] = {
         shown="`del history[:-10]` after each append, or make it a "
         "`collections.deque(maxlen=10)`",
     ),
-    "container": Place(find=lambda case: container_code(case.path), shown="f"),
+    "container": Place(find=_container, shown="f"),
     "declared": Place(find=lambda case: case.declared, shown=_DECLARED),
     "remove": Place(find=_remove, shown="`callbacks.remove(f)`"),
     "method": Place(find=_method, shown="f"),

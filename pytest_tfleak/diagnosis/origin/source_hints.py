@@ -143,10 +143,32 @@ class Names:
     receiver: str = ""  # the object whose method it calls: ``seen``
     method: str = ""  # that method: ``append``
 
+    @property
+    def adds(self) -> bool:
+        """Return whether the method adds an object to the receiver."""
+        return self.method in _ADDS
+
 
 def names_at(origin: Origin | None) -> Names:
     """Return the names in the statement at a line; empty ones if it has none."""
     return Names() if origin is None else _names(origin.file, origin.line)
+
+
+def owner_at(origin: Origin | None, attribute: str) -> str:
+    """Return the object whose attribute of this name a statement uses, as code.
+
+    For ``trials``, ``study.trials.append(x)`` gives ``study``. Return "" if none does.
+    """
+    return "" if origin is None else _owner(origin.file, origin.line, attribute)
+
+
+@lru_cache(maxsize=64)
+def _owner(file: str, line: int, attribute: str) -> str:
+    statement = _statement_at(file, line)
+    for node in ast.walk(statement) if statement is not None else ():
+        if isinstance(node, ast.Attribute) and node.attr == attribute:
+            return _variable(node.value)
+    return ""
 
 
 def calls_assigned_to(name: str, file: str) -> frozenset[str]:
@@ -169,19 +191,24 @@ def _assigned(file: str) -> Mapping[str, frozenset[str]]:
 
 @lru_cache(maxsize=64)
 def _names(file: str, line: int) -> Names:
-    tree = tree_of(file)
-    around = _around(tree, line) if tree is not None else ()
-    statements = [node for node in around if isinstance(node, ast.stmt)]
-    last = statements[-1] if statements else None
+    last = _statement_at(file, line)
     if isinstance(last, ast.AugAssign):  # x += y
         return Names(grown=_place(last.target))
     if isinstance(last, (ast.Assign, ast.AnnAssign)):
         return _of_assignment(last)
     if isinstance(last, ast.Expr) and isinstance(last.value, ast.Call):
         names, arguments = _of_call(last.value), last.value.args
-        added = arguments[-1] if arguments and names.method in _ADDS else None
+        added = arguments[-1] if arguments and names.adds else None
         return replace(names, argument=_variable(added))
     return Names()
+
+
+def _statement_at(file: str, line: int) -> ast.stmt | None:
+    """Return the innermost statement at a line, None if there is none."""
+    tree = tree_of(file)
+    around = _around(tree, line) if tree is not None else ()
+    statements = [node for node in around if isinstance(node, ast.stmt)]
+    return statements[-1] if statements else None
 
 
 def _of_assignment(node: ast.Assign | ast.AnnAssign) -> Names:

@@ -74,6 +74,10 @@ check(batch)
 np.save(BUF, x)
 BUS.on_end.append(self.finish)
 loss = x * y
+study.trials.append(x)
+bus.study.trials["x"] = y
+kept.append(trial)
+keep(trial)
 """
 NAMED_FD = "Give it a name, such as `fd`, and close it in a `finally`: `os.close(fd)`."
 SHUT_DOWN = "Shut it down in a `finally`, when you are done with it: "
@@ -115,6 +119,25 @@ def test_what_happens_is_said_even_if_the_holder_is_unknown() -> None:
     assert explain(text, case(NOBODY)) == "It is put into what keeps it: `{}`."
     assert explain(text, case(path_to())) == "It is put into app.SEEN: `{}`."
     assert fill("remove it from {holder}", case(NOBODY)) == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("study.trials", "study.trials"),
+        ("bus.study", "bus.study.trials"),
+        ("kept.append", "kept"),
+        ("keep(", "self.trials"),
+        ("SEEN.append(error)", "SEEN"),
+    ],
+)
+def test_a_container_is_called_what_the_line_that_fills_it_calls_it(
+    at: Any, text: str, code: str
+) -> None:
+    path = path_to(at="app.STUDY.trials", owner="app.Study")
+    assert fill("{limit}", case(path, stored=at(text))).startswith(
+        f"`del {code}[:-10]` after each append"
+    )
 
 
 @pytest.mark.parametrize(
