@@ -29,6 +29,7 @@ from pytest_tfleak.known import KnownGrowth
 from pytest_tfleak.known import Trial
 from pytest_tfleak.known import is_lowered
 from pytest_tfleak.plan import Plan
+from pytest_tfleak.plan import left_nothing
 from pytest_tfleak.reports.held_by import edges_of
 from pytest_tfleak.signals import is_size
 from pytest_tfleak.signals import row_of
@@ -47,7 +48,7 @@ from pytest_tfleak.verdict import limit_of
 if TYPE_CHECKING:
     from pytest_tfleak.run.isolation import Leftover
 
-_CUT = (Reason.OUT_OF_TIME, Reason.TOO_FEW_ITERATIONS)
+_CUT = (Reason.OUT_OF_TIME, Reason.OUT_OF_ROOM, Reason.TOO_FEW_ITERATIONS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -253,7 +254,7 @@ def _doubt_of(finding: Finding, grounds: Grounds) -> Doubt:
         detail += f"{task} did not finish: {growth.failure}"
     else:
         reason = Reason.OUT_OF_TIME
-        detail += f"{growth.limit} left no time for {task}"
+        detail += f"{left_nothing(growth.limit)} for {task}"
     return Doubt(reason=reason, detail=detail, signal=signal)
 
 

@@ -74,8 +74,10 @@ from pytest_tfleak.run.budget import NO_DEADLINE
 from pytest_tfleak.run.budget import Budget
 from pytest_tfleak.run.budget import Deadline
 from pytest_tfleak.run.confirm import confirm
+from pytest_tfleak.run.confirm import confirm_at_limit
 from pytest_tfleak.run.confirm import count_what_ran
 from pytest_tfleak.run.faults import Faults
+from pytest_tfleak.run.guard import LimitReached
 from pytest_tfleak.run.interrupts import Endings
 from pytest_tfleak.run.interrupts import used_up
 from pytest_tfleak.run.isolation import Leftover
@@ -107,6 +109,8 @@ if TYPE_CHECKING:
     from pytest_tfleak.compare.baseline import Baseline
 
 _COUNTED_AGAIN = 5  # iterations
+#: How many iterations must fit into the memory that is left to look for known causes.
+_ROOM_FOR_EXPERIMENTS = 40
 _OBJECTS = "python.objects"
 
 ProbeMaker = Callable[[Census], Sequence[Probe]]
@@ -440,12 +444,9 @@ class Measurement:
         self._stopwatch.start()
         before = Trace((), 0, 0)
         try:
-            loop.warm_up(run.early.look)
-            if not run.early.is_due:
-                loop.measure(run.early.look)
-            if run.early.is_due and self._take_known_away(run):
-                run.leftovers.count(before)
-            self._measure_rest(run)
+            reached = self._run_all(run, before)
+            if reached:
+                self._judge_until_limit(run, reached)
         except BaseException as error:
             try:
                 self._judge_in_part(run, error)
@@ -467,6 +468,23 @@ class Measurement:
         if not run.early.is_away:
             return {"judged": judged}
         return {**self._known_before(run), "rejudged": judged}
+
+    def _run_all(self, run: _Run, before: Trace) -> str:
+        """Run all iterations; return which limit ended them early, "" if none did.
+
+        ``before`` receives what is left before known causes are taken away.
+        """
+        __tracebackhide__ = True
+        try:
+            run.loop.warm_up(run.early.look)
+            if not run.early.is_due:
+                run.loop.measure(run.early.look)
+            if run.early.is_due and self._take_known_away(run):
+                run.leftovers.count(before)
+            self._measure_rest(run)
+        except LimitReached as reached:  # judged later: its traceback is no survivor
+            return str(reached)
+        return ""
 
     def _take_known_away(self, run: _Run) -> bool:
         """Take causes of known growth away for the rest of the loop, if there are any.
@@ -492,13 +510,27 @@ class Measurement:
         try:
             self._measure_to_the_end(run)
         except BaseException as error:
-            is_over = self._endings.passes_through(error) or used_up(error)
-            if is_over or not run.early.is_away:
+            ends = isinstance(error, LimitReached) or used_up(error) is not None
+            ends = ends or self._endings.passes_through(error)
+            if ends or not run.early.is_away:
                 raise
             self._notes = notes
             run.early.put_back()
             self._begin(LOOP, self._budget.for_loop())
             self._measure_to_the_end(run)
+
+    def _judge_until_limit(self, run: _Run, why: str) -> None:
+        """Judge the iterations that ran before a resource would have run out."""
+        __tracebackhide__ = True
+        loop = run.loop
+        self._notes.append(f"Stopped early, after {loop.trace.rows} iterations: {why}.")
+        count_what_ran(loop, is_used_up=True)
+        loop.calls_judged = loop.calls
+        loop.guard.allow_more()
+        self._begin(CONFIRMATION)
+        names = partial(self._name_caches, run)
+        self._notes.extend(confirm_at_limit(loop, self._plan, self._endings, names))
+        self._judge_torn_down(loop)
 
     def _measure_to_the_end(self, run: _Run) -> None:
         __tracebackhide__ = True
@@ -679,6 +711,7 @@ class Measurement:
     def _diagnose(self, run: _Run) -> None:
         """Look for known causes, then for holders and lines."""
         findings = self._found()
+        run.loop.guard.allow_more()
         if self._is_known_from_earlier(run, findings):
             return
         # if counted objects grow, they account for the memory that grows with them
@@ -722,6 +755,8 @@ class Measurement:
         search = Search(loop, self._plan, self._found(), self._budget, away)
         try:
             containers.remember(self._budget.for_causes())
+            if loop.trace.stopped is not None and not self._has_room(loop):
+                return search.result, None  # growth this fast is in no known cause
             growth = search.run()
             if not growth.causes:
                 return growth, None
@@ -733,6 +768,10 @@ class Measurement:
             self._notes.append(note)
             failure = self._endings.in_words(error)
             return replace(search.result, failure=failure), None
+
+    def _has_room(self, loop: Loop) -> bool:
+        """Return whether experiments on known causes fit into what is left."""
+        return loop.guard.iterations_left >= _ROOM_FOR_EXPERIMENTS
 
     def _judge_without(self, run: _Run, causes: Sequence[Known]) -> Judgement:
         """Run the body again without some causes, and judge that run."""

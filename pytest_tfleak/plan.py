@@ -18,6 +18,7 @@ from difflib import get_close_matches
 from typing import Any
 from typing import Literal
 
+from pytest_tfleak.quantities import bytes_or_half
 from pytest_tfleak.quantities import choice
 from pytest_tfleak.quantities import format_bytes
 from pytest_tfleak.quantities import format_seconds
@@ -38,6 +39,10 @@ IniType = Literal["string", "int", "float", "bool", "linelist"]
 EVERYWHERE: frozenset[Source] = frozenset({"marker", "command line", "ini", "library"})
 #: A body of one second would take more than a day; a larger number is a typing error.
 MOST_ITERATIONS = 100_000
+#: The option that ends a run before the machine runs out of memory.
+MEMORY_LIMIT = "memory_limit"
+#: Its value that depends on the machine.
+HALF = "half"
 _IN_PYTEST: frozenset[Source] = EVERYWHERE - {"library"}
 _ONE_TEST: frozenset[Source] = frozenset({"marker"})
 _RUN: frozenset[Source] = frozenset({"command line", "ini"})
@@ -70,12 +75,22 @@ class PlanError(ValueError):
     """An option has an unknown name or a bad value; the message says what is valid."""
 
 
+def left_nothing(limit: str) -> str:
+    """Return the words for a limit that ended a run: ``max_time left no time``."""
+    what = "time" if limit.endswith(("time", "timeout")) else "room"
+    return f"{limit} left no {what}"
+
+
 def _shown(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, tuple):
         return ", ".join(value) or "none"
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _shown_limit(value: Any) -> str:
+    return format_bytes(value) if isinstance(value, int) else str(value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,6 +226,15 @@ class Plan:
         unit="seconds",
         parse=none_or(parse_seconds),
         show=format_seconds,
+    )
+    memory_limit: int | str | None = _option(
+        HALF,
+        "growth of memory at which the loop ends and is judged on what ran: a size, or "
+        'half of what was free ("half"; file descriptors, threads and GPU memory end '
+        'it at half, too), or "none"',
+        unit="bytes | half | none",
+        parse=none_or(bytes_or_half),
+        show=_shown_limit,
     )
     repeat: str = _option(
         "body",

@@ -173,6 +173,19 @@ def choice(*choices: str) -> Callable[[object], str]:
     return parse
 
 
+def bytes_or_half(value: object) -> int | str:
+    """Return a number of bytes above 0, or "half"."""
+    if value == "half":
+        return "half"
+    try:
+        size = parse_bytes(value)
+    except ValueError as error:
+        raise ValueError(f'{error}, "half"') from None
+    if size == 0:
+        raise ValueError('expected more than 0 bytes, "half"')
+    return size
+
+
 def switch(value: object) -> bool:
     """Return a truth value."""
     words = {"true": True, "false": False}

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
+from typing import NamedTuple
 
 #: Marks a reading that is missing; no signal reads this low.
 MISSING = -(2**63)
@@ -39,6 +40,14 @@ class Signal:
     allowance: str | float | None = None
     total: str | None = None
     instead_of: str | None = None
+
+
+class Stopped(NamedTuple):
+    """Which resource ended a run because it was about to run out."""
+
+    limit: str  # which limit or option that was
+    signals: tuple[str, ...]  # whose growth used it up, without the device
+    per_iteration: float  # how much of it each iteration took
 
 
 class Trace:
@@ -87,6 +96,10 @@ class Trace:
         self.body_seconds = 0.0
         #: Which option ended the run if it ended before all iterations had run.
         self.limit = "max_time"
+        #: What ended the run before a resource ran out, None if nothing did.
+        self.stopped: Stopped | None = None
+        #: Whether iterations of the warm-up are judged, since too few others ran.
+        self.judges_warmup = False
         self.width = len(self.signals)
         self._capacity = capacity
         self.buffer: array[int] = array("q")

@@ -41,6 +41,7 @@ class Reason(str, Enum):
 
     TOO_FEW_ITERATIONS = "too_few_iterations"
     OUT_OF_TIME = "out_of_time"
+    OUT_OF_ROOM = "out_of_room"
     FADING = "fading"
     UNSTEADY = "unsteady"
     UNEXPLAINED = "unexplained"

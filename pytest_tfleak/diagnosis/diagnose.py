@@ -36,6 +36,7 @@ from pytest_tfleak.probes.heap import find_heap_reader
 from pytest_tfleak.probes.host import find_rss_reader
 from pytest_tfleak.run.budget import Budget
 from pytest_tfleak.run.budget import Deadline
+from pytest_tfleak.run.guard import LimitReached
 from pytest_tfleak.run.loop import Loop
 from pytest_tfleak.signals import base_name
 from pytest_tfleak.signals import is_memory
@@ -52,6 +53,14 @@ _LONG_GAP = 4  # iterations between two rises
 #: memray records each allocation.
 _SLOWER, _NATIVE_SLOWER = 4, 10
 
+#: How often the watch runs the body for as many iterations, about, and how many
+#: iterations it needs at least.
+_RUNS, _LEAST_ROOM = 3, 4
+
+NO_ROOM = (
+    "There was no memory left to run the body again and look for who holds it. A body "
+    "that takes less in each call shows it."
+)
 NO_TIME = "There was no time to look for who holds it; allow more with diagnose_time."
 NO_TIME_FOR_LINES = (
     "There was no time to look for the lines that made it; allow more with "
@@ -146,6 +155,11 @@ class Inquiry:
         if iterations < _FEWEST:
             insights.notes.append(NO_TIME)
             return insights
+        room = self._loop.guard.iterations_left
+        if room < _LEAST_ROOM:
+            insights.notes.append(NO_ROOM)
+            return insights
+        iterations = min(iterations, max(_FEWEST, room // _RUNS))
         if not is_traced:
             insights.notes.append(NO_TIME_FOR_LINES)
         with ExitStack() as stack:
@@ -155,6 +169,8 @@ class Inquiry:
             for look in (self._look_for_memory, self._look_for_lines):
                 try:
                     look(task)
+                except LimitReached:
+                    insights.is_complete = False
                 except Exception as error:  # keep what was found so far
                     name = type(error).__name__
                     insights.notes.append(f"The diagnosis failed: {name}: {error}.")

@@ -62,6 +62,7 @@ from pytest_tfleak.judge.growth import measure_growth
 from pytest_tfleak.judge.lows import follow_lows
 from pytest_tfleak.judge.steps import see_through
 from pytest_tfleak.plan import Plan
+from pytest_tfleak.plan import left_nothing
 from pytest_tfleak.quantities import format_quantity
 from pytest_tfleak.signals import LARGEST_BLOCK
 from pytest_tfleak.signals import base_name
@@ -78,6 +79,8 @@ FIRST_LOOK = 5  # windows
 CONFIRMED = 10  # windows
 NARROWEST = 10  # iterations in a window of a confirmed trace: a leak may be as rare
 FEWEST = 5  # iterations: fewer make no five windows
+#: As many readings are enough if growth in each iteration has used up a resource.
+FEWEST_USED_UP = 3
 #: Noise may hide a rate by up to this share of the allowance.
 DOUBT = 0.15
 #: A confirmation cut short by ``max_time`` must hold this share of the measured part.
@@ -112,6 +115,8 @@ def judge(trace: Trace, plan: Plan) -> Judgement:
     """Judge a trace; exact signals and noisy ones differ by rule 5."""
     cases = [_case(signal, trace, plan) for signal in trace]
     findings = tuple(_findings(cases, trace, plan))
+    if trace.judges_warmup and not any(_uses_up(found, trace) for found in findings):
+        findings = ()  # growth in the first iterations may be a warm-up
     return Judgement(
         iterations=trace.judged,
         confirmation=trace.confirmed,
@@ -211,7 +216,8 @@ def _case(signal: Signal, trace: Trace, plan: Plan) -> _Case:
         is_exact = signal.nature == "exact" or doubtful is not None
         if is_exact and signal.name in trace.kept:
             seen = _without_garbage(seen, _kept(signal, seen, trace), accepted)
-    decides = allowance is not None and len(readings) >= FEWEST
+    fewest = FEWEST if trace.stopped is None else FEWEST_USED_UP
+    decides = allowance is not None and len(readings) >= fewest
     growth = seen if decides else None
     most = most_left(signal, plan)
     return _Case(signal, series, readings, allowance, doubtful, most, seen, growth)
@@ -315,6 +321,15 @@ def _findings(cases: Sequence[_Case], trace: Trace, plan: Plan) -> list[Finding]
     return _apart([finding for finding in found if finding is not None])
 
 
+def _uses_up(finding: Finding, trace: Trace) -> bool:
+    """Return whether growth is a fair share of what used a resource up."""
+    if trace.stopped is None or finding.per_iteration is None:
+        return True
+    least = EVEN * trace.stopped.per_iteration
+    is_of_it = base_name(finding.signal) in trace.stopped.signals
+    return is_of_it and finding.per_iteration >= least
+
+
 def _growing(case: _Case, trace: Trace) -> Finding | None:
     growth, signal = case.growth, case.signal
     if growth is None or growth.shape != "steady" or not _is_confirmed(trace):
@@ -410,7 +425,10 @@ def _doubts(
 def _doubts_of_all(trace: Trace, plan: Plan) -> Iterator[Doubt]:
     is_cut = trace.measured < plan.iterations
     few = f"{trace.judged} judged iterations"
-    if is_cut and trace.judged < 2 * FEWEST:
+    if trace.stopped is not None:
+        detail = f"{trace.limit} ended the loop after {few}"
+        yield Doubt(reason=Reason.OUT_OF_ROOM, detail=detail)
+    elif is_cut and trace.judged < 2 * FEWEST:
         detail = f"{trace.limit} ended the loop after {few}"
         yield Doubt(reason=Reason.OUT_OF_TIME, detail=detail)
     elif trace.judged < FEWEST:
@@ -424,7 +442,7 @@ def _doubt_of(case: _Case, trace: Trace) -> Doubt | None:
     if not _is_confirmed(trace):
         reason = Reason.OUT_OF_TIME
         detail = f"{name} grows, but " + (
-            trace.unconfirmed or f"{trace.limit} left no time to confirm it"
+            trace.unconfirmed or f"{left_nothing(trace.limit)} to confirm it"
         )
     elif shape == "fading":
         reason = Reason.FADING
@@ -471,7 +489,7 @@ def _explains(case: _Case) -> float:
 def _doubt_of_unexplained(case: _Case, trace: Trace) -> Doubt:
     name = case.signal.name
     if not _is_confirmed(trace):
-        why = trace.unconfirmed or f"{trace.limit} left no time to confirm it"
+        why = trace.unconfirmed or f"{left_nothing(trace.limit)} to confirm it"
         detail = f"{name} grows, but {why}"
         return Doubt(reason=Reason.OUT_OF_TIME, detail=detail, signal=name)
     rate = 0.0 if case.seen is None else case.seen.per_iteration

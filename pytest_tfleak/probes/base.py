@@ -15,6 +15,7 @@ from typing import Any
 from typing import Protocol
 from typing import TypeVar
 
+from pytest_tfleak.probes.room import Room
 from pytest_tfleak.trace import Signal
 
 T = TypeVar("T")
@@ -93,6 +94,10 @@ class Probe(Protocol):
 
     def notes(self) -> Sequence[str]:
         """Return notes for the user on what is no leak, as sentences."""
+        return ()
+
+    def rooms(self) -> Sequence[Room]:
+        """Return the resources that may run out meanwhile; the loop ends before."""
         return ()
 
     def close(self) -> None:
@@ -182,6 +187,10 @@ class GuardedProbe:
     def notes(self) -> tuple[str, ...]:
         """Return the probe's notes."""
         return self._optional("notes", (), lambda notes: tuple(map(str, notes)))
+
+    def rooms(self) -> tuple[Room, ...]:
+        """Return the resources that may run out meanwhile."""
+        return self._optional("rooms", (), tuple)
 
     def close(self) -> None:
         """Release the probe's resources, even after a failure."""

@@ -16,6 +16,8 @@ from pytest_tfleak.probes.base import Probe
 from pytest_tfleak.probes.heap import HeapReader
 from pytest_tfleak.probes.heap import find_heap_reader
 from pytest_tfleak.probes.heap import why_unread
+from pytest_tfleak.probes.room import Room
+from pytest_tfleak.probes.room import memory_rooms
 from pytest_tfleak.signals import make_signal
 from pytest_tfleak.trace import Signal
 
@@ -79,6 +81,10 @@ class HostProbe(Probe):
         if self._heap is None:
             return f"{why_unread()}: RSS decides"
         return f"heap of {self._heap.name}" if self._heap.name else None
+
+    def rooms(self) -> Sequence[Room]:
+        """Return the room for memory and for addresses."""
+        return memory_rooms()
 
     def _read_uss(self) -> int | None:
         import psutil

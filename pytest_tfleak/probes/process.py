@@ -12,6 +12,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from pytest_tfleak.probes.base import Probe
+from pytest_tfleak.probes.room import Room
+from pytest_tfleak.probes.room import descriptor_room
+from pytest_tfleak.probes.room import thread_room
 from pytest_tfleak.signals import make_signal
 from pytest_tfleak.trace import Signal
 
@@ -65,6 +68,11 @@ class ProcessProbe(Probe):
     def reasons(self) -> dict[str, str]:
         """Return why descriptors could not be counted."""
         return self._reasons
+
+    def rooms(self) -> Sequence[Room]:
+        """Return the room for descriptors and threads, where they have a limit."""
+        rooms = (descriptor_room(), thread_room(self._process.num_threads))
+        return [room for room in rooms if room is not None]
 
     def _read_fds(self) -> int | None:
         import psutil

@@ -28,6 +28,9 @@ REASONS: dict[Reason, ReasonWords] = {
         "out of time",
         "allow more time (max_time, the test's timeout), or make the body faster",
     ),
+    Reason.OUT_OF_ROOM: ReasonWords(
+        "out of room", "raise the limit (memory_limit), or make the body smaller"
+    ),
     Reason.FADING: ReasonWords(
         "growth that fades", "more warm-up (warmup=) or more iterations (iterations=)"
     ),

@@ -26,12 +26,14 @@ from time import sleep
 from typing import Any
 
 from pytest_tfleak.judge import FEWEST
+from pytest_tfleak.judge import FEWEST_USED_UP
 from pytest_tfleak.judge import SHORTEST_CONFIRMATION
 from pytest_tfleak.judge import is_suspicious
 from pytest_tfleak.judge import iterations_wanted
 from pytest_tfleak.judge import judge
 from pytest_tfleak.judge.steps import LONGER
 from pytest_tfleak.plan import Plan
+from pytest_tfleak.plan import left_nothing
 from pytest_tfleak.probes.base import in_words
 from pytest_tfleak.run.bounded_caches import BoundedCaches
 from pytest_tfleak.run.bounded_caches import Growing
@@ -39,6 +41,7 @@ from pytest_tfleak.run.bounded_caches import HeldCaches
 from pytest_tfleak.run.bounded_caches import Namer
 from pytest_tfleak.run.bounded_caches import are_full
 from pytest_tfleak.run.bounded_caches import without_names
+from pytest_tfleak.run.guard import LimitReached
 from pytest_tfleak.run.interrupts import Endings
 from pytest_tfleak.run.loop import Loop
 from pytest_tfleak.signals import is_size
@@ -50,10 +53,12 @@ from pytest_tfleak.user_code import is_users
 MOMENT = 1.2
 #: Why it is unknown after a fall whether growth is a leak.
 NO_TIME_AFTER_FALL = (
-    "it fell meanwhile, and {limit} left no time to see whether it does so again"
+    "it fell meanwhile, and {left_nothing} to see whether it does so again"
 )
 #: Iterations that a run must have to be judged if the body ended it.
 _FEWEST = 10
+#: Iterations that show whether a bounded cache grows.
+_A_FEW = 2
 #: Filling a cache may take so many times the iterations that are measured.
 _TIMES = 10
 #: The share by which two rates of the same growth may differ.
@@ -64,9 +69,9 @@ _FILLED = (
 )
 _NOT_FILLED = (
     "a bounded cache (functools.lru_cache, collections.deque) was filling up, and "
-    "{limit} left no time to judge without it"
+    "{left_nothing} to judge without it"
 )
-_NO_TIME_TO_LOOK = "{limit} left no time to see whether what grew stays"
+_NO_TIME_TO_LOOK = "{left_nothing} to see whether what grew stays"
 
 
 def confirm(
@@ -89,9 +94,12 @@ def confirm(
     if not growing:
         return []
     try:
-        notes = _judge_full(loop, plan, growing)
+        notes = _judge_full_if_it_fits(loop, plan, growing)
         if notes is None:
             notes = _judge_held(loop, plan, HeldCaches(growing), names)
+    except LimitReached:
+        _give_up(loop, found)
+        raise
     except BaseException as error:
         if endings.passes_through(error):
             raise
@@ -105,18 +113,24 @@ def count_what_ran(loop: Loop, *, is_used_up: bool) -> None:
 
     If it did not get far into the confirmation, the last third of the measured ones
     counts as the confirmation. Growth must still be there after a pause. A leak may use
-    up a resource in a few iterations: then all but the first call count.
+    up a resource in a few iterations: then all but the first call count, or even that.
     """
     trace = loop.trace
     if trace.confirmed < SHORTEST_CONFIRMATION * trace.measured:
         trace.count_confirmation_as_measured()
+    fewest = FEWEST if is_used_up else _FEWEST
+    if loop.guard.is_reached:
+        trace.stopped, fewest = loop.guard.stopped, FEWEST_USED_UP
+        trace.limit = trace.stopped.limit
     if is_used_up and trace.measured < _FEWEST:
-        trace.measured += max(0, trace.warmed_up - 1)
-        trace.warmed_up = min(trace.warmed_up, 1)
-    if trace.measured < (FEWEST if is_used_up else _FEWEST):
+        first = 0 if trace.stopped is not None and trace.rows <= fewest else 1
+        trace.measured += max(0, trace.warmed_up - first)
+        trace.judges_warmup = trace.warmed_up > first
+        trace.warmed_up = min(trace.warmed_up, first)
+    if trace.measured < fewest:
         return
     if not trace.confirmed:
-        trace.confirmed = trace.measured // 3
+        trace.confirmed = -(-trace.measured // 3)
         trace.measured -= trace.confirmed
     first = trace.warmed_up * trace.width
     base = trace.buffer[first : first + trace.width]
@@ -125,6 +139,41 @@ def count_what_ran(loop: Loop, *, is_used_up: bool) -> None:
     except Exception as error:  # for lack of memory
         if not is_used_up:
             trace.unconfirmed = f"{in_words(error)} came before it was confirmed"
+    if trace.judges_warmup:
+        trace.kinds = {}  # with the objects of the first call
+
+
+def confirm_at_limit(
+    loop: Loop, plan: Plan, endings: Endings, names: Namer = without_names
+) -> list[str]:
+    """Judge what used up a resource without the bounded caches in it; return notes.
+
+    The iterations that ran stand if no cache was filling up. Raises what the body
+    raises if that ends the run.
+    """
+    __tracebackhide__ = True
+    found, caches = loop.trace, BoundedCaches()
+    if not judge(found, plan).findings:
+        return []
+    try:
+        loop.refreeze(caches.note)
+        ran = loop.run_again(warmup=0, iterations=_A_FEW, clear=False).rows
+        growing = caches.growing(ran)
+        return _judge_held(loop, plan, HeldCaches(growing), names) if growing else []
+    except LimitReached:
+        if loop.trace is not found:
+            _give_up(loop, found)
+        return []
+    except BaseException as error:
+        if endings.passes_through(error):
+            raise
+        _go_back(loop, found)
+        return [endings.cut_short("The look at bounded caches", error)]
+
+
+def no_time_after_fall(trace: Trace) -> str:
+    """Return why it is unknown whether something that fell would do so again."""
+    return NO_TIME_AFTER_FALL.format(left_nothing=left_nothing(trace.limit))
 
 
 def go_on(loop: Loop, plan: Plan) -> tuple[Sequence[int], BoundedCaches]:
@@ -168,7 +217,7 @@ def outlive_falls(loop: Loop, plan: Plan) -> tuple[Sequence[int] | None, int]:
     trace, base, before = loop.trace, None, 0
     while wanted := iterations_wanted(trace, plan):
         if loop.is_out_of_time:
-            trace.unconfirmed = NO_TIME_AFTER_FALL.format(limit=trace.limit)
+            trace.unconfirmed = no_time_after_fall(trace)
             break
         base, before = _pause(loop), trace.confirmed
         _iterate(loop, wanted)
@@ -259,7 +308,8 @@ def _confirmed(loop: Loop, plan: Plan) -> BoundedCaches | None:
     if not is_suspicious(trace, plan) or trace.unconfirmed is not None:
         return None
     if not loop.deadline.at_least(2 * MOMENT).fits(MOMENT):
-        trace.unconfirmed = _NO_TIME_TO_LOOK.format(limit=trace.limit)
+        left = left_nothing(trace.limit)
+        trace.unconfirmed = _NO_TIME_TO_LOOK.format(left_nothing=left)
         return None
     if fallen is None:
         base = note_kept(loop, trace, base, trace.confirmed)
@@ -284,7 +334,7 @@ def _look_once_more(loop: Loop, plan: Plan, base: Sequence[int]) -> None:
         _iterate(loop, wanted)
         if trace.confirmed < before + wanted:
             if is_suspicious(trace, plan):
-                trace.unconfirmed = NO_TIME_AFTER_FALL.format(limit=trace.limit)
+                trace.unconfirmed = no_time_after_fall(trace)
             return
         base = note_kept(loop, trace, base, wanted)
         if not is_suspicious(trace, plan):
@@ -316,6 +366,20 @@ def _judge_full(loop: Loop, plan: Plan, growing: Sequence[Growing]) -> list[str]
         _give_up(loop, found)
         return []
     return [_FILLED] if loop.trace is not found else None
+
+
+def _judge_full_if_it_fits(
+    loop: Loop, plan: Plan, growing: Sequence[Growing]
+) -> list[str] | None:
+    """Fill caches and judge the body again, unless there is no room to fill them."""
+    __tracebackhide__ = True
+    found = loop.trace
+    try:
+        return _judge_full(loop, plan, growing)
+    except LimitReached:
+        _go_back(loop, found)
+        loop.guard.allow_more()
+        return None
 
 
 def _judge_held(loop: Loop, plan: Plan, caches: HeldCaches, names: Namer) -> list[str]:
@@ -365,7 +429,9 @@ def _go_back(loop: Loop, found: Trace) -> None:
 def _give_up(loop: Loop, found: Trace) -> None:
     """Note that time was up before it was clear whether a cache grew."""
     _go_back(loop, found)
-    loop.trace.unconfirmed = _NOT_FILLED.format(limit=found.limit)
+    limit = loop.guard.stopped.limit if loop.guard.is_reached else found.limit
+    left = left_nothing(limit)
+    loop.trace.unconfirmed = _NOT_FILLED.format(left_nothing=left)
 
 
 def _bytes_saved(before: Trace, after: Trace, plan: Plan) -> float:

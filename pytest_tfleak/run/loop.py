@@ -28,6 +28,8 @@ from pytest_tfleak.run.bounded_caches import HeldCaches
 from pytest_tfleak.run.budget import NO_DEADLINE
 from pytest_tfleak.run.budget import Budget
 from pytest_tfleak.run.budget import Deadline
+from pytest_tfleak.run.guard import Guard
+from pytest_tfleak.run.guard import LimitReached
 from pytest_tfleak.run.reserve import Reserve
 from pytest_tfleak.tf.access import clear_keras_session
 from pytest_tfleak.trace import MISSING
@@ -86,6 +88,8 @@ class Loop:
         #: When the judged iterations have to end.
         self.deadline = NO_DEADLINE
         self.probes = guard(probes)
+        #: Ends the run before the machine runs out of something.
+        self.guard = Guard(self.probes, plan)
         groups = signals_of(self.probes)
         self._offsets = _offsets_of(groups)
         self.trace = Trace(
@@ -101,6 +105,7 @@ class Loop:
         self.trace.limit = self.deadline.option
         try:
             self._reserve.hold()
+            self.guard.begin()
             self._census.freeze()
         except BaseException:  # such as Ctrl-C: __exit__ will not be called
             self._census.thaw()
@@ -188,9 +193,14 @@ class Loop:
             self.trace.begin_later(self._plan.warmup)
 
     def start_over(self, warmup: int) -> None:
-        """Begin a new trace for what changes now; its warm-up runs at once."""
+        """Begin a new trace for what changes now; its warm-up runs at once.
+
+        If there is no room for another iteration, the earlier trace stays.
+        """
         __tracebackhide__ = True
         found = self.trace
+        if self.guard.is_reached:
+            return
         self.ran_again += found.rows
         self.trace = Trace(
             found.signals, warmup=warmup, capacity=LONGEST * self._plan.iterations
@@ -213,13 +223,16 @@ class Loop:
         """Call the body and then ``after``, and read the next row of a trace.
 
         ``deep`` adds the slow readings, which take 20 ms. The caller counts the row, as
-        warm-up, measured or confirmed.
+        warm-up, measured or confirmed. Raises LimitReached if there is no room for
+        another iteration.
         """
         __tracebackhide__ = True
+        self._check_room()
         row = trace.next_row()
         trace.body_seconds += self._call(after)
         self._census.iterations += 1
         self._read(trace.buffer, row * trace.width, deep=deep)
+        self.guard.check()
         if self._on_iteration is not None:
             self._on_iteration(trace)
 
@@ -303,25 +316,26 @@ class Loop:
         """Run more iterations, call ``after`` after each, and return a new trace.
 
         ``wanted`` decides from that trace how many iterations follow to confirm it. One
-        iteration always runs, even past the deadline. ``clear=False`` keeps the Keras
-        session, whatever the plan says.
+        iteration always runs, even past the deadline; raises LimitReached if there is
+        no room for it. ``clear=False`` keeps the Keras session, whatever the plan says.
         """
+        self._check_room()
         trace = Trace(self.trace.signals, warmup=warmup, capacity=LONGEST * iterations)
         trace.limit = deadline.option
         if clear and self._plan.clear_session != "never":
             self.clear()  # before the first row, whose growth it could hide otherwise
         try:
-            while trace.warmed_up < warmup:
+            while trace.warmed_up < warmup and not self.guard.is_reached:
                 self.iterate(trace, after)
                 trace.warmed_up += 1
-            while trace.measured < iterations and _fits(trace, deadline):
+            while trace.measured < iterations and self._fits(trace, deadline):
                 self.iterate(trace, after)
                 trace.measured += 1
             if trace.measured < iterations:
                 return trace
             while more := wanted(trace):
                 end = trace.confirmed + more
-                while trace.confirmed < end and _fits(trace, deadline):
+                while trace.confirmed < end and self._fits(trace, deadline):
                     self.iterate(trace, after)
                     trace.confirmed += 1
                 if trace.confirmed < end:
@@ -338,19 +352,36 @@ class Loop:
     ) -> int:
         """Run iterations without reading probes, and return how many ran.
 
-        One iteration always runs, even past the deadline.
+        One iteration always runs, even past the deadline; raises LimitReached if there
+        is no room for it.
         """
+        self._check_room()
         for done in range(1, iterations + 1):
             started = perf_counter()
             self._call(after)
             self.ran_again += 1
             self._census.take()  # also collects garbage
             self._census.release()
+            self.guard.check()
             if self._on_iteration is not None:
                 self._on_iteration(self.trace)
-            if not deadline.fits(perf_counter() - started):
+            is_late = not deadline.fits(perf_counter() - started)
+            if is_late or self.guard.is_reached:
                 return done
         return iterations
+
+    def _check_room(self) -> None:
+        if self.guard.is_reached:
+            raise LimitReached(self.guard.describe())
+
+    def _fits(self, trace: Trace, deadline: Deadline) -> bool:
+        """Return whether there is room and time for another iteration.
+
+        There is always time for the first.
+        """
+        if self.guard.is_reached:
+            return False
+        return not trace.rows or deadline.fits(trace.body_seconds / trace.rows)
 
     def _widen(self) -> None:
         """Add the signals to the trace that the probes have gained."""
@@ -362,6 +393,7 @@ class Loop:
                 error.probe.drop(str(error))
         self._offsets = _offsets_of(groups)
         self.trace = self.trace.wider([s for group in groups for s in group])
+        self.guard.begin()
 
     def _read(
         self,
@@ -397,11 +429,6 @@ class Loop:
         if self._plan.clear_session == "iteration":
             self.clear()
         return seconds
-
-
-def _fits(trace: Trace, deadline: Deadline) -> bool:
-    """Return whether there is time for another iteration; the first always runs."""
-    return not trace.rows or deadline.fits(trace.body_seconds / trace.rows)
 
 
 def _offsets_of(groups: Sequence[tuple[Signal, ...]]) -> tuple[int, ...]:

@@ -33,10 +33,12 @@ from pytest_tfleak.judge import judge
 from pytest_tfleak.known import PART
 from pytest_tfleak.known import is_lowered
 from pytest_tfleak.plan import Plan
+from pytest_tfleak.plan import left_nothing
 from pytest_tfleak.probes.census import mro_of
 from pytest_tfleak.probes.census import type_name_of
 from pytest_tfleak.run.confirm import grows_less
 from pytest_tfleak.run.confirm import measure_again
+from pytest_tfleak.run.guard import LimitReached
 from pytest_tfleak.run.interrupts import Endings
 from pytest_tfleak.run.loop import Loop
 from pytest_tfleak.run.own_bytes import measure_of
@@ -56,6 +58,8 @@ _qualname = type.__dict__["__qualname__"].__get__
 
 #: How many iterations show which values grow, and which growth a teardown ends.
 _WATCHED, _TRIED = 5, 10
+#: With room for fewer than so many times the former, two iterations must do.
+_ROOM = 4
 _LIBRARIES = ("tensorflow", "keras", "tf_keras")
 #: A value grows if its text, buffers and arrays take this share of the memory that
 #: does.
@@ -74,7 +78,7 @@ _NUMBERS = _LEAVES - {id(str), id(bytes)}
 #: In a type's flags: it was made while Python ran.
 _IS_HEAP_TYPE = 1 << 9
 _MOST_NAMED = 3
-_NO_TIME = "{limit} left no time to see whether the teardown of fixtures takes it away"
+_NO_TIME = "{left_nothing} to see whether the teardown of fixtures takes it away"
 
 
 class Teardown(Protocol):
@@ -123,7 +127,10 @@ def judge_torn_down(
             if not loop.is_out_of_time and _is_better(found, loop.trace, plan):
                 return [_describe(cleaning)]
         if is_taken_away is None or (is_taken_away and loop.is_out_of_time):
-            unconfirmed = _NO_TIME.format(limit=found.limit)
+            unconfirmed = _NO_TIME.format(left_nothing=left_nothing(found.limit))
+    except LimitReached:
+        left = left_nothing(loop.guard.stopped.limit)
+        unconfirmed = _NO_TIME.format(left_nothing=left)
     except BaseException as error:
         if _ends_the_run(error, endings):
             raise
@@ -154,15 +161,16 @@ def _is_taken_away(
     None: there is no time to find out.
     """
     before = _sizes_of(teardown.values())
-    watched = loop.run_again(warmup=0, iterations=_WATCHED, deadline=loop.deadline)
-    if watched.measured < _WATCHED:
+    times = _WATCHED if loop.guard.iterations_left > _ROOM * _WATCHED else 2
+    watched = loop.run_again(warmup=0, iterations=times, deadline=loop.deadline)
+    if watched.measured < times:
         return None
     values = teardown.values()
     native = {name for name, value in values.items() if _is_tensorflows(value)}
     after = _sizes_of(values)
     values = {}
     memory = [f.per_iteration or 0.0 for f in findings if is_size(f.signal, f.unit)]
-    least = _SHARE * _WATCHED * min(memory, default=inf)
+    least = _SHARE * times * min(memory, default=inf)
     grown = {
         name for name, size in after.items() if size.exceeds(before.get(name), least)
     }

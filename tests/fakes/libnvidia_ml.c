@@ -5,6 +5,7 @@
  *   card UUID                  a card, in NVML's order; a "slice" after it is of it
  *   slice UUID
  *   used UUID BYTES            memory in use on it
+ *   free UUID BYTES            memory that nobody uses; 64 GiB if it does not say
  *   process UUID PID BYTES     PID may be "self"; BYTES may be "none"
  *
  * Each process must call nvmlInit for itself, as with the real library after a fork.
@@ -25,7 +26,7 @@
 #define LONGEST 96
 
 typedef unsigned long long bytes_t;
-typedef struct { char uuid[LONGEST]; int parent; bytes_t used; } device_t;
+typedef struct { char uuid[LONGEST]; int parent; bytes_t used, free; } device_t;
 typedef struct { int device; unsigned pid; bytes_t used; } process_t;
 typedef struct {
     unsigned pid;
@@ -55,6 +56,7 @@ static void add(const char *uuid, int parent) {
     strcpy(device->uuid, uuid);
     device->parent = parent;
     device->used = 0;
+    device->free = 64ULL << 30;
 }
 
 /* Read the file; return the error that it plans for a function. */
@@ -71,6 +73,7 @@ static int plan(const char *function) {
         if (!strcmp(what, "card")) add(a, -1);
         if (!strcmp(what, "slice")) add(a, parent_now());
         if (!strcmp(what, "used")) devices[find(a)].used = strtoull(b, 0, 10);
+        if (!strcmp(what, "free")) devices[find(a)].free = strtoull(b, 0, 10);
         if (!strcmp(what, "process")) {
             process_t *process = &processes[process_count++];
             process->device = find(a);
@@ -188,18 +191,19 @@ int nvmlDeviceGetMigDeviceHandleByIndex(void *handle, unsigned index, void **sli
     return NOT_FOUND;
 }
 
-static int memory_of(void *handle, const char *function, bytes_t *used) {
+static int memory_of(void *handle, const char *function, bytes_t *used, bytes_t *free) {
     int error = begin(function);
     if (error) return error;
     int device = device_of(handle);
     if (device < 0) return INVALID_ARGUMENT;
     *used = devices[device].used;
+    *free = devices[device].free;
     return SUCCESS;
 }
 
 int nvmlDeviceGetMemoryInfo(void *handle, bytes_t *memory) {
     bytes_t used = 0; /* total, free, used: with what the driver reserves */
-    int error = memory_of(handle, __func__, &used);
+    int error = memory_of(handle, __func__, &used, &memory[1]);
     memory[2] = used + 1000;
     return error;
 }
@@ -207,7 +211,7 @@ int nvmlDeviceGetMemoryInfo(void *handle, bytes_t *memory) {
 int nvmlDeviceGetMemoryInfo_v2(void *handle, bytes_t *memory) {
     /* version, total, reserved, free, used */
     if ((unsigned)memory[0] != 0x02000028) return 25;
-    return memory_of(handle, __func__, &memory[4]);
+    return memory_of(handle, __func__, &memory[4], &memory[3]);
 }
 
 static int list(void *handle, const char *function, unsigned *count, info_t *rows) {

@@ -47,7 +47,7 @@ def run(
     pytester: pytest.Pytester, source: str, *options: str
 ) -> tuple[pytest.RunResult, str]:
     pytester.makepyfile(test_it=f"{BEFORE}\n{source}")
-    result = pytester.runpytest_subprocess(*options)
+    result = pytester.runpytest_subprocess("--tfleak-memory-limit=none", *options)
     text = " ".join(result.stdout.str().split())
     assert "INTERNALERROR" not in text + result.stderr.str()
     return result, text

@@ -37,11 +37,12 @@ from pytest_tfleak.known import KnownGrowth
 from pytest_tfleak.known import Trial
 from pytest_tfleak.known import is_lowered
 from pytest_tfleak.known import known_here
+from pytest_tfleak.plan import MEMORY_LIMIT
 from pytest_tfleak.plan import Plan
 from pytest_tfleak.run.budget import NO_DEADLINE
 from pytest_tfleak.run.budget import Budget
 from pytest_tfleak.run.budget import Deadline
-from pytest_tfleak.run.confirm import NO_TIME_AFTER_FALL
+from pytest_tfleak.run.confirm import no_time_after_fall
 from pytest_tfleak.run.confirm import note_kept
 from pytest_tfleak.run.confirm import rested
 from pytest_tfleak.run.loop import Loop
@@ -168,7 +169,11 @@ class Experiments:
         return {s for s, limit in self._limits.items() if self._rates[s] > limit}
 
     def _fits(self) -> bool:
-        return self._deadline.fits(self._needed)
+        return self._has_room() and self._deadline.fits(self._needed)
+
+    def _has_room(self) -> bool:
+        needed = self._warmup + self._iterations
+        return self._loop.guard.iterations_left >= needed
 
     def _has_time(self) -> bool:
         if self._fits():
@@ -177,7 +182,10 @@ class Experiments:
         return False
 
     def _note_that_time_is_up(self) -> None:
-        note = f"Not all known causes were tried: {self._deadline.option} was up."
+        limit = f"{self._deadline.option} was up"
+        if not self._has_room():
+            limit = f"{MEMORY_LIMIT} was reached"
+        note = f"Not all known causes were tried: {limit}."
         if note not in self._notes:
             self._notes.append(note)
 
@@ -226,7 +234,7 @@ class Search(Experiments):
             trials=tuple(self._trials),
             released=frozenset(self._released),
             notes=tuple(self._notes),
-            limit=self._limit,
+            limit=self._limit if self._has_room() else MEMORY_LIMIT,
             clear_session=clear_session_at_hand(self._kerases),
         )
 
@@ -359,7 +367,7 @@ def run_without(
             deadline=deadline,
         )
         if trace.confirmed and iterations_wanted(trace, plan):
-            trace.unconfirmed = NO_TIME_AFTER_FALL.format(limit=trace.limit)
+            trace.unconfirmed = no_time_after_fall(trace)
         elif trace.confirmed and is_suspicious(trace, plan):
             note_kept(loop, trace, base, trace.rows)
         if plan.clear_session != "never":

@@ -180,6 +180,8 @@ class Watch:
         renewed, self._renewed = self._renewed, {}
         places = [g.path.place for g in kept.groups if g.is_steady and not g.stored]
         places = [place for place in places if place in renewed]
+        if self._loop.guard.is_reached:
+            places = []
         reads = [count_renewals(*renewed[place]) for place in places]
         origins, _ = find_lines(self._loop, reads, iterations, after, deadline)
         lines = dict(zip(places, origins, strict=True))
@@ -197,7 +199,8 @@ class Watch:
         fewest = max(_FEWEST_TRACED, iterations - _SPARE)
         started = perf_counter()
         rows = run(iterations=fewest, deadline=deadline).rows
-        if rows == fewest and perf_counter() - started < _SECONDS_TRACED:
+        is_quick = perf_counter() - started < _SECONDS_TRACED
+        if rows == fewest and is_quick and not self._loop.guard.is_reached:
             rows += run(iterations=iterations + 1 - fewest, deadline=deadline).rows
         return rows
 
@@ -217,6 +220,8 @@ class Watch:
     ) -> Stores:
         """Find the lines that make longer what has grown, without tracemalloc."""
         grown = self._containers.candidates[-_MOST_GROWN:]
+        if self._loop.guard.iterations_left < iterations + _FEWEST_TRACED:
+            grown = []  # the iterations that show the holders come first
         stores = find_stores(self._loop, grown, iterations, after, deadline)
         if stores.iterations:
             self._containers.begin_again()

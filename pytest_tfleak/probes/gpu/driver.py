@@ -122,16 +122,24 @@ def process_bytes(card: Card, pid: int) -> list[int | None]:
 
 def device_bytes(card: Card) -> int:
     """Return the bytes that all processes use on a card. Raises Refused."""
+    return int(_memory_info(card).used)
+
+
+def _memory_info(card: Card) -> Any:
     pynvml = _nvml.start()
     try:  # the second version excludes memory that the driver reserves
-        info = _nvml.ask(
+        return _nvml.ask(
             "nvmlDeviceGetMemoryInfo", card.handle, version=pynvml.nvmlMemory_v2
         )
     except Refused as refused:
         if refused.number != _FUNCTION_NOT_FOUND:
             raise
-        info = _nvml.ask("nvmlDeviceGetMemoryInfo", card.handle)
-    return int(info.used)
+        return _nvml.ask("nvmlDeviceGetMemoryInfo", card.handle)
+
+
+def free_bytes(card: Card) -> int:
+    """Return the bytes that no process uses on a card. Raises Refused."""
+    return int(_memory_info(card).free)
 
 
 def visible_uuids() -> list[str]:

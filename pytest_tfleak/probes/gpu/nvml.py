@@ -32,6 +32,8 @@ from pytest_tfleak.probes.gpu.reasons import NOT_INITIALISED
 from pytest_tfleak.probes.gpu.reasons import PID_NOT_LISTED
 from pytest_tfleak.probes.gpu.reasons import SHARED_CARD
 from pytest_tfleak.probes.gpu.reasons import GpuReason
+from pytest_tfleak.probes.room import Free
+from pytest_tfleak.probes.room import Room
 from pytest_tfleak.quantities import format_bytes
 from pytest_tfleak.signals import make_signal
 from pytest_tfleak.tf import names
@@ -43,6 +45,8 @@ from pytest_tfleak.trace import Signal
 
 PROCESS = "gpu.process"
 DEVICE = "gpu.device"
+#: The signals whose growth shows that memory of a card runs out.
+_ON_CARD = (PROCESS, DEVICE, "gpu.allocator", "gpu.tensors")
 #: The driver allocates memory in pieces of this many bytes; less is no growth.
 PIECE = 2 * 1024 * 1024
 
@@ -165,6 +169,61 @@ class NvmlProbe(Probe):
                 "libraries live there."
             )
         return notes
+
+    def rooms(self) -> list[Room]:
+        """Return the room for memory on each card."""
+        context = initialised_context()
+        rooms = []
+        for card in self._cards if context is not None else ():
+            if not _is_off(card, DEVICE):
+                rooms.append(_room_on_card(context, card))
+                rooms.append(_room_in_pool(context, card, rooms[-1]))
+        return rooms
+
+
+def _room_on_card(context: Any, card: _Card) -> Room:
+    """Return the room outside of TensorFlow's pool, and for the pool to grow."""
+
+    def read() -> int | None:
+        return _figure(context, card, DEVICE if PROCESS in card.doubts else PROCESS)
+
+    def free() -> Free | None:
+        try:
+            amount = driver.free_bytes(_found_in_this_process(card))
+        except driver.Refused:
+            return None
+        return Free(amount, "the card")
+
+    return Room(
+        resource=f"memory of {card.label}",
+        unit="B",
+        signals=_ON_CARD,
+        free=free,
+        read=read,
+        is_shared=shares_card(os.environ),
+    )
+
+
+def _room_in_pool(context: Any, card: _Card, on_card: Room) -> Room:
+    """Return the room for tensors: in TensorFlow's pool, and where it may grow."""
+
+    def read() -> int:
+        return sum(in_use(context, gpu) or 0 for gpu in card.gpus)
+
+    def free() -> Free | None:
+        free, held = on_card.free(), _figure(context, card, PROCESS)
+        if free is None or held is None:
+            return None
+        return Free(free.amount + max(0, held - read()), free.limit)
+
+    return Room(
+        resource=f"memory of tensors on {card.label}",
+        unit="B",
+        signals=_ON_CARD,
+        free=free,
+        read=read,
+        is_shared=on_card.is_shared,
+    )
 
 
 def _why_no_card() -> GpuReason:

@@ -461,3 +461,30 @@ def test_codes_are_distinct_words() -> None:
     codes = [reason.code for reason in REASONS]
     assert len(set(codes)) == len(codes)
     assert all(code.replace("_", "").isalpha() for code in codes)
+
+
+def test_the_run_ends_before_the_card_is_full(ask: Any) -> None:
+    program = """
+step = 100_000_000
+def body():
+    used = step * (1 + next(calls))
+    say(f"card GPU-{A}", f"used GPU-{A} {used}", f"free GPU-{A} 1000000000",
+        f"process GPU-{A} self {used}")
+measure(body, gpu_process="1 MiB")
+"""
+    verdict = ask(program=MEASURED + program)
+    assert (
+        f"Stopped early, after 6 iterations: memory of GPU-{A} grew by 476.8 MiB, half "
+        'or more of the 953.7 MiB that the card had left; memory_limit="none" goes on.'
+    ) in verdict["notes"]
+    assert verdict["status"] == "leak"
+
+
+def test_tensors_may_fill_half_of_the_pool_that_tensorflow_holds(ask: Any) -> None:
+    program = """
+say(f"card GPU-{A}", f"used GPU-{A} 9000000000", f"free GPU-{A} 100000000",
+    f"process GPU-{A} self 9000000000")
+measure(lambda: gpus.allocate(1_000_000_000))
+"""
+    verdict = ask(program=MEASURED + program)
+    assert f"memory of tensors on GPU-{A} grew by 4.7 GiB" in verdict["notes"][0]

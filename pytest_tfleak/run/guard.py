@@ -1,0 +1,200 @@
+"""End a run before the machine runs out of memory, descriptors or threads.
+
+A body may need much in its first call, so what counts is the growth after that. The run
+ends when a resource has grown by half of what was free then; ``memory_limit`` sets
+another limit for memory. The search for the cause of a leak gets a share of the rest.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import os
+from array import array
+from collections.abc import Iterator
+from collections.abc import Sequence
+
+from pytest_tfleak.plan import HALF
+from pytest_tfleak.plan import MEMORY_LIMIT
+from pytest_tfleak.plan import Plan
+from pytest_tfleak.probes.base import GuardedProbe
+from pytest_tfleak.probes.room import ADDRESSES
+from pytest_tfleak.probes.room import MEMORY
+from pytest_tfleak.probes.room import Free
+from pytest_tfleak.probes.room import Room
+from pytest_tfleak.quantities import format_quantity
+from pytest_tfleak.trace import Stopped
+
+#: The share of what is free that a run may take, and then the search for a cause.
+_SHARE = 2
+#: How many iterations that search needs, if they fit into its share.
+_SEARCH = 12
+_NONE = -1  # no limit, or no figure
+_ENDLESS = 2**31
+_BASE, _LIMIT, _USED, _FREE = range(4)
+_FIGURES = 4  # of each resource
+
+
+class LimitReached(Exception):  # noqa: N818 - not an error: the run has to end
+    """A resource is used up as far as a run may; the text says which and how far."""
+
+
+class Guard:
+    """Watches what a loop takes; call ``check`` after each iteration."""
+
+    def __init__(self, probes: Sequence[GuardedProbe], plan: Plan) -> None:
+        self._probes = probes
+        self._limit = plan.memory_limit
+        self._workers = _workers()
+        self._rooms: tuple[Room, ...] = ()
+        # arrays, since new ints in attributes would be memory that stays
+        self._figures = array("q")
+        self._counts = array("q", [0, _NONE])  # checks; which resource ran out
+        self._limits: list[str] = []  # what limits each resource
+
+    def begin(self) -> None:
+        """Find the resources to watch; call it again when probes may know more."""
+        if self._limit is None:
+            return
+        known = {room.resource for room in self._rooms}
+        new = tuple(r for r in self._find_rooms() if r.resource not in known)
+        first = len(self._rooms)
+        self._rooms += new
+        self._figures.extend(array("q", [0, _NONE, 0, 0]) * len(new))
+        self._limits += [""] * len(new)
+        if self._counts[0]:
+            self._start(range(first, first + len(new)))
+
+    def check(self) -> None:
+        """Note what is in use after an iteration, and whether that is too much.
+
+        The first call notes what is free.
+        """
+        self._counts[0] += 1
+        if self._counts[0] == 1:
+            self._start(range(len(self._rooms)))
+            return
+        self._counts[1] = _NONE
+        for place, room in enumerate(self._rooms):
+            at = _FIGURES * place
+            limit = self._figures[at + _LIMIT]
+            used = None if limit == _NONE else room.read()
+            if used is None:
+                continue
+            self._figures[at + _USED] = used
+            if used - self._figures[at + _BASE] >= limit:
+                self._counts[1] = place
+
+    @property
+    def is_reached(self) -> bool:
+        """Return whether no further iteration may run."""
+        return self._counts[1] != _NONE
+
+    @property
+    def stopped(self) -> Stopped:
+        """Return what ran out, if ``is_reached``."""
+        room, grown = self._reached()
+        return Stopped(
+            limit=self._name_of_limit(room),
+            signals=room.signals,
+            per_iteration=grown / max(1, self._counts[0] - 1),
+        )
+
+    @property
+    def iterations_left(self) -> int:
+        """Return how many more iterations fit, if each takes as much as those so far.
+
+        It is a large number if nothing grows.
+        """
+        ran = max(1, self._counts[0] - 1)
+        left = _ENDLESS
+        for at in range(0, len(self._figures), _FIGURES):
+            base, limit, used, _ = self._figures[at : at + _FIGURES]
+            rate = max(0, used - base) // ran
+            if limit != _NONE and rate:
+                left = min(left, max(0, base + limit - used) // rate)
+        return left
+
+    def allow_more(self) -> None:
+        """Allow the search for a cause a part of what is free now.
+
+        It is half of it at most, and enough for a few iterations or for as much as the
+        run itself was allowed.
+        """
+        ran = max(1, self._counts[0] - 1)
+        for place, room in enumerate(self._rooms):
+            at, free = _FIGURES * place, room.free()
+            base, limit, used, _ = self._figures[at : at + _FIGURES]
+            if limit == _NONE or free is None:
+                continue
+            grown = max(0, used - base)
+            more = max(limit, _SEARCH * grown // ran)
+            more = min(more, self._share_of(room, free))
+            self._figures[at + _LIMIT] = max(limit, grown + more)
+        self._counts[1] = _NONE
+
+    def describe(self) -> str:
+        """Return which resource ran out and how far, and what allows more."""
+        room, grown = self._reached()
+        at = _FIGURES * self._counts[1]
+        taken = f"{room.resource} grew by {format_quantity(grown, room.unit)}"
+        remedy = f"set {MEMORY_LIMIT} to allow more"
+        if self._is_set(room):
+            limit = self._figures[at + _LIMIT]
+            return f"{taken}; {MEMORY_LIMIT} is {format_quantity(limit, room.unit)}"
+        was = format_quantity(self._figures[at + _FREE], room.unit)
+        limit_of_it = self._limits[self._counts[1]]
+        parts = _SHARE * (self._workers if room.is_shared else 1)
+        share = "half" if parts == _SHARE else f"1/{parts}"
+        if room.resource not in (MEMORY, ADDRESSES):  # it has no size to set
+            remedy = f'{MEMORY_LIMIT}="none" goes on'
+        part = f"{share} or more of the {was} that {limit_of_it} had left"
+        return f"{taken}, {part}; {remedy}"
+
+    def _reached(self) -> tuple[Room, int]:
+        place = self._counts[1]
+        base, _, used, _ = self._figures[_FIGURES * place : _FIGURES * (place + 1)]
+        return self._rooms[place], used - base
+
+    def _find_rooms(self) -> Iterator[Room]:
+        for probe in self._probes:
+            yield from probe.rooms()
+
+    def _start(self, places: range) -> None:
+        for place in places:
+            room, at = self._rooms[place], _FIGURES * place
+            used, free = room.read(), room.free()
+            if used is None or free is None:
+                continue
+            self._limits[place] = free.limit
+            self._figures[at + _FREE] = free.amount
+            self._figures[at + _BASE] = self._figures[at + _USED] = used
+            self._figures[at + _LIMIT] = self._most(room, free)
+
+    def _most(self, room: Room, free: Free) -> int:
+        half = self._share_of(room, free)
+        if isinstance(self._limit, int):
+            if room.resource == MEMORY:
+                return self._limit
+            if room.resource == ADDRESSES:  # a higher limit must have an effect
+                return max(half, self._limit)
+        return half
+
+    def _is_set(self, room: Room) -> bool:
+        """Return whether the option sets the limit of a resource."""
+        return self._limit != HALF and room.resource == MEMORY
+
+    def _share_of(self, room: Room, free: Free) -> int:
+        workers = self._workers if room.is_shared else 1
+        return max(1, free.amount // (_SHARE * workers))
+
+    def _name_of_limit(self, room: Room) -> str:
+        if room.unit == "B":
+            return MEMORY_LIMIT
+        return self._limits[self._rooms.index(room)]
+
+
+def _workers() -> int:
+    """Return how many workers of xdist share the machine."""
+    text = os.environ.get("PYTEST_XDIST_WORKER_COUNT", "")
+    return max(1, int(text)) if text.isdigit() else 1

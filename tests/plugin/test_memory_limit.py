@@ -1,0 +1,173 @@
+"""A run ends before the machine runs out of memory, descriptors or threads."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+if sys.platform == "win32":
+    pytest.skip("limits of a process are set as on POSIX", allow_module_level=True)
+
+KEEPS = """
+import numpy, os, pytest, resource, threading
+
+KEEP = []
+
+def limit(which, soft):
+    resource.setrlimit(which, (soft, resource.getrlimit(which)[1]))
+
+def keep(size=50_000_000):
+    KEEP.append(numpy.ones(size, "uint8"))
+"""
+
+
+def run(pytester: pytest.Pytester, source: str, *options: str) -> tuple[str, str]:
+    pytester.makepyfile(test_it=f"{KEEPS}\n{source}")
+    result = pytester.runpytest_subprocess("-p", "no:randomly", *options)
+    assert "INTERNALERROR" not in result.stdout.str() + result.stderr.str()
+    return str(result.parseoutcomes()), " ".join(result.stdout.str().split())
+
+
+@pytest.mark.parametrize("plan", ["memory_limit='300 MB'", "memory_limit='1 GB'"])
+def test_a_large_leak_ends_early_with_its_holder_and_line(
+    pytester: pytest.Pytester, plan: str, untraced: None
+) -> None:
+    pytest.importorskip("numpy")
+    source = f"@pytest.mark.tfleak({plan})\ndef test_leaks():\n    keep()\n"
+    outcome, text = run(pytester, source)
+    assert outcome == "{'failed': 1}"
+    assert "LEAK: host.heap +47.7 MiB per iteration at test_it.py:9" in text
+    assert "held by test_it.KEEP" in text
+    assert "memory grew by" in text
+    assert "memory_limit is" in text
+
+
+def test_half_of_what_ulimit_leaves_is_the_default(
+    pytester: pytest.Pytester, untraced: None
+) -> None:
+    pytest.importorskip("numpy")
+    source = """
+@pytest.fixture(scope="module", autouse=True)
+def _limited():
+    with open("/proc/self/statm") as file:
+        used = int(file.read().split()[0]) * resource.getpagesize()
+    limit(resource.RLIMIT_AS, used + 1_500_000_000)
+    yield
+    KEEP.clear()
+
+def test_leaks():
+    keep(60_000_000)
+"""
+    outcome, text = run(pytester, source, "--tfleak")
+    assert outcome == "{'failed': 1}"
+    assert "LEAK: host.heap +57.2 MiB per iteration at test_it.py:9" in text
+    assert "address space grew by" in text
+    assert "half or more of the 1.3 GiB that RLIMIT_AS had left" in text
+
+
+@pytest.mark.parametrize("options", [(), ("-n1",)], ids=["one process", "xdist"])
+def test_descriptors_end_at_half(
+    pytester: pytest.Pytester, options: tuple[str, ...], untraced: None
+) -> None:
+    pytest.importorskip("numpy")
+    if options:
+        pytest.importorskip("xdist")
+    source = """
+@pytest.fixture(scope="module", autouse=True)
+def _limited():
+    limit(resource.RLIMIT_NOFILE, 256)
+
+def test_leaks():
+    KEEP.extend(open("/dev/null") for _ in range(4))
+"""
+    outcome, text = run(pytester, source, "--tfleak", *options)
+    assert outcome == "{'failed': 1}"
+    assert "process.fds +4 per iteration" in text
+    assert "at test_it.py:17" in text
+    assert "that RLIMIT_NOFILE had left" in text
+
+
+def test_threads_end_at_half(pytester: pytest.Pytester, untraced: None) -> None:
+    pytest.importorskip("numpy")
+    source = """
+@pytest.fixture(scope="module", autouse=True)
+def _limited():
+    limit(resource.RLIMIT_NPROC, 60)
+    end = threading.Event()
+    yield end
+    end.set()
+
+def test_leaks(_limited):
+    KEEP.append(threading.Thread(target=_limited.wait))
+    KEEP[-1].start()
+"""
+    outcome, text = run(pytester, source, "--tfleak")
+    assert outcome == "{'failed': 1}"
+    assert "LEAK: process.threads +1 per iteration" in text
+    assert "that RLIMIT_NPROC had left" in text
+
+
+def test_what_a_fixture_frees_is_no_leak(
+    pytester: pytest.Pytester, untraced: None
+) -> None:
+    pytest.importorskip("numpy")
+    source = """
+@pytest.fixture
+def store():
+    yield KEEP
+    KEEP.clear()
+
+@pytest.mark.tfleak(memory_limit="400 MB")
+def test_clean(store):
+    keep(20_000_000)
+"""
+    outcome, text = run(pytester, source)
+    assert outcome == "{'passed': 1}", text
+    assert "out of room" not in text
+
+
+def test_a_cache_that_cannot_be_filled_is_no_leak(
+    pytester: pytest.Pytester, untraced: None
+) -> None:
+    pytest.importorskip("numpy")
+    source = """
+import functools, itertools
+calls = itertools.count()
+
+@functools.lru_cache(maxsize=40)
+def load(number):
+    return numpy.ones(20_000_000, "uint8")
+
+@pytest.mark.tfleak(memory_limit="300 MB", iterations=10)
+def test_cached():
+    load(next(calls))
+"""
+    outcome, text = run(pytester, source)
+    assert outcome == "{'passed': 1}", text
+
+
+def test_one_large_step_is_not_judged(
+    pytester: pytest.Pytester, untraced: None
+) -> None:
+    pytest.importorskip("numpy")
+    source = """
+@pytest.mark.tfleak(memory_limit="100 MB")
+def test_steps():
+    KEEP.append(len(KEEP))
+    if len(KEEP) == 9:
+        keep(150_000_000)
+"""
+    outcome, text = run(pytester, source)
+    assert outcome == "{'passed': 1}"
+    assert "INCONCLUSIVE test_it.py::test_steps out of room" in text
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "3 parsecs", "50%", "lots"])
+def test_nonsense_is_one_usage_error(pytester: pytest.Pytester, value: str) -> None:
+    pytester.makepyfile("def test_it(): pass")
+    result = pytester.runpytest_inprocess(f"--tfleak-memory-limit={value}")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    (line,) = [line for line in result.stderr.lines if line]
+    assert f"tfleak command line: memory_limit={value!r}: expected" in line
+    assert line.endswith(', "half", or "none"')
