@@ -1,10 +1,11 @@
-"""``python -m pytest_tfleak compare BEFORE.json NOW.json``."""
+"""The commands ``python -m pytest_tfleak compare`` and ``recover``."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import sys
+from collections.abc import Iterator
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,9 +13,26 @@ from pytest_tfleak.compare.documents import DocumentError
 from pytest_tfleak.compare.reports import compare_reports
 from pytest_tfleak.compare.reports import comparison_lines
 from pytest_tfleak.compare.reports import read_report
+from pytest_tfleak.journal import IN_CACHE
+from pytest_tfleak.journal import JournalError
+from pytest_tfleak.journal import LostRun
+from pytest_tfleak.journal import lost_runs
+from pytest_tfleak.journal import read_journal
+from pytest_tfleak.journal import temporary_folder
+from pytest_tfleak.reports import html
+from pytest_tfleak.reports import json
+from pytest_tfleak.reports.document import write_file
+from pytest_tfleak.reports.terminal import summary_lines
+from pytest_tfleak.reports.text import safe
+from pytest_tfleak.verdict import Ledger
 
 _WORSE = 1
 _USAGE = 2  # as argparse exits
+_CACHE = Path(".pytest_cache", "d", IN_CACHE)
+
+
+class _CommandError(Exception):
+    """A command cannot do what it is asked for; the text says why."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -22,15 +40,61 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _make_parser()
     options = parser.parse_args(arguments)
     try:
-        comparison = compare_reports(
-            read_report(options.before), read_report(options.now)
-        )
-    except DocumentError as error:
+        status: int = options.run(options)
+    except (DocumentError, JournalError, _CommandError) as error:
         message = str(error).encode("ascii", "backslashreplace").decode()
-        parser.exit(_USAGE, f"{parser.prog} compare: error: {message}\n")
-    lines = comparison_lines(comparison, unicode=_draws(), show_all=options.all)
-    _write("\n".join(lines) + "\n")
+        program = f"{parser.prog} {options.command}"
+        parser.exit(_USAGE, f"{program}: error: {message}\n")
+    return status
+
+
+def _compare(options: argparse.Namespace) -> int:
+    comparison = compare_reports(read_report(options.before), read_report(options.now))
+    _write(comparison_lines(comparison, unicode=_draws(), show_all=options.all))
     return _WORSE if comparison.is_worse else 0
+
+
+def _recover(options: argparse.Namespace) -> int:
+    """Make the reports of a run that ended without one, and print its summary."""
+    run = _latest() if options.journal is None else read_journal(options.journal)
+    ledger = Ledger()
+    for verdict in run.results():
+        ledger.add(verdict)
+    _write(
+        [
+            safe(f"{run.path}: {run.describe()}", _draws()),
+            *(line.text for line in summary_lines(ledger, unicode=_draws())),
+        ]
+    )
+    document = run.document()
+    for path, render in ((options.json, json.render), (options.html, html.render)):
+        if path is not None:
+            try:
+                write_file(path, render(document))
+            except OSError as error:
+                why = error.strerror or str(error)
+                raise _CommandError(f"cannot write {path}: {why}") from None
+            _write([safe(f"report written to {path}", _draws())])
+    return 0
+
+
+def _latest() -> LostRun:
+    """Return the latest run of this folder, or one above it, that left no report."""
+    for folder in _here_and_above():
+        if found := lost_runs([folder / _CACHE]):
+            return found[0]
+        if found := lost_runs([temporary_folder()], folder):
+            return found[0]
+    raise _CommandError(
+        f"no run has left a journal in {_CACHE} here or above, or in "
+        f"{temporary_folder()}: name the file"
+    )
+
+
+def _here_and_above() -> Iterator[Path]:
+    here = Path.cwd()
+    yield here
+    yield from here.parents
 
 
 def _make_parser() -> argparse.ArgumentParser:
@@ -38,7 +102,7 @@ def _make_parser() -> argparse.ArgumentParser:
         prog="python -m pytest_tfleak",
         description="Tools for the reports of pytest-tfleak.",
     )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
     compare = commands.add_parser(
         "compare",
         help="print what got worse, better, is new and is gone between two reports",
@@ -47,11 +111,33 @@ def _make_parser() -> argparse.ArgumentParser:
         epilog="exit status: 0 nothing is worse or new; 1 something is; 2 the command "
         "line or a file is wrong",
     )
+    compare.set_defaults(run=_compare)
     compare.add_argument("before", type=Path, metavar="BEFORE.json")
     compare.add_argument("now", type=Path, metavar="NOW.json")
     compare.add_argument(
         "--all", action="store_true", help="list all that is better or gone"
     )
+    recover = commands.add_parser(
+        "recover",
+        help="make the report of a run that ended without one, as by a crash",
+        description="Print what a run had measured when its process ended without a "
+        "report, as by a crash or os._exit(), and which test was running.",
+        epilog="exit status: 0 it is recovered; 2 the command line is wrong, or there "
+        "is nothing to recover",
+    )
+    recover.set_defaults(run=_recover)
+    recover.add_argument(
+        "journal",
+        type=Path,
+        nargs="?",
+        metavar="JOURNAL",
+        help="what the run has left (default: the latest in pytest's cache, here or "
+        "above, or among temporary files)",
+    )
+    for name in ("json", "html"):
+        recover.add_argument(
+            f"--{name}", type=Path, metavar="FILE", help=f"write the {name} report"
+        )
     return parser
 
 
@@ -59,9 +145,9 @@ def _draws() -> bool:
     return (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
 
 
-def _write(text: str) -> None:
+def _write(lines: Sequence[str]) -> None:
     try:
-        sys.stdout.write(text)
+        sys.stdout.write("\n".join(lines) + "\n")
         sys.stdout.flush()
     except BrokenPipeError:  # such as "| head": Python would complain at its exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -901,6 +901,8 @@ class Measurement:
         findings = self._without_others_objects(self._explained(findings))
         findings = self._name_clear_session(findings)
         self._notes.extend(self._notes_on_fixtures(findings))
+        if self._setting.via != "library":  # the option is pytest's
+            self._notes.extend(_notes_on_exit(findings))
         findings, notes = accept_ignored(findings, self._plan.ignore)
         self._notes.extend(notes)
         if self._setting.baseline is not None:
@@ -974,6 +976,17 @@ class Measurement:
 
 def _broken(loop: Loop) -> tuple[tuple[str, str], ...]:
     return tuple(loop.failures.items())
+
+
+def _notes_on_exit(findings: Sequence[Finding]) -> Iterator[str]:
+    """Yield a note on what may keep the process from exiting."""
+    rows = [row_of(finding.signal, finding.unit) for finding in findings]
+    grows = next((row.grows for row in rows if row.may_hang_at_exit), None)
+    if grows is not None:
+        yield (
+            f"TensorFlow may hang when the process exits while {grows} are left: if "
+            "the run does not end after its summary, use --tfleak-exit-timeout=60."
+        )
 
 
 def _leave_out(before: Trace, trace: Trace) -> None:

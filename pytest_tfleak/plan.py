@@ -386,6 +386,15 @@ class RunOptions:
         show=format_seconds,
         sources=_RUN,
     )
+    exit_timeout: float | None = _option(
+        None,
+        "time that the process may take to exit once the reports are written; then it "
+        "is ended with its exit status, even if TensorFlow's destructors hang",
+        unit="seconds",
+        parse=none_or(parse_seconds),
+        show=format_seconds,
+        sources=_RUN,
+    )
     baseline: str | None = _option(
         None,
         "fail only for what is not in this file; if it is missing, it is written",

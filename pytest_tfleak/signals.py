@@ -86,6 +86,8 @@ class SignalRow:
     many: str = ""
     state: str = "alive"
     look_for: str = ""  # the usual cause, and what helps
+    #: Whether TensorFlow may hang when the process exits while such objects are left.
+    may_hang_at_exit: bool = False
 
     @property
     def option(self) -> str:
@@ -336,6 +338,7 @@ SIGNALS: tuple[SignalRow, ...] = (
         many="dataset iterators",
         look_for="an iterator that each call makes and something keeps",
         types=names.ITERATOR.types + names.ITERATOR_1.types,
+        may_hang_at_exit=True,
     ),
     SignalRow(
         name="tf.traces",

@@ -29,15 +29,18 @@ from pytest_tfleak.plan import RunOptions
 from pytest_tfleak.plugin import command_line
 from pytest_tfleak.plugin import hookspecs
 from pytest_tfleak.plugin.early_teardown import raise_late
+from pytest_tfleak.plugin.exit_timeout import ExitTimeout
 from pytest_tfleak.plugin.failure import LeakFailed
 from pytest_tfleak.plugin.failure import MeasurementFailed
 from pytest_tfleak.plugin.failure import terminal_draws
 from pytest_tfleak.plugin.finished import FinishedTests
+from pytest_tfleak.plugin.journaling import JournalKeeper
 from pytest_tfleak.plugin.outputs import Outputs
 from pytest_tfleak.plugin.outputs import open_baseline
 from pytest_tfleak.plugin.outputs import resolve
 from pytest_tfleak.plugin.pytest_html import add_rows
 from pytest_tfleak.plugin.seed import SeedKeeper
+from pytest_tfleak.plugin.termination import Termination
 from pytest_tfleak.plugin.timeouts import TIMEOUTS
 from pytest_tfleak.plugin.timeouts import Timeouts
 from pytest_tfleak.plugin.timeouts import end_of
@@ -62,6 +65,8 @@ RUN = pytest.StashKey[RunOptions]()
 BASELINE: pytest.StashKey[Baseline | None] = pytest.StashKey()
 TRANSPORT = pytest.StashKey[Transport]()
 OUTPUTS = pytest.StashKey[Outputs]()  # in the controlling process only
+JOURNAL = pytest.StashKey[JournalKeeper]()  # in the controlling process only
+TERMINATION = pytest.StashKey[Termination]()  # likewise
 EARLIER: pytest.StashKey[ExplainedLeaks] = pytest.StashKey()
 TOTAL_TIME = pytest.StashKey[TotalTime]()
 TERMINAL: pytest.StashKey[LiveTerminal | None] = pytest.StashKey()
@@ -104,6 +109,10 @@ def pytest_configure(config: pytest.Config) -> None:
         outputs.prepare()
         config.pluginmanager.register(outputs, "tfleak-outputs")
         config.pluginmanager.register(FinishedTests(config), "tfleak-finished")
+        config.stash[JOURNAL] = journal = JournalKeeper(config)
+        config.pluginmanager.register(journal, "tfleak-journal")
+        config.stash[TERMINATION] = termination = Termination()
+        config.add_cleanup(termination.restore)
         add_rows(config)
 
 
@@ -111,10 +120,21 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     from pytest_tfleak.run.progress import open_terminal
 
     config = session.config
+    if TERMINATION in config.stash and _expects_verdicts(config):
+        config.stash[TERMINATION].install()
+    seconds = config.stash[RUN].exit_timeout
+    if OUTPUTS in config.stash and seconds is not None:
+        ExitTimeout(seconds, lambda: int(session.exitstatus)).prepare()
     config.stash[WIDTH] = _width_of_messages(config)
     config.stash[TERMINAL] = terminal = open_terminal(config)
     if terminal is not None:
         config.add_cleanup(terminal.close)
+
+
+def _expects_verdicts(config: pytest.Config) -> bool:
+    """Return whether verdicts may arrive, though no test of this process is known."""
+    run, files = config.stash[RUN], config.stash[OUTPUTS].has_files
+    return run.all_tests or files or bool(config.getoption("numprocesses", None))
 
 
 def _width_of_messages(config: pytest.Config) -> int:
@@ -207,6 +227,8 @@ def _import_ahead(config: pytest.Config) -> None:
     import_ahead(config)
     if OUTPUTS in config.stash:
         config.stash[OUTPUTS].import_ahead()
+        config.stash[JOURNAL].begin()
+        config.stash[TERMINATION].install()
 
 
 @pytest.hookimpl(optionalhook=True)

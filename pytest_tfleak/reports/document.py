@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import stat
@@ -13,6 +14,9 @@ from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version
 from pathlib import Path
 from secrets import token_hex
+from select import select
+from time import monotonic
+from time import sleep
 from typing import Any
 
 from pytest_tfleak.reports.held_by import edges_of
@@ -22,6 +26,9 @@ from pytest_tfleak.verdict import SCHEMA
 from pytest_tfleak.verdict import Verdict
 
 TOOL = "pytest-tfleak"
+#: How many seconds a pipe may stay without a reader, or its reader may pause.
+PATIENCE = 30.0
+_PAUSE = 0.05
 
 
 def make_document(
@@ -129,6 +136,9 @@ def write_file(path: Path, text: str) -> None:
     Raises OSError, and then the old file is unchanged.
     """
     data = text.encode("utf-8", "backslashreplace")
+    if path.is_fifo():
+        _write_to_pipe(path, data)
+        return
     if _is_special(path):  # such as /dev/stdout: not to be replaced by a file
         path.write_bytes(data)
         return
@@ -145,6 +155,34 @@ def write_file(path: Path, text: str) -> None:
     except BaseException:
         new.unlink(missing_ok=True)
         raise
+
+
+def _write_to_pipe(path: Path, data: bytes) -> None:
+    """Write to a FIFO; raise TimeoutError if nobody reads it, or no further."""
+    descriptor = _open_pipe(path)
+    try:
+        while data:
+            _, ready, _ = select([], [descriptor], [], PATIENCE)
+            if not ready:
+                raise TimeoutError(0, "nobody reads this pipe to the end")
+            with suppress(BlockingIOError):
+                data = data[os.write(descriptor, data) :]
+    finally:
+        os.close(descriptor)
+
+
+def _open_pipe(path: Path) -> int:
+    """Open a FIFO once somebody reads it."""
+    waited_until = monotonic() + PATIENCE
+    while True:
+        try:
+            return os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+        if monotonic() > waited_until:
+            raise TimeoutError(0, "nobody reads this pipe")
+        sleep(_PAUSE)
 
 
 def _is_special(path: Path) -> bool:

@@ -433,3 +433,15 @@ def test_what_only_every_tenth_call_keeps_is_explained() -> None:
 
     assert found.what is not None and found.what.startswith("0.1 bytearray")
     assert found.path is not None and not found.path.is_native
+
+
+@pytest.mark.parametrize(("via", "is_noted"), [("marker", True), ("library", False)])
+def test_a_leak_of_iterators_names_the_option_for_an_exit_that_hangs(
+    via: str, is_noted: bool
+) -> None:
+    probe = FakeProbe({"tf.iterators": itertools.count()}, allowance="iterators")
+    setting = Setting(nodeid="t", via=via, probes=lambda _: [probe])
+    verdict = Measurement(lambda: None, make_plan(diagnose="off"), setting).run()
+    assert verdict.status is Status.LEAK
+    named = [note for note in verdict.notes if "--tfleak-exit-timeout=60" in note]
+    assert bool(named) is is_noted

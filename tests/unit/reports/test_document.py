@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import json
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -157,3 +158,36 @@ class TestFile:
         prepare(Path("/dev/null"))
         write_file(Path("/dev/null"), "x")
         assert Path("/dev/null").is_char_device()
+
+
+needs_fifo = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs a FIFO")
+
+
+@needs_fifo
+def test_a_pipe_is_written_once_somebody_reads_it(tmp_path: Path) -> None:
+    pipe, text = tmp_path / "pipe", "x" * 300_000  # more than a pipe holds
+    os.mkfifo(pipe)
+    read: list[str] = []
+    reader = threading.Thread(target=lambda: read.append(pipe.read_text()))
+    timer = threading.Timer(0.1, reader.start)
+    timer.start()
+    write_file(pipe, text)
+    timer.join()
+    reader.join()
+    assert read == [text]
+    assert pipe.is_fifo()
+
+
+@needs_fifo
+@pytest.mark.parametrize("reads", [False, True])
+def test_a_pipe_that_nobody_reads_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reads: bool
+) -> None:
+    monkeypatch.setattr("pytest_tfleak.reports.document.PATIENCE", 0.05)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK) if reads else None
+    with pytest.raises(TimeoutError, match="nobody reads this pipe"):
+        write_file(pipe, "x" * 300_000)
+    if reader is not None:
+        os.close(reader)

@@ -1,0 +1,177 @@
+"""What a run notes on disk, and what can be read of it when the process has died."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import stat
+import sys
+import zlib
+from pathlib import Path
+
+import pytest
+
+from pytest_tfleak import journal as module
+from pytest_tfleak.journal import Journal
+from pytest_tfleak.journal import JournalError
+from pytest_tfleak.journal import folder_for
+from pytest_tfleak.journal import lost_runs
+from pytest_tfleak.journal import read_journal
+from pytest_tfleak.verdict import Reason
+from pytest_tfleak.verdict import Status
+from tests.builders import make_finding
+from tests.builders import make_leak
+from tests.builders import make_verdict
+
+LEAK = make_leak(make_finding(), nodeid="t.py::test_leak")
+
+
+@pytest.fixture
+def died(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no process exist from now on."""
+    monkeypatch.setattr(module, "_created", lambda pid: None)
+
+
+def write(folder: Path) -> Journal:
+    journal = Journal(folder, folder)
+    journal.write({"environment": {"python": "CPython"}})
+    for name in ("clean", "leak", "dies"):
+        journal.write({"start": f"t.py::test_{name}"})
+        if name == "leak":
+            journal.add_verdict(LEAK.to_dict())
+        if name != "dies":
+            journal.write({"end": f"t.py::test_{name}"})
+    return journal
+
+
+def test_verdicts_and_the_running_test_are_read_again(tmp_path: Path) -> None:
+    run = read_journal(write(tmp_path).path)
+    assert run.verdicts == [LEAK]
+    assert run.running == ["t.py::test_dies"]
+    assert run.environment == {"python": "CPython"}
+    _, last = run.results()
+    assert (last.nodeid, last.status) == ("t.py::test_dies", Status.NOT_MEASURED)
+    assert last.reason is Reason.INTERRUPTED
+    assert not run.document()["complete"]
+    words = "it ended in t.py::test_dies, after it had measured 1 test, 1 of them LEAK"
+    assert run.describe() == words
+
+
+def test_a_verdict_on_the_running_test_stands(tmp_path: Path) -> None:
+    journal = write(tmp_path)
+    journal.add_verdict(make_verdict(nodeid="t.py::test_dies").to_dict())
+    assert len(read_journal(journal.path).results()) == 2
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="modes are as on POSIX")
+def test_it_is_private_small_and_removed(tmp_path: Path) -> None:
+    journal = write(tmp_path)
+    assert stat.S_IMODE(journal.path.stat().st_mode) == 0o600
+    assert journal.path.stat().st_size < 2_000
+    journal.remove()
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_journal_of_a_living_process_is_no_lost_run(tmp_path: Path) -> None:
+    write(tmp_path)
+    assert lost_runs([tmp_path]) == []
+
+
+def test_lost_runs_of_one_folder(tmp_path: Path, died: None) -> None:
+    journal = write(tmp_path)
+    assert [run.path for run in lost_runs([tmp_path], tmp_path)] == [journal.path]
+    assert lost_runs([tmp_path], tmp_path / "elsewhere") == []
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork()")
+def test_a_fork_of_the_process_leaves_it_alone(tmp_path: Path) -> None:
+    journal = write(tmp_path)
+    before = journal.path.read_text()
+    child = os.fork()
+    if not child:
+        journal.write({"start": "of the child"})
+        journal.remove()
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert journal.path.read_text() == before
+
+
+def test_without_a_place_to_write_a_run_goes_on(tmp_path: Path) -> None:
+    journal = write(tmp_path / "missing")
+    journal.remove()
+    assert folder_for(tmp_path / "new" / "folder") == tmp_path / "new" / "folder"
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="modes are as on POSIX")
+def test_a_folder_for_temporary_files_must_be_private(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module.tempfile, "gettempdir", lambda: str(tmp_path))
+    folder = folder_for(None)
+    assert folder is not None and stat.S_IMODE(folder.stat().st_mode) == 0o700
+    folder.chmod(0o777)
+    assert folder_for(None) is None
+    folder.rmdir()
+    folder.symlink_to(tmp_path)
+    assert folder_for(None) is None
+
+
+HEAD = '{"journal":1,"pid":1,"created":1.0,"rootdir":"/"}\n'
+
+
+@pytest.mark.parametrize("text", ["", "x", "[1]\n", '{"journal": 2}\n', "\0\n" * 9])
+def test_another_file_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "run-0-1.jsonl"
+    path.write_text(text)
+    with pytest.raises(JournalError, match="is not a journal of pytest-tfleak"):
+        read_journal(path)
+    with pytest.raises(JournalError, match="cannot be read"):
+        read_journal(tmp_path / "missing")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs a FIFO")
+def test_a_fifo_or_a_link_is_refused(tmp_path: Path) -> None:
+    fifo, link = tmp_path / "fifo", tmp_path / "link"
+    os.mkfifo(fifo)
+    link.symlink_to(write(tmp_path).path)
+    for path in (fifo, link):
+        with pytest.raises(JournalError, match="is not a journal"):
+            read_journal(path)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"verdict":"',
+        '{"verdict":"bm8="}',
+        '{"verdict":1}',
+        '{"start":["x"]}',
+        '{"environment":3}',
+        "[" * 100_000,
+        "null",
+        json.dumps({"verdict": base64.b64encode(zlib.compress(b"[]")).decode()}),
+        json.dumps({"verdict": base64.b64encode(zlib.compress(b"{}")).decode()}),
+    ],
+)
+def test_a_damaged_line_is_left_out(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "run-0-1.jsonl"
+    path.write_text(f'{HEAD}{line}\n{{"start":"t"}}\n')
+    run = read_journal(path)
+    assert (run.verdicts, run.running) == ([], ["t"])
+
+
+def test_a_verdict_that_unpacks_to_too_much_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = write(tmp_path)
+    assert read_journal(journal.path).verdicts == [LEAK]
+    monkeypatch.setattr(module, "_MOST", 100)
+    assert read_journal(journal.path).verdicts == []
+
+
+def test_old_journals_are_dropped(tmp_path: Path) -> None:
+    old, new = write(tmp_path), write(tmp_path)
+    os.utime(old.path, (1, 1))
+    newest = write(tmp_path)
+    assert set(tmp_path.iterdir()) == {new.path, newest.path}
