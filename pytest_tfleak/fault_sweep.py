@@ -28,7 +28,14 @@ from typing import Protocol
 from pytest_tfleak.decide import Grounds
 from pytest_tfleak.decide import decide
 from pytest_tfleak.diagnosis.causes.all_causes import cause_named
+from pytest_tfleak.diagnosis.causes.cause import Evidence
+from pytest_tfleak.diagnosis.causes.places import Case
+from pytest_tfleak.diagnosis.causes.places import explain
+from pytest_tfleak.diagnosis.causes.places import fill
 from pytest_tfleak.diagnosis.diagnose import NO_TIME
+from pytest_tfleak.diagnosis.origin.entries import Entries
+from pytest_tfleak.diagnosis.origin.managers import FailedWay
+from pytest_tfleak.diagnosis.origin.managers import enters_by_hand
 from pytest_tfleak.diagnosis.origin.managers import how_it_fails
 from pytest_tfleak.judge import Doubt
 from pytest_tfleak.judge import is_suspicious
@@ -47,6 +54,7 @@ from pytest_tfleak.signals import is_size
 from pytest_tfleak.signals import row_of
 from pytest_tfleak.trace import Trace
 from pytest_tfleak.user_code import Frame
+from pytest_tfleak.user_code import lines_of
 from pytest_tfleak.user_code import origin_of
 from pytest_tfleak.verdict import FailedCall
 from pytest_tfleak.verdict import FailingCalls
@@ -256,7 +264,7 @@ class FaultSweep:
                 self._with_calls(finding, stage.suspects, numbers)
                 for finding in grounds.findings
             ]
-            findings = self._with_managers(findings)
+            findings = self._with_managers(findings, passes.aftermath, numbers)
             grounds = replace(grounds, findings=tuple(findings))
             looked.append(self._of_users(grounds))
         self._not_looked_at = groups[len(looked) :]
@@ -282,26 +290,52 @@ class FaultSweep:
         leaking = [n for n in numbers if finding.signal in suspects.get(n, ())]
         return replace(finding, failing=self._failing(leaking or numbers))
 
-    def _with_managers(self, findings: Sequence[Finding]) -> list[Finding]:
+    def _with_managers(
+        self,
+        findings: Sequence[Finding],
+        aftermath: Aftermath,
+        numbers: Sequence[int],
+    ) -> list[Finding]:
         """Return findings on the same calls, with what their context manager lacks."""
         failing = [f for f in findings if f.failing is not None and not f.accepted]
-        slugs = (how_it_fails(_lines_of(f), self._lines_of_calls(f)) for f in failing)
-        cause = cause_named(next(filter(None, slugs), ""))
-        if cause is None:
+        if not failing or not self._may_look:
             return list(findings)
-        slug, why, advice = cause.slug, cause.explains, cause.remedy
+        exits = self._entries([numbers[0], numbers[-1]]).exits
+        found = (
+            (f, how_it_fails(f.lines, self._ways(f, aftermath), exits)) for f in failing
+        )
+        lead, slug = next((one for one in found if one[1]), (None, ""))
+        if lead is None:
+            return list(findings)
+        told = _caused(lead, slug)
         return [
-            replace(f, cause=slug, why=why, advice=advice) if f in failing else f
+            replace(f, cause=told.cause, why=told.why, advice=told.advice)
+            if f in failing
+            else f
             for f in findings
         ]
 
-    def _lines_of_calls(self, finding: Finding) -> list[list[Origin]]:
-        """Return the lines of the first and the last call after which it leaks."""
+    def _ways(self, finding: Finding, aftermath: Aftermath) -> list[FailedWay]:
+        """Return the first and the last call after which it leaks."""
         if finding.failing is None:
             return []
-        calls = (finding.failing.first, finding.failing.last)
-        found = (origin_of(self._call(call.number).frames) for call in calls)
-        return [[line, *stack] for line, stack in found if line is not None]
+        numbers = dict.fromkeys(
+            (finding.failing.first.number, finding.failing.last.number)
+        )
+        return [self._way(number, aftermath) for number in numbers]
+
+    def _way(self, number: int, aftermath: Aftermath) -> FailedWay:
+        raised = (frames for frames, some in aftermath.raised.items() if number in some)
+        ended_at = (
+            (swallowed.file, swallowed.line)
+            for swallowed, some in aftermath.swallowed.items()
+            if swallowed.is_by_exit and number in some
+        )
+        return FailedWay(
+            lines=lines_of(self._call(number).frames),
+            raised=lines_of(next(raised, ())),
+            ended_at=next(ended_at, None),
+        )
 
     def _of_scopes(self, findings: Iterable[Finding]) -> Iterator[Finding]:
         """Yield the findings, those on scopes with the calls after which they stay."""
@@ -311,9 +345,36 @@ class FaultSweep:
                 line = finding.origin and (finding.origin.file, finding.origin.line)
                 if f"tf.{kind}" == finding.signal and line == at:
                     numbers |= some
-            is_of_scope = numbers and finding.per_iteration is None
-            failing = self._failing(numbers) if is_of_scope else None
-            yield replace(finding, failing=failing)
+            if numbers and finding.per_iteration is None:
+                failing = replace(finding, failing=self._failing(numbers))
+                yield self._with_manager_of_scope(failing)
+            else:
+                yield replace(finding, failing=None)
+
+    def _with_manager_of_scope(self, finding: Finding) -> Finding:
+        """Return a finding with what the manager lacks that entered its scope.
+
+        TensorFlow does not know who entered a scope. So see what another pass enters.
+        """
+        calls = finding.failing and (finding.failing.first, finding.failing.last)
+        if not calls or finding.accepted or not self._may_look:
+            return finding
+        entries = self._entries([call.number for call in calls])
+        made = [*finding.lines, *filter(enters_by_hand, entries.lines)]
+        ways = self._ways(finding, self._aftermath)
+        return _caused(finding, how_it_fails(made, ways, entries.exits), made)
+
+    @property
+    def _may_look(self) -> bool:
+        return self._plan.diagnose == "on" and self._deadline.fits(0)
+
+    def _entries(self, numbers: Sequence[int]) -> Entries:
+        """Return which context managers are entered where some calls fail."""
+        passes = self._passes(numbers)
+        with Entries() as entries:
+            for _ in numbers:
+                passes()
+        return entries
 
     def _failing(self, numbers: Iterable[int]) -> FailingCalls:
         numbers = sorted(numbers)
@@ -512,9 +573,19 @@ def find_suspects(trace: Trace, failed: Sequence[int]) -> dict[int, frozenset[st
     return {number: frozenset(suspects[number]) for number in sorted(suspects)}
 
 
-def _lines_of(finding: Finding) -> list[Origin]:
-    lines = (finding.origin, finding.stored, *finding.stack)
-    return [line for line in lines if line is not None]
+def _caused(finding: Finding, slug: str, made: Sequence[Origin] = ()) -> Finding:
+    """Return a finding with a cause of the table, as it is if there is none.
+
+    ``made`` are the lines of its context manager, if the finding has none of its own.
+    """
+    cause = cause_named(slug)
+    if cause is None:
+        return finding
+    case = Case(
+        finding=replace(finding, stack=(*finding.stack, *made)), evidence=Evidence()
+    )
+    why, advice = explain(cause.explains, case), fill(cause.remedy, case)
+    return replace(finding, cause=slug, why=why, advice=advice)
 
 
 def _is_of_users(finding: Finding) -> bool:

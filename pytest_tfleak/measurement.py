@@ -95,6 +95,7 @@ from pytest_tfleak.run.stopwatch import DIAGNOSIS
 from pytest_tfleak.run.stopwatch import KNOWN_GROWTH
 from pytest_tfleak.run.stopwatch import LOOP
 from pytest_tfleak.run.stopwatch import Stopwatch
+from pytest_tfleak.run.system_log import SystemLog
 from pytest_tfleak.run.teardown import Teardown
 from pytest_tfleak.run.teardown import judge_torn_down
 from pytest_tfleak.signals import row_of
@@ -220,7 +221,7 @@ class Measurement:
         self._is_judged = False
         self._is_enough = False  # a part of a sweep that needs no diagnosis
         self._stopwatch = Stopwatch()
-        self._log = SessionLog()
+        self._log, self._system = SessionLog(), SystemLog(audits=False)
         self._caller: Loop | OneCall | None = None
         self._progress: Progress | None = None
         #: Whether the body may have been called.
@@ -348,7 +349,7 @@ class Measurement:
         run = self._prepare()
         run.log.watch()
         try:
-            with run.loop:
+            with run.loop, self._system:
                 self._know(**self._judge(run), broken=_broken(run.loop))
                 self._is_judged = True
                 if self._found() and self._is_diagnosed:
@@ -867,7 +868,7 @@ class Measurement:
             )
         elif trace.rows:
             yield f"It failed in iteration {trace.rows + 1} of {trace.warmup} warm-up."
-        found = still_open(self._log)
+        found = still_open(self._log, self._system)
         if found:
             yield f"Still open at that moment: {found}."
 

@@ -37,7 +37,7 @@ Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 #: between the user's line and the allocation.
 DEPTH = 128
 _MOST_CALLERS = 8
-_PACKAGE = str(Path(__file__).parent)
+PACKAGE = str(Path(__file__).parent)
 _GENERATED = "__autograph_generated_file"
 #: Bits of a type's ``__flags__`` that say what precedes an object in its memory block:
 #: the garbage collector's header,
@@ -89,7 +89,7 @@ def file_of_module(name: str) -> str:
 def _library_folders() -> tuple[str, ...]:
     paths = sysconfig.get_paths()
     names = ("stdlib", "platstdlib", "purelib", "platlib")
-    return (*(paths[name] for name in names), site.getusersitepackages(), _PACKAGE)
+    return (*(paths[name] for name in names), site.getusersitepackages(), PACKAGE)
 
 
 def _is_entry_script(path: Path) -> bool:
@@ -140,7 +140,7 @@ def users_frames(frame: FrameType | None, most: int = 8) -> list[Frame]:
     lines: list[Frame] = []
     while frame is not None and len(lines) < most:
         file = frame.f_code.co_filename
-        if lines and file.startswith(_PACKAGE):
+        if lines and file.startswith(PACKAGE):
             break
         if is_users(file):
             lines.append((file, frame.f_lineno))
@@ -148,12 +148,32 @@ def users_frames(frame: FrameType | None, most: int = 8) -> list[Frame]:
     return lines
 
 
+def is_import(frames: Sequence[Frame]) -> bool:
+    """Return whether a stack of user code imports a module."""
+    return any(_is_outside_functions(*frame) for frame in frames)
+
+
+def _is_outside_functions(file: str, line: int) -> bool:
+    """Return whether a line runs while its module is imported.
+
+    The lines of doctests and of notebooks belong to no function. A lambda has no name.
+    """
+    if file.startswith("<") or function_at(file, line):
+        return False
+    return "lambda" not in linecache.getline(file, line)
+
+
 def origin_of(frames: Sequence[Frame]) -> tuple[Origin | None, tuple[Origin, ...]]:
     """Return the innermost line of user code, and the lines of user code above it."""
-    lines = [_line(*frame) for frame in frames if is_users(frame[0])]
+    lines = lines_of(frames)
     if not lines:
         return None, ()
     return lines[0], tuple(lines[1 : 1 + _MOST_CALLERS])
+
+
+def lines_of(frames: Sequence[Frame]) -> list[Origin]:
+    """Return the lines of user code in a stack."""
+    return [_line(*frame) for frame in frames if is_users(frame[0])]
 
 
 def _line(name: str, line: int) -> Origin:

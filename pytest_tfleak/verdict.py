@@ -157,6 +157,12 @@ class Finding:
         """Return the line to look at first: that which stores it, else makes it."""
         return self.stored or self.origin
 
+    @property
+    def lines(self) -> tuple[Origin, ...]:
+        """Return all lines that have to do with it: what made it comes first."""
+        lines = (self.origin, self.stored, *self.stack)
+        return tuple(line for line in lines if line is not None)
+
 
 #: Increment it when the parts of a fingerprint change: old ones then match no longer.
 FINGERPRINT_VERSION = "2"

@@ -15,8 +15,11 @@ from typing import Any
 
 from pytest_tfleak.diagnosis.safe_read import read_field
 from pytest_tfleak.run.session_log import SessionLog
+from pytest_tfleak.run.system_log import SystemLog
+from pytest_tfleak.signals import row_of
 from pytest_tfleak.tf import names
 from pytest_tfleak.user_code import Frame
+from pytest_tfleak.user_code import is_import
 from pytest_tfleak.user_code import origin_of
 
 ADVICE = "run what needs the session before closing it, or open a new one"
@@ -35,6 +38,12 @@ _MODULES = {
     module
     for session in (names.SESSION, names.MONITORED_SESSION)
     for module, _ in session.types
+}
+#: What user code does, by signal; it makes everything else.
+_VERBS = {
+    "process.threads": "started",
+    "process.fds": "opened",
+    "process.children": "started",
 }
 _MOST_RAISED = 8
 _MOST_PLACES = 5
@@ -97,19 +106,31 @@ def _where(session: object, log: SessionLog) -> str:
     return "" if created_here else _BEFORE
 
 
-def still_open(log: SessionLog) -> str:
-    """Return which sessions are open, with the lines that made them, "" if none is."""
-    lines = (
-        _line(log.created_at(made))
+def still_open(log: SessionLog, system: SystemLog) -> str:
+    """Return what is open, with the lines that opened it, "" if nothing is."""
+    made: list[tuple[str, Sequence[Frame]]] = [
+        ("tf.sessions", log.created_at(made))
         for made, is_session in log.left_open()
         if is_session
-    )
-    places = Counter(line for line in lines if line)
+    ]
+    with suppress(Exception):  # for example, no descriptor is free to list them
+        made += [
+            (signal, frames)
+            for signal, _, frames in system.left()
+            if not is_import(frames)
+        ]
+    places = Counter((signal, _line(frames)) for signal, frames in made)
     parts = [
-        f"{'a session' if count == 1 else f'{count} sessions'} made at {place}"
-        for place, count in places.most_common(_MOST_PLACES)
+        f"{_several(signal, count)} {_VERBS.get(signal, 'made')} at {line}"
+        for (signal, line), count in places.most_common(_MOST_PLACES)
+        if line
     ]
     return ", ".join(parts)
+
+
+def _several(signal: str, count: int) -> str:
+    row = row_of(signal)
+    return f"a {row.one}" if count == 1 else f"{count} {row.many}"
 
 
 def _made(session: object, log: SessionLog) -> str:

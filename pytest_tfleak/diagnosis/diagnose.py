@@ -21,7 +21,9 @@ from pytest_tfleak.diagnosis.experiments.search import longest_gap_of
 from pytest_tfleak.diagnosis.native.memray_run import NO_TIME as NO_TIME_FOR_NATIVE
 from pytest_tfleak.diagnosis.native.memray_run import NativeReport
 from pytest_tfleak.diagnosis.native.memray_run import watch_native
+from pytest_tfleak.diagnosis.origin.entries import Entries
 from pytest_tfleak.diagnosis.origin.line_tracer import LineTracer
+from pytest_tfleak.diagnosis.origin.managers import manager_of
 from pytest_tfleak.diagnosis.survivors.containers import Containers
 from pytest_tfleak.diagnosis.survivors.groups import Group
 from pytest_tfleak.diagnosis.survivors.longer_values import LongerValue
@@ -86,6 +88,8 @@ class Insights:
     lines: dict[str, tuple[Origin | None, tuple[Origin, ...]]] = field(
         default_factory=dict
     )
+    #: Files and functions of managers that are entered again before they are left.
+    entered_twice: frozenset[tuple[str, str]] = frozenset()
     notes: list[str] = field(default_factory=list)
 
     def has_line(self, finding: Finding) -> bool:
@@ -166,7 +170,11 @@ class Inquiry:
             after = [away.after for away in enter_all(stack, causes)]
             task = _Task(findings, iterations, after, deadline, is_traced, insights)
             self._watch(task)
-            for look in (self._look_for_memory, self._look_for_lines):
+            for look in (
+                self._look_for_memory,
+                self._look_for_lines,
+                self._look_for_entries,
+            ):
                 try:
                     look(task)
                 except LimitReached:
@@ -225,6 +233,15 @@ class Inquiry:
             with LineTracer(read, until=task.deadline.at) as tracer:
                 self._loop.repeat(_MOST, [*task.after, tracer.tick], task.deadline)
             task.insights.lines[signal] = origin_of(tracer.stack_of(growing[signal]))
+
+    def _look_for_entries(self, task: _Task) -> None:
+        """Look for context managers that are entered again before they are left."""
+        lines = (line for group in task.insights.groups for line in group.lines)
+        if not manager_of(lines) or not task.deadline.fits(_SLOWER * self._each):
+            return
+        with Entries() as entries:
+            self._loop.repeat(1, task.after, task.deadline)
+        task.insights.entered_twice = frozenset(entries.twice)
 
     def _iterations_for(self, findings: Sequence[Finding]) -> int:
         """Return how many iterations are enough to show each growth at least twice.

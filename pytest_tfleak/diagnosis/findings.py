@@ -92,7 +92,12 @@ def explain_findings(
         part for finding in findings for part in _explain(finding, insights, leading)
     ]
     explained = [_with_shared_line(one, explained) for one in explained]
-    return advise(explained, insights.groups, is_searched=insights.is_complete)
+    return advise(
+        explained,
+        insights.groups,
+        is_searched=insights.is_complete,
+        entered_twice=insights.entered_twice,
+    )
 
 
 def _explain(finding: Finding, insights: Insights, leading: _Behind) -> list[Explained]:

@@ -50,6 +50,8 @@ class Aftermath:
     #: The test's own errors: after the call had failed, and before it was reached.
     own: dict[OwnError, set[int]] = field(default_factory=dict)
     damaged: dict[OwnError, set[int]] = field(default_factory=dict)
+    #: The lines of errors that were raised while that of the call was on its way.
+    raised: dict[tuple[Frame, ...], set[int]] = field(default_factory=dict)
     left: dict[tuple[str, Frame | None], tuple[Leftover, set[int]]] = field(
         default_factory=dict
     )
@@ -125,6 +127,9 @@ class FailingPasses:
         if failed is not None:
             self._note_call(failed)
         if self._is_ours(error) or self._endings.is_skip(error):
+            if error is not self._faults.raised:
+                lines = tuple(_lines_of(error))
+                self.aftermath.raised.setdefault(lines, set()).add(target)
             return
         own = (type(error).__name__, _line_of(error))
         noted = self.aftermath.damaged if failed is None else self.aftermath.own
@@ -190,10 +195,16 @@ def _read(error: BaseException, cls: type, name: str) -> Any:
 
 def _line_of(error: BaseException) -> Frame | None:
     """Return the innermost line of user code that an error passed through."""
-    found, trace = None, error.__traceback__
+    return next(iter(_lines_of(error)[-1:]), None)
+
+
+def _lines_of(error: BaseException) -> list[Frame]:
+    """Return the lines of user code that an error passed through, innermost last."""
+    lines: list[Frame] = []
+    trace = error.__traceback__
     while trace is not None:
         file = trace.tb_frame.f_code.co_filename
         if is_users(file):
-            found = (file, trace.tb_lineno)
+            lines.append((file, trace.tb_lineno))
         trace = trace.tb_next
-    return found
+    return lines

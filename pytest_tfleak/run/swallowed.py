@@ -31,6 +31,7 @@ class Swallowed(NamedTuple):
     file: str
     line: int
     by: str
+    is_by_exit: bool = False  # whether it was the ``__exit__`` of a with statement
 
 
 def where_swallowed(error: BaseException) -> Swallowed | None:
@@ -49,16 +50,18 @@ def where_swallowed(error: BaseException) -> Swallowed | None:
 
 
 @lru_cache(maxsize=64)
-def _catcher(file: str, line: int, classes: tuple[str, ...]) -> tuple[int, str] | None:
-    """Return line and words of what catches an error of a line, None if it asserts.
+def _catcher(
+    file: str, line: int, classes: tuple[str, ...]
+) -> tuple[int, str, bool] | None:
+    """Return what catches an error of a line, as in Swallowed; None if it asserts.
 
     A ``with`` statement may let the error through to an ``except`` around it, so it is
     the answer only if there is none.
     """
     tree = tree_of(file)
     if tree is None:
-        return line, "code that cannot be read"
-    manager: tuple[int, str] | None = None
+        return line, "code that cannot be read", False
+    manager: tuple[int, str, bool] | None = None
     for node in reversed([*_around(tree, line)]):
         if isinstance(node, _WITHS):
             called = {_called(item.context_expr) for item in node.items}
@@ -66,13 +69,13 @@ def _catcher(file: str, line: int, classes: tuple[str, ...]) -> tuple[int, str] 
                 return None
             words = f"`{_first_line(node)}`, whose __exit__ returns True"
             if _SUPPRESS in called:
-                return node.lineno, f"`{_first_line(node)}`"
-            manager = manager or (node.lineno, words)
+                return node.lineno, f"`{_first_line(node)}`", True
+            manager = manager or (node.lineno, words, True)
             continue
         for handler in node.handlers:
             if _catches(handler, classes) and not _raises_again(handler):
-                return handler.lineno, f"`{_first_line(handler)}`"
-    return manager or (line, "this line")
+                return handler.lineno, f"`{_first_line(handler)}`", False
+    return manager or (line, "this line", False)
 
 
 def _around(tree: ast.AST, line: int) -> Iterator[ast.Try | ast.With | ast.AsyncWith]:

@@ -24,7 +24,7 @@ SILENT = {
     "session-keeps-data",  # unless the line or the C++ functions show what it keeps
 }
 #: Files whose mended tests have the printed code typed in, word for word.
-TYPED_IN = ("causes_resources",)
+TYPED_IN = ("causes_managers", "causes_resources")
 RunPlanted = Callable[..., dict[str, Verdict]]
 
 PLANTED = Path(__file__).parent / "planted"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 MKDIR = """
@@ -200,4 +202,34 @@ def test_a_later_failure_says_in_which_iteration(pytester: pytest.Pytester) -> N
             "not measured: passed at first*",
             "  It failed in iteration 7 of 20 (after 2 warm-up).",
         ]
+    )
+
+
+@pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="needs /proc to list descriptors"
+)
+def test_a_failure_says_what_is_open_at_that_moment(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        test_it="""
+        import itertools, threading, pytest
+        calls = itertools.count(1)
+
+        @pytest.mark.tfleak(iterations=20, warmup=2)
+        def test_it(tmp_path):
+            ends = threading.Event()
+            thread = threading.Thread(target=ends.wait, daemon=True)
+            thread.start()
+            file = (tmp_path / "journal").open("w")
+            assert next(calls) < 9
+            file.close()
+            ends.set()
+            thread.join()
+        """
+    )
+    result = pytester.runpytest_inprocess()
+    result.assert_outcomes(failed=1)
+    text = " ".join(result.stdout.str().split())
+    assert (
+        "Still open at that moment: a thread started at test_it.py:8 in test_it(), "
+        "a file descriptor opened at test_it.py:9 in test_it()." in text
     )

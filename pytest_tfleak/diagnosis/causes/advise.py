@@ -6,6 +6,7 @@ of advice.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -51,18 +52,26 @@ def advise(
     groups: Sequence[Group] = (),
     *,
     is_searched: bool = False,
+    entered_twice: Collection[tuple[str, str]] = (),
 ) -> tuple[Finding, ...]:
     """Return the findings with their causes and with advice.
 
     ``groups`` are all groups of survivors, even those that explain no finding.
     ``is_searched`` says whether the search saw all objects that may hold others.
+    ``entered_twice`` are files and functions of managers that are entered again too
+    early.
     """
     beside = frozenset(name for group in groups for name in group.members)
     related: dict[Key, list[Explained]] = {}
     for one in explained:
         related.setdefault(_key(one), []).append(one)
     evidence = {
-        key: replace(_evidence(some, explained), beside=beside, is_searched=is_searched)
+        key: replace(
+            _evidence(some, explained),
+            beside=beside,
+            is_searched=is_searched,
+            is_entered_twice=_is_among(_first(some).finding, entered_twice),
+        )
         for key, some in related.items()
     }
     causes = {key: find_cause(known) for key, known in evidence.items()}
@@ -168,8 +177,11 @@ def _group_of(related: Sequence[Explained]) -> Group | None:
 
 def _hints(finding: Finding) -> frozenset[str]:
     """Return what the code does around a finding's line and the lines that call it."""
-    lines = [finding.origin, finding.stored, *finding.stack]
-    return frozenset[str]().union(*map(hints_of, lines))
+    return frozenset[str]().union(*map(hints_of, finding.lines))
+
+
+def _is_among(finding: Finding, places: Collection[tuple[str, str]]) -> bool:
+    return any((line.file, line.function) in places for line in finding.lines)
 
 
 def _retrace(

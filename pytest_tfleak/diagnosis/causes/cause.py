@@ -102,6 +102,8 @@ class Evidence:
     line: str = ""
     #: What the code around that line does (source_hints.py).
     around: frozenset[str] = frozenset()
+    #: Whether the context manager that made it is entered again before it is left.
+    is_entered_twice: bool = False
     #: Why a function is retraced: python_scalar, shape, dtype, object, structure.
     retrace: str = ""
     #: The tf.function that is retraced or made in each call, and the argument that

@@ -1,7 +1,7 @@
-"""Causes in context managers that do not clean up when a call fails.
+"""Causes in context managers that do not clean up.
 
-``origin/managers.py`` tells which one it is, by the calls that a sweep of faults made
-to fail. So no rule applies to a test without one.
+``origin/managers.py`` tells most of them, by the calls that a sweep of faults made to
+fail: these have no rule for a test without one.
 """
 
 from __future__ import annotations
@@ -19,19 +19,28 @@ CAUSES = (
     Cause(
         slug="exit-fails-before-closing",
         priority=Priority.MANAGERS,
-        explains="A call in __exit__ fails before it has cleaned up, and the rest of "
-        "__exit__ never runs.",
-        remedy="Clean up in a `finally`, whatever else `__exit__` does: "
-        "`try: ... finally: ...`.",
+        explains="An error is raised in {exit} before it has cleaned up, and the rest "
+        "of it never runs.",
+        remedy="Clean up in a `finally`, whatever else is done there: `try: ... "
+        "finally: ...`.",
         rule=_of_a_sweep,
     ),
     Cause(
         slug="enter-fails-after-opening",
         priority=Priority.MANAGERS,
-        explains="A call in __enter__ fails after it has opened something. Python "
-        "calls __exit__ only if __enter__ has returned, so nobody cleans up.",
-        remedy="Do it before anything is opened; or let `__enter__` clean up itself: "
-        "`except BaseException:`, the clean-up, `raise`.",
+        explains="A call in {enter} fails after it has opened something. Python calls "
+        "{exit} only if {enter} has returned, so nobody cleans up.",
+        remedy="Let `{enter}` clean up itself: `except BaseException:`, the clean-up, "
+        "`raise`; or do what may fail before anything is opened.",
+        rule=_of_a_sweep,
+    ),
+    Cause(
+        slug="fails-before-yield",
+        priority=Priority.MANAGERS,
+        explains="A call of this context manager fails after something was opened and "
+        "before the yield, where no finally cleans up yet.",
+        remedy="Begin the `try` directly after what its `finally` closes has been "
+        "opened, so that all that may fail is inside: `try: ... finally: ...`.",
         rule=_of_a_sweep,
     ),
     Cause(
@@ -39,15 +48,35 @@ CAUSES = (
         priority=Priority.MANAGERS,
         explains="The error of the block is raised at the yield of this context "
         "manager, and what follows the yield never runs.",
-        remedy="Put the yield into a `try`, and the clean-up into its `finally`.",
+        remedy="Put the yield into a `try`, and the clean-up into its `finally`: "
+        "`try: ... finally: ...`.",
+        rule=_of_a_sweep,
+    ),
+    Cause(
+        slug="cancelled-without-finally",
+        priority=Priority.MANAGERS,
+        explains="Another task failed, and this one was cancelled while it was in the "
+        "block of this context manager. CancelledError is no Exception, so its except "
+        "clause does not see it.",
+        remedy="Clean up in a `finally`: `try: ... finally: ...`; or catch it too: "
+        "`except BaseException:`.",
+        rule=_of_a_sweep,
+    ),
+    Cause(
+        slug="exit-returns-true",
+        priority=Priority.MANAGERS,
+        explains="If the block has failed, {exit} returns True before it has cleaned "
+        "up. This also hides the error, so nobody hears of it.",
+        remedy="Clean up first, whatever the error is, and end with `return True`; or "
+        "let the error through: `return False`, after the clean-up.",
         rule=_of_a_sweep,
     ),
     Cause(
         slug="exit-only-on-success",
         priority=Priority.MANAGERS,
-        explains="The __exit__ cleans up only if the block has not failed: it asks for "
+        explains="The {exit} cleans up only if the block has not failed: it asks for "
         "the error first.",
-        remedy="Clean up whatever the error is: move it out of the `if` in `__exit__`, "
+        remedy="Clean up whatever the error is: move it out of the `if` in `{exit}`, "
         "or in front of it.",
         rule=_of_a_sweep,
     ),
@@ -57,7 +86,25 @@ CAUSES = (
         explains="An ExitStack is filled step by step. If a step fails, nobody closes "
         "what it holds by then.",
         remedy="Fill it in a with statement, and take over what it holds at its end: "
-        "`with ExitStack() as stack: ...`, then `self.stack = stack.pop_all()`.",
+        "{in_with}, then {take_over}.",
         rule=_of_a_sweep,
+    ),
+    Cause(
+        slug="exit-hides-error",
+        priority=Priority.MANAGERS,
+        explains="The error ends at a with statement, whose {exit} returns True: what "
+        "is left of the block never runs, and the code after it goes on as if it had.",
+        remedy="Clean up in a `finally` inside of that block: `try: ... finally: ...`; "
+        "or let the error through, to where the clean-up is: `return False`.",
+        rule=_of_a_sweep,
+    ),
+    Cause(
+        slug="manager-entered-twice",
+        priority=Priority.MANAGERS,
+        explains="This context manager is entered again before it has been left. The "
+        "second {enter} replaces what the first one opened, and nobody closes that.",
+        remedy="Make a new `{manager}` for each with statement; or count in `{enter}` "
+        "and `{exit}`, and open and close only the first time and the last time.",
+        rule=lambda e: e.is_entered_twice,
     ),
 )

@@ -20,6 +20,9 @@ from pytest_tfleak.diagnosis.causes.limits import container_code
 from pytest_tfleak.diagnosis.causes.limits import grown_on
 from pytest_tfleak.diagnosis.causes.limits import limit_of
 from pytest_tfleak.diagnosis.causes.resources import find_opened
+from pytest_tfleak.diagnosis.origin.managers import form_of
+from pytest_tfleak.diagnosis.origin.managers import manager_of
+from pytest_tfleak.diagnosis.origin.managers import stack_made_in
 from pytest_tfleak.diagnosis.origin.source_hints import calls_assigned_to
 from pytest_tfleak.diagnosis.origin.source_hints import is_written
 from pytest_tfleak.diagnosis.origin.source_hints import names_at
@@ -32,6 +35,7 @@ from pytest_tfleak.retaining_path import RetainingPath
 from pytest_tfleak.retaining_path import Step
 from pytest_tfleak.user_code import file_of_module
 from pytest_tfleak.verdict import Finding
+from pytest_tfleak.verdict import Origin
 
 _PLACE = re.compile(r"\{(\w+)\}")
 _CLAUSE = re.compile(r"; (?=(?:[^`]*`[^`]*`)*[^`]*$)")  # not inside of code
@@ -402,6 +406,44 @@ def _figure(case: Case) -> str:
     return '"all"'
 
 
+def _enter(case: Case) -> str:
+    return form_of(_lines(case))[0]
+
+
+def _exit(case: Case) -> str:
+    return form_of(_lines(case))[1]
+
+
+def _manager(case: Case) -> str:
+    return manager_of(case.finding.lines) or "context manager"
+
+
+def _lines(case: Case) -> tuple[Origin, ...]:
+    """Return the lines of a context manager: those of the failing calls come last."""
+    failing = case.finding.failing
+    last = failing.first.origin if failing is not None else None
+    return (*case.finding.lines, *filter(None, [last]))
+
+
+def _stack(case: Case) -> tuple[str, str]:
+    """Return the call that makes an ExitStack, and what it is assigned to."""
+    lines = case.finding.lines
+    found = (stack_made_in(line.file, line.function) for line in lines)
+    return next(filter(None, found), ("", ""))
+
+
+def _in_with(case: Case) -> str:
+    """Return the with statement for an ExitStack."""
+    call = _stack(case)[0]
+    word = "async with" if "Async" in call else "with"
+    return f"`{word} {call} as stack: ...`" if call else ""
+
+
+def _take_over(case: Case) -> str:
+    name = _stack(case)[1]
+    return f"`{name} = stack.pop_all()`" if name else ""
+
+
 def _is_sized(path: RetainingPath | None) -> bool:
     return path is not None and any(e.is_sized for e in path.expressions())
 
@@ -454,4 +496,9 @@ PLACES: Mapping[str, Place] = {
     "scope": Place(find=_scope, shown="`with strategy.scope(): ...`"),
     "number": Place(find=_number, shown="`float(loss)`"),
     "figure": Place(find=_figure, shown="figure"),
+    "enter": Place(find=_enter, shown="__enter__"),
+    "exit": Place(find=_exit, shown="__exit__"),
+    "manager": Place(find=_manager, shown="manager"),
+    "in_with": Place(find=_in_with, shown="`with ExitStack() as stack: ...`"),
+    "take_over": Place(find=_take_over, shown="`self.stack = stack.pop_all()`"),
 }

@@ -112,6 +112,13 @@ class Group:
         return self.parts[WHOLE]
 
     @property
+    def lines(self) -> tuple[Origin, ...]:
+        """Return the lines that made and stored its objects, and their callers."""
+        made = ((part.origin, *part.stack) for part in self.parts.values())
+        lines = (self.stored, *(line for lines in made for line in lines))
+        return tuple(line for line in lines if line is not None)
+
+    @property
     def is_regular(self) -> bool:
         """Return whether each iteration adds to it."""
         return self.is_steady and self.objects >= EVERY

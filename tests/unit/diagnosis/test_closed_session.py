@@ -1,11 +1,15 @@
-"""Which sessions are open where a body fails."""
+"""What is open where a body fails."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Any
 
 from pytest_tfleak.diagnosis.closed_session import still_open
 from pytest_tfleak.run.session_log import SessionLog
+from pytest_tfleak.run.system_log import SystemLog
+from pytest_tfleak.user_code import Frame
 
 
 class FakeLog(SessionLog):
@@ -19,8 +23,49 @@ class FakeLog(SessionLog):
 
 
 def test_the_lines_that_made_open_sessions() -> None:
-    found = still_open(FakeLog())
+    found = still_open(FakeLog(), SystemLog(audits=False))
     assert "2 sessions made at " in found
     assert "test_closed_session.py:1," in found
     assert "a session made at " in found
     assert "graph" not in found
+
+
+LINE = FakeLog.left_open.__code__.co_firstlineno + 1
+
+
+class FakeSystem(SystemLog):
+    """Remembers a thread, two files of one line, and a thread of a library."""
+
+    def left(self) -> Iterator[tuple[str, object, Sequence[Frame]]]:
+        here = [(__file__, LINE)]
+        yield "process.threads", "thread", here
+        yield "process.fds", "file", here
+        yield "process.fds", "other", here
+        yield "process.threads", "thread of a library", ()
+        yield "process.fds", "file of an import", [*here, (__file__, 1)]
+
+
+class NoLog(SessionLog):
+    """Remembers no session."""
+
+    def left_open(self) -> list[tuple[Any, bool]]:
+        return []
+
+
+def test_the_lines_that_started_threads_and_opened_files() -> None:
+    found = still_open(NoLog(), FakeSystem(audits=False)).split(", ")
+    assert len(found) == 2
+    assert found[0].startswith("2 file descriptors opened at ")
+    assert found[1].startswith("a thread started at ")
+    assert found[1].endswith(f"test_closed_session.py:{LINE} in FakeLog.left_open()")
+
+
+class BrokenSystem(SystemLog):
+    """Cannot list anything, as without a free descriptor."""
+
+    def left(self) -> Iterator[tuple[str, object, Sequence[Frame]]]:
+        raise OSError
+
+
+def test_what_cannot_be_listed_is_left_out() -> None:
+    assert "2 sessions made at " in still_open(FakeLog(), BrokenSystem(audits=False))

@@ -66,6 +66,24 @@ def test_an_error_that_comes_from_it_is_not_the_tests_own() -> None:
     assert not passes_of(body, 1).aftermath.own
 
 
+def test_the_lines_of_an_error_that_an_exit_raises_are_kept() -> None:
+    class Manager:
+        def __enter__(self) -> None: ...
+
+        def __exit__(self, *error: object) -> None:
+            raise KeyError
+
+    def body() -> None:
+        with Manager():
+            faults.call()
+
+    raised = passes_of(body, 1).aftermath.raised
+    [(lines, numbers)] = raised.items()
+    assert numbers == {1}
+    assert lines[-1] == (__file__, Manager.__exit__.__code__.co_firstlineno + 1)
+    assert not passes_of(faults.call, 1).aftermath.raised
+
+
 class OddError(Exception):
     """An exception of the user's, whose attributes may be anything."""
 

@@ -138,6 +138,19 @@ def test_the_words_of_an_exit_that_returns_true() -> None:
     found = where_swallowed(raised.pop())
     assert found is not None
     assert found.by == "`with Quiet():`, whose __exit__ returns True"
+    assert found.is_by_exit
+
+
+@pytest.mark.parametrize(
+    ("function", "is_by_exit"), [(suppressed, True), (everything, False)]
+)
+def test_whether_an_exit_ended_the_error(
+    function: Callable[[], None], is_by_exit: bool
+) -> None:
+    function()
+    found = where_swallowed(raised.pop())
+    assert found is not None
+    assert found.is_by_exit is is_by_exit
 
 
 @pytest.mark.parametrize(

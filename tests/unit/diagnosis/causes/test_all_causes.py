@@ -20,6 +20,7 @@ from pytest_tfleak.diagnosis.causes.cause import Cause
 from pytest_tfleak.diagnosis.causes.cause import Evidence
 from pytest_tfleak.diagnosis.causes.places import PLACES
 from pytest_tfleak.diagnosis.causes.places import Case
+from pytest_tfleak.diagnosis.causes.places import explain
 from pytest_tfleak.diagnosis.causes.places import fill
 from pytest_tfleak.diagnosis.holder.path import without_holder
 from pytest_tfleak.diagnosis.origin.source_hints import hints_of
@@ -39,6 +40,7 @@ from pytest_tfleak.retaining_path import RetainingPath
 from pytest_tfleak.retaining_path import Root
 from pytest_tfleak.retaining_path import Step
 from pytest_tfleak.signals import is_size
+from pytest_tfleak.user_code import origin_of
 from pytest_tfleak.verdict import Origin
 from tests.builders import NOBODY
 from tests.builders import from_root
@@ -1012,6 +1014,45 @@ def slug_for(evidence: dict[str, object]) -> str | None:
     fields["is_memory"] = bool(signals) and all(is_size(s, "") for s in signals)
     cause = find_cause(Evidence(**fields))
     return cause.slug if cause is not None else None
+
+
+def test_a_manager_that_is_entered_twice() -> None:
+    line = Origin(file="app.py", line=3, function="Lease.__enter__", text="")
+    kept = Explained(replace(make_finding("tf.sessions"), stack=(line,)))
+    (advised,) = advise([kept], entered_twice={("app.py", "Lease.__enter__")})
+    assert advised.cause == "manager-entered-twice"
+    assert str(advised.advice).startswith("Make a new `Lease` for each")
+    (advised,) = advise([kept], entered_twice={("app.py", "Other.__enter__")})
+    assert advised.cause != "manager-entered-twice"
+
+
+def test_a_remedy_has_the_names_of_an_async_manager(tmp_path: Path) -> None:
+    file = tmp_path / "app.py"
+    file.write_text(ASYNC_SOURCE)
+    stack, _ = origin_of([(str(file), 4)])
+    enter, _ = origin_of([(str(file), 8)])
+    half_filled, hidden = map(
+        cause_named, ("exit-stack-half-filled", "exit-only-on-success")
+    )
+    assert half_filled is not None and hidden is not None
+    case = Case(finding=replace(make_finding(), origin=stack), evidence=Evidence())
+    assert (
+        "`async with contextlib.AsyncExitStack() as stack: ...`, then "
+        "`self.parts = stack.pop_all()`"
+    ) in fill(half_filled.remedy, case)
+    case = Case(finding=replace(make_finding(), origin=enter), evidence=Evidence())
+    assert explain(hidden.explains, case).startswith("The __aexit__ cleans up only")
+
+
+ASYNC_SOURCE = """
+class Bundle:
+    async def open(self):
+        self.parts = contextlib.AsyncExitStack()
+
+class Remote:
+    async def __aenter__(self):
+        self.session = Session()
+"""
 
 
 def through(kind: str, path: RetainingPath) -> RetainingPath:
