@@ -151,6 +151,8 @@ def shown(text: str) -> str:
     for name, place in PLACES.items():
         text = text.replace(f"{{{name}}}", place.shown)
     text = name_clear_session(text, KERASES[0].clear_session)
+    # Markdown would make __exit__ bold
+    text = re.sub(r"(?<![`\w])(__\w+__)(?=[^`]*(?:`[^`]*`[^`]*)*$)", r"`\1`", text)
     is_code = re.match(r"\w+\(", text)  # ``fit() returns ...``
     return text if is_code else text[:1].upper() + text[1:]
 

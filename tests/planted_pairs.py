@@ -16,6 +16,11 @@ _HINT = re.compile(r"  # (planted|noqa\b.*)$", re.MULTILINE)
 _MARKER = "pytest.mark.tfleak"
 #: Settings of a whole file that make a difference to what is found.
 _TELLING = ("faults", "known")
+#: Rows of a message that say what leaks, and why.
+_ROWS = (
+    *("what grows", "what", "held by", "stored at", "made at", "only when"),
+    *("cause", "what to do"),
+)
 _BLOCKS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 _IMPORTS = (ast.Import, ast.ImportFrom)
 
@@ -40,6 +45,25 @@ def planted_pairs() -> dict[str, Pair]:
             if not test.endswith("_mended") and slug not in pairs:
                 pairs[slug] = _pair(path.name, module, test)
     return pairs
+
+
+def rows_to_show(message: str) -> str:
+    """Return the rows of a message's first leak that say what leaks, and why.
+
+    Lines of the test file have no numbers, since every change of the file moves them,
+    and temporary folders have no names.
+    """
+    headline, _, rest = message.partition("\n\n")
+    kept, is_kept = [headline, ""], False
+    for line in rest.partition("\n\n")[0].splitlines():
+        label = line[2:13].strip() if not line.startswith(" " * 3) else ""
+        is_kept = label in _ROWS if label else is_kept
+        if is_kept:
+            kept.append(line)
+    text = "\n".join(kept) + "\n"
+    text = re.sub(r" *# ?p?l?a?n?t?e?d?(\.\.\.)?$", "", text, flags=re.MULTILINE)
+    text = re.sub(r"/tmp/\S*/", "/tmp/…/", text)
+    return re.sub(r"(\btest_\w+\.py):\d+", r"\1", text)
 
 
 def _pair(file: str, module: _Module, test: str) -> Pair:
@@ -133,22 +157,33 @@ class _Module:
 
     def _used(self, node: ast.stmt) -> Iterator[str]:
         """Yield the names that a statement reads, and fixtures that it asks for."""
-        for part in self._parts(node):
-            for inner in ast.walk(part):
-                if isinstance(inner, ast.Name):
-                    yield inner.id
-                elif isinstance(inner, ast.arg):
-                    yield inner.arg
+        if isinstance(node, ast.FunctionDef):
+            is_test = node.name.startswith("test_")
+            if is_test and any(self._decorators(node)):
+                yield "pytest"
+            if is_test or any("fixture" in ast.unparse(d) for d in node.decorator_list):
+                yield from (arg.arg for arg in node.args.args)
+        decorators = [*getattr(node, "decorator_list", [])]
+        hidden = [d for d in decorators if _is_marker(self._resolved(d))]
+        yield from _read(node, hidden)
 
-    def _parts(self, node: ast.stmt) -> list[ast.AST]:
-        if not isinstance(node, _BLOCKS):
-            return [node]
-        decorators = map(self._resolved, node.decorator_list)
-        parts: list[ast.AST] = [*node.body, *getattr(node, "bases", [])]
-        parts += [d for d in decorators if not _is_marker(d)]
-        if node.name.startswith("test_") and any(self._decorators(node)):
-            parts.append(ast.Name(id="pytest"))
-        return parts if isinstance(node, ast.ClassDef) else [*parts, node.args]
+
+def _read(node: ast.AST, hidden: Iterable[ast.AST] = ()) -> Iterator[str]:
+    """Yield the names that a node reads, but for what its functions have themselves."""
+    if node in hidden:
+        return
+    if isinstance(node, ast.Name):
+        yield node.id
+        return
+    own: set[str] = set()
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+        inner = list(ast.walk(node))
+        own = {n.arg for n in inner if isinstance(n, ast.arg)}
+        stored = [n for n in inner if isinstance(n, ast.Name)]
+        own |= {n.id for n in stored if isinstance(n.ctx, ast.Store)}
+        own -= {name for n in inner if isinstance(n, ast.Global) for name in n.names}
+    for child in ast.iter_child_nodes(node):
+        yield from (name for name in _read(child, hidden) if name not in own)
 
 
 def _gap(before: ast.stmt | None, node: ast.stmt) -> str:

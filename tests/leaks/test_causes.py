@@ -1,12 +1,14 @@
 """Each cause is named for a real leak, with advice; code that follows it is clean.
 
 A planted test is named after its cause, ``test_CAUSE__VARIANT``; the test of that name
-with ``_mended`` appended follows the advice.
+with ``_mended`` appended follows the advice. ``TFLEAK_REGENERATE=1 TFLEAK_SLOW=1``
+writes the messages that ``docs/causes`` shows.
 """
 
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,7 +18,12 @@ import pytest
 from pytest_tfleak import Status
 from pytest_tfleak import Verdict
 from pytest_tfleak.diagnosis.causes.all_causes import CAUSES
+from pytest_tfleak.reports.message import failure_text
 from pytest_tfleak.reports.words import ordered
+from tests.pages import MESSAGES
+from tests.planted_pairs import planted_pairs
+from tests.planted_pairs import rows_to_show
+from tests.regenerate import REGENERATE
 
 #: Causes for which nothing is known that would help.
 SILENT = {
@@ -25,6 +32,8 @@ SILENT = {
 }
 #: Files whose mended tests have the printed code typed in, word for word.
 TYPED_IN = ("causes_managers", "causes_resources")
+#: The Python with which the messages on the pages were written.
+MESSAGES_FROM = (3, 11)
 RunPlanted = Callable[..., dict[str, Verdict]]
 
 PLANTED = Path(__file__).parent / "planted"
@@ -57,6 +66,8 @@ def test_cause_is_named_and_its_advice_mends_it(
             complaint = complaint_about(verdict, slug_here(slug))
             if not complaint and name in TYPED_IN:
                 complaint = missing_in(verdict, (PLANTED / f"{name}.py").read_text())
+            if not complaint and test in on_pages():
+                complaint = differs_on_page(verdict, slug)
             if complaint:
                 wrong[test] = complaint
     assert not wrong
@@ -75,6 +86,29 @@ def missing_in(verdict: Verdict, source: str) -> str:
     first = str(ordered(verdict.failing)[0].advice).partition("; ")[0]
     code = [text.partition(": ...")[0] for text in re.findall(r"`([^`]+)`", first)]
     return "" if code and all(text in source for text in code) else first
+
+
+def on_pages() -> set[str]:
+    """Return the tests that a page of ``docs/causes`` shows."""
+    return {pair.test for pair in planted_pairs().values()}
+
+
+def differs_on_page(verdict: Verdict, slug: str) -> str:
+    """Return the cause and remedy of a message if its page has others."""
+    rows = rows_to_show(failure_text(verdict))
+    page = MESSAGES / f"{slug}.txt"
+    if REGENERATE and slug_here(slug) == slug:
+        page.write_text(rows, "utf-8")
+    if sys.version_info[:2] != MESSAGES_FROM or slug_here(slug) != slug:
+        return ""
+    if not page.exists():
+        return "its page has no message yet: set TFLEAK_REGENERATE"
+    is_same = advice_in(rows) == advice_in(page.read_text("utf-8"))
+    return "" if is_same else f"the page of {slug} has another advice"
+
+
+def advice_in(rows: str) -> str:
+    return re.sub(r"[\d.,]+", "#", rows[rows.find("  cause ") :])
 
 
 def slug_here(slug: str) -> str:

@@ -122,6 +122,7 @@ def test_every_message_belongs_to_a_cause() -> None:
 def test_code_at_the_start_of_a_text_stays_as_it_is() -> None:
     assert shown("fit() returns it.") == "fit() returns it."
     assert shown("{close}.").startswith("Close it")
+    assert shown("`f(__x__)` in __exit__") == "`f(__x__)` in `__exit__`"
 
 
 def test_every_example_of_a_page_is_run() -> None:
