@@ -28,6 +28,7 @@ from pytest_tfleak.known import Known
 from pytest_tfleak.known import KnownGrowth
 from pytest_tfleak.known import Trial
 from pytest_tfleak.known import is_lowered
+from pytest_tfleak.plan import MEMORY_LIMIT
 from pytest_tfleak.plan import Plan
 from pytest_tfleak.plan import left_nothing
 from pytest_tfleak.reports.held_by import edges_of
@@ -253,7 +254,8 @@ def _doubt_of(finding: Finding, grounds: Grounds) -> Doubt:
         reason = Reason.NOT_REPEATABLE
         detail += f"{task} did not finish: {growth.failure}"
     else:
-        reason = Reason.OUT_OF_TIME
+        is_room = growth.limit == MEMORY_LIMIT
+        reason = Reason.OUT_OF_ROOM if is_room else Reason.OUT_OF_TIME
         detail += f"{left_nothing(growth.limit)} for {task}"
     return Doubt(reason=reason, detail=detail, signal=signal)
 

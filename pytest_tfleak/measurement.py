@@ -53,6 +53,7 @@ from pytest_tfleak.fault_sweep import Body
 from pytest_tfleak.fault_sweep import FaultSweep
 from pytest_tfleak.fault_sweep import Stage
 from pytest_tfleak.fault_sweep import SweptBody
+from pytest_tfleak.judge import FEWEST_USED_UP
 from pytest_tfleak.judge import Judgement
 from pytest_tfleak.judge import is_suspicious
 from pytest_tfleak.judge import judge
@@ -62,6 +63,7 @@ from pytest_tfleak.known import KnownGrowth
 from pytest_tfleak.known import known_here
 from pytest_tfleak.known import name_clear_session
 from pytest_tfleak.known import names_clear_session
+from pytest_tfleak.plan import MEMORY_LIMIT
 from pytest_tfleak.plan import Plan
 from pytest_tfleak.plan import make_plan
 from pytest_tfleak.probes import make_probes
@@ -98,6 +100,7 @@ from pytest_tfleak.run.stopwatch import Stopwatch
 from pytest_tfleak.run.system_log import SystemLog
 from pytest_tfleak.run.teardown import Teardown
 from pytest_tfleak.run.teardown import judge_torn_down
+from pytest_tfleak.signals import names_of
 from pytest_tfleak.signals import row_of
 from pytest_tfleak.trace import Trace
 from pytest_tfleak.verdict import Finding
@@ -482,9 +485,22 @@ class Measurement:
                 run.loop.measure(run.early.look)
             if run.early.is_due and self._take_known_away(run):
                 run.leftovers.count(before)
-            self._measure_rest(run)
+            return self._measure_until_limit(run)
         except LimitReached as reached:  # judged later: its traceback is no survivor
             return str(reached)
+
+    def _measure_until_limit(self, run: _Run) -> str:
+        """Run the rest, and again if experiments on known causes took up the room."""
+        __tracebackhide__ = True
+        try:
+            self._measure_rest(run)
+        except LimitReached:
+            if not run.early.is_away or run.loop.trace.rows > FEWEST_USED_UP:
+                raise
+        else:
+            return ""
+        run.loop.guard.allow_more()
+        self._measure_rest(run)
         return ""
 
     def _take_known_away(self, run: _Run) -> bool:
@@ -757,7 +773,7 @@ class Measurement:
         try:
             containers.remember(self._budget.for_causes())
             if loop.trace.stopped is not None and not self._has_room(loop):
-                return search.result, None  # growth this fast is in no known cause
+                return self._untried(), None
             growth = search.run()
             if not growth.causes:
                 return growth, None
@@ -769,6 +785,17 @@ class Measurement:
             self._notes.append(note)
             failure = self._endings.in_words(error)
             return replace(search.result, failure=failure), None
+
+    def _untried(self) -> KnownGrowth:
+        """Return which known causes there is no room for, if they may explain growth.
+
+        They all add to a registry; if none grows, the memory is that of the body.
+        """
+        found = {finding.signal for finding in self._found()}
+        registered = found.intersection(names_of("registry", "context"))
+        entries = (e for e in known_here() if e.remedy is None)
+        untried = tuple(e for e in entries if registered.intersection(e.signals))
+        return KnownGrowth(untried=untried, limit=MEMORY_LIMIT)
 
     def _has_room(self, loop: Loop) -> bool:
         """Return whether experiments on known causes fit into what is left."""

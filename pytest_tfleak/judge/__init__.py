@@ -424,7 +424,7 @@ def _doubts(
 
 def _doubts_of_all(trace: Trace, plan: Plan) -> Iterator[Doubt]:
     is_cut = trace.measured < plan.iterations
-    few = f"{trace.judged} judged iterations"
+    few = f"{trace.judged} judged iteration{'s' * (trace.judged != 1)}"
     if trace.stopped is not None:
         detail = f"{trace.limit} ended the loop after {few}"
         yield Doubt(reason=Reason.OUT_OF_ROOM, detail=detail)

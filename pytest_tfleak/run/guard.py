@@ -27,8 +27,9 @@ from pytest_tfleak.trace import Stopped
 
 #: The share of what is free that a run may take, and then the search for a cause.
 _SHARE = 2
-#: How many iterations that search needs, if they fit into its share.
-_SEARCH = 12
+#: How many iterations that search needs, if they fit into its share, and how many if
+#: they take no more than so many bytes.
+_SEARCH, _EXPERIMENTS, _SMALL = 12, 60, 512 * 2**20
 _NONE = -1  # no limit, or no figure
 _ENDLESS = 2**31
 _BASE, _LIMIT, _USED, _FREE = range(4)
@@ -129,6 +130,8 @@ class Guard:
                 continue
             grown = max(0, used - base)
             more = max(limit, _SEARCH * grown // ran)
+            if room.unit == "B":  # a slow leak takes many experiments
+                more = max(more, min(_EXPERIMENTS * grown // ran, _SMALL))
             more = min(more, self._share_of(room, free))
             self._figures[at + _LIMIT] = max(limit, grown + more)
         self._counts[1] = _NONE

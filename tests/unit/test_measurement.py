@@ -28,13 +28,18 @@ from pytest_tfleak.measurement import find_leaks
 from pytest_tfleak.plan import Plan
 from pytest_tfleak.plan import make_plan
 from pytest_tfleak.probes import make_probes
+from pytest_tfleak.probes.room import Free
+from pytest_tfleak.probes.room import Room
 from pytest_tfleak.reports.message import failure_text
 from pytest_tfleak.run.interrupts import Endings
+from pytest_tfleak.signals import make_signal
 from pytest_tfleak.testing import FakeProbe
 from pytest_tfleak.verdict import Reason
 from pytest_tfleak.verdict import Status
 
 JUDGED = 20  # iterations, including the confirmation
+
+MIB = 2**20
 
 
 def leaking(body: Callable[[], object], **options: object) -> Measurement:
@@ -445,3 +450,53 @@ def test_a_leak_of_iterators_names_the_option_for_an_exit_that_hangs(
     assert verdict.status is Status.LEAK
     named = [note for note in verdict.notes if "--tfleak-exit-timeout=60" in note]
     assert bool(named) is is_noted
+
+
+class Filling(FakeProbe):
+    """Reads a heap and a registry that grow, on a machine whose memory they fill."""
+
+    def __init__(self, entries: int) -> None:
+        super().__init__({})
+        self._used = 0
+        self._each = entries
+        self._entries = 0
+
+    def signals(self) -> Any:
+        return make_signal("host.heap"), make_signal("tf.custom_gradients")
+
+    def read(self, buffer: Any, start: int, deep: bool) -> None:
+        self._used += 50 * MIB
+        self._entries += self._each
+        buffer[start], buffer[start + 1] = self._used, self._entries
+
+    def rooms(self) -> Any:
+        return [
+            Room(
+                resource="memory",
+                unit="B",
+                signals=("host.heap",),
+                free=lambda: Free(1000 * MIB - self._used, "the machine"),
+                read=lambda: self._used,
+            )
+        ]
+
+
+@pytest.mark.parametrize(
+    ("entries", "status", "reason"),
+    [(0, Status.LEAK, None), (1, Status.INCONCLUSIVE, Reason.OUT_OF_ROOM)],
+)
+def test_without_room_for_experiments_only_registries_suggest_known_growth(
+    monkeypatch: pytest.MonkeyPatch,
+    entries: int,
+    status: Status,
+    reason: Reason | None,
+) -> None:
+    monkeypatch.setattr("pytest_tfleak.measurement.known_here", lambda: KNOWN)
+    probe = Filling(entries)
+    setting = Setting(nodeid="t", probes=lambda _: [probe])
+    verdict = Measurement(lambda: None, make_plan(), setting).run()
+    assert (verdict.status, verdict.reason) == (status, reason), verdict.detail
+    assert verdict.iterations < 20
+    assert "Stopped early, after 11 iterations: memory grew by 500 MiB" in str(
+        verdict.notes
+    )
