@@ -321,7 +321,8 @@ def _finding(data: dict[str, Any]) -> Finding:
         "failing": _failing(data.get("failing")),
     }
     fields = {**data, **made}
-    fields.pop("holder", None)  # the path as text, which a report adds
+    for added in ("holder", "cause_page"):  # by a report, as texts
+        fields.pop(added, None)
     return Finding(**fields)
 
 

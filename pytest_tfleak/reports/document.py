@@ -22,6 +22,7 @@ from typing import Any
 from pytest_tfleak.reports.held_by import edges_of
 from pytest_tfleak.reports.leaks import Leak
 from pytest_tfleak.reports.leaks import group_by_leak
+from pytest_tfleak.reports.links import cause_page
 from pytest_tfleak.verdict import SCHEMA
 from pytest_tfleak.verdict import Verdict
 
@@ -62,6 +63,7 @@ def _leak_entry(leak: Leak) -> dict[str, Any]:
         "origin": None if lead.origin is None else asdict(lead.origin),
         "stored": None if lead.stored is None else asdict(lead.stored),
         "cause": lead.cause,
+        "cause_page": cause_page(lead.cause),
         "tests": list(leak.tests),
     }
     fit: dict[str, Any] = _fit(entry)
@@ -75,6 +77,7 @@ def document_entry(verdict: Verdict) -> dict[str, Any]:
     for finding, data in zip(verdict.findings, entry["findings"], strict=True):
         path = finding.path
         data["holder"] = None if path is None else list(edges_of(path))
+        data["cause_page"] = cause_page(finding.cause)
     fit: dict[str, Any] = _fit(entry)
     return fit
 

@@ -19,6 +19,7 @@ from pytest_tfleak.reports.held_by import edges_of
 from pytest_tfleak.reports.held_by import name_holder
 from pytest_tfleak.reports.held_object import PER_ITERATION
 from pytest_tfleak.reports.leaks import leaks_in
+from pytest_tfleak.reports.links import cause_page
 from pytest_tfleak.reports.text import CUT
 from pytest_tfleak.reports.text import NARROWEST
 from pytest_tfleak.reports.text import columns
@@ -180,6 +181,7 @@ def _why_rows(verdict: Verdict, found: Sequence[Finding]) -> Iterator[_Row]:
         yield "same as", same_as(verdict)
     else:
         yield from _cause_rows(found)
+        yield "read more", cause_page(lead.cause) or ""
     look_for = row_of(lead.signal, lead.unit).look_for
     if look_for and not (lead.advice or lead.line):
         yield "look for", look_for

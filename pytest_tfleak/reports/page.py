@@ -16,6 +16,7 @@ from pytest_tfleak.quantities import format_quantity
 from pytest_tfleak.reports.curves import Curve
 from pytest_tfleak.reports.held_by import edges_of
 from pytest_tfleak.reports.leaks import group_by_leak
+from pytest_tfleak.reports.links import cause_page
 from pytest_tfleak.reports.message import closest_text
 from pytest_tfleak.reports.message import each
 from pytest_tfleak.reports.message import explained_part
@@ -73,6 +74,7 @@ _EXPLANATIONS = (
     "native",
     "causes",
     "advice",
+    "more",
     "baseline",
     "fingerprint",
 )
@@ -127,6 +129,7 @@ class FindingEntry:
     experiments: tuple[str, ...]
     causes: tuple[str, ...]
     advice: str
+    more: str  # the address of the page on the cause
     baseline: str
     fingerprint: str
 
@@ -314,6 +317,7 @@ def _describe(finding: Finding, verdict: Verdict) -> FindingEntry:
         experiments=tuple(_experiments(finding)),
         causes=tuple(causes),
         advice=cut(finding.advice),
+        more=cause_page(finding.cause) or "",
         baseline=_BASELINE.get(finding.baseline or "", ""),
         fingerprint=cut(finding.fingerprint, 100),
     )

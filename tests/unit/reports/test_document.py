@@ -92,7 +92,7 @@ class TestDocument:
             (Array, "array"),
         ):
             fields = {field.name for field in dataclasses.fields(kind)}
-            fields |= {"holder"} if kind is Finding else set()  # the path as text
+            fields |= {"holder", "cause_page"} if kind is Finding else set()  # as texts
             assert set(definitions[name]["properties"]) == fields
             assert set(definitions[name]["required"]) == fields
 
