@@ -265,15 +265,19 @@ def find_all(grounds: Grounds, leftovers: Sequence[Leftover]) -> tuple[Finding, 
 
     Known growth has findings of its own, which are accepted if the plan says so.
     """
-    left = grounds.stands_on.findings
+    findings = with_remedies(grounds.stands_on.findings, grounds)
+    if grounds.without_causes is not None:
+        findings += _gone_with_causes(grounds)
+    return (*findings, *_never_left(findings, leftovers, grounds))
+
+
+def with_remedies(findings: Iterable[Finding], grounds: Grounds) -> list[Finding]:
+    """Add the known cause and the remedy that the experiments suggest for findings."""
     # what was judged without the causes has none of their growth to lose
     without = () if grounds.without_causes is None else grounds.growth.causes
     trials = [trial for trial in grounds.growth.trials if trial.entry not in without]
     released = grounds.growth.released
-    findings = [_with_remedy(finding, trials, released) for finding in left]
-    if grounds.without_causes is not None:
-        findings += _gone_with_causes(grounds)
-    return (*findings, *_never_left(findings, leftovers, grounds))
+    return [_with_remedy(finding, trials, released) for finding in findings]
 
 
 def _with_remedy(

@@ -29,6 +29,7 @@ from pytest_tfleak.decide import accept_ignored
 from pytest_tfleak.decide import decide
 from pytest_tfleak.decide import find_all
 from pytest_tfleak.decide import notes_on_known
+from pytest_tfleak.decide import with_remedies
 from pytest_tfleak.diagnosis.closed_session import after_close
 from pytest_tfleak.diagnosis.closed_session import still_open
 from pytest_tfleak.diagnosis.diagnose import Inquiry
@@ -740,7 +741,7 @@ class Measurement:
         self._know(growth=self.grounds.growth.joined(growth), broken=_broken(run.loop))
         if rejudged is not None:
             self._know(rejudged=rejudged)
-        failing = self._found()
+        failing = with_remedies(self._found(), self.grounds)
         if failing:
             self._insights = self._inquire(run, failing, causes, containers)
 

@@ -452,6 +452,14 @@ def limit_of(finding: Finding) -> float:
     return finding.allowance
 
 
+def is_explained(finding: Finding) -> bool:
+    """Return whether without its known cause, a finding would be none."""
+    left = [trial.per_iteration for trial in finding.experiments]
+    return finding.known is not None and min(left, default=math.inf) <= limit_of(
+        finding
+    )
+
+
 def excess(finding: Finding) -> float:
     """Return a finding's growth divided by its allowance, ``inf`` if that is 0."""
     if finding.per_iteration is None:

@@ -48,6 +48,7 @@ from pytest_tfleak.user_code import Frame
 from pytest_tfleak.user_code import origin_of
 from pytest_tfleak.verdict import Finding
 from pytest_tfleak.verdict import Origin
+from pytest_tfleak.verdict import is_explained
 
 _MOST, _MOST_AT_ALL, _FEWEST = 10, 50, 2  # iterations
 _LONG_GAP = 4  # iterations between two rises
@@ -169,12 +170,12 @@ class Inquiry:
         with ExitStack() as stack:
             after = [away.after for away in enter_all(stack, causes)]
             task = _Task(findings, iterations, after, deadline, is_traced, insights)
-            self._watch(task)
-            for look in (
-                self._look_for_memory,
-                self._look_for_lines,
-                self._look_for_entries,
-            ):
+            # of growth that a known cause explains, only the line is missing
+            steps = [self._look_for_lines]
+            if not all(map(is_explained, findings)):
+                self._watch(task)
+                steps = [self._look_for_memory, *steps, self._look_for_entries]
+            for look in steps:
                 try:
                     look(task)
                 except LimitReached:

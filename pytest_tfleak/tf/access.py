@@ -209,7 +209,9 @@ def _has_rpc_changed() -> bool:
 
 def _sees_rpc() -> bool:
     classes = _rpc_classes()
-    kinds = {id(kind): kind for kind in map(type, gc.get_objects())}
+    of_objects = list(map(type, gc.get_objects()))
+    # by id, since hashing a class may run code of its metaclass
+    kinds = dict(zip(map(id, of_objects), of_objects, strict=True))
     return any(issubclass(kind, classes) for kind in kinds.values())
 
 

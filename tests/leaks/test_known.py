@@ -99,6 +99,8 @@ def test_growth_is_known_and_a_leak_beside_it_is_found(
         assert alone.status is Status.LEAK
         call = "keras.utils.clear_session()"
         assert heap.advice == name_clear_session(entry.remedy, call)
+        assert heap.origin is not None
+        assert heap.native is None  # its C++ functions would say no more
         assert not alone.accepted
     beside = verdicts[f"test_growth[{body}-fifth]"]
     assert beside.status is Status.LEAK

@@ -23,6 +23,7 @@ from pytest_tfleak.verdict import Reason
 from pytest_tfleak.verdict import SignalReport
 from pytest_tfleak.verdict import Status
 from pytest_tfleak.verdict import Verdict
+from pytest_tfleak.verdict import is_explained
 from tests.builders import make_finding
 from tests.builders import make_report
 
@@ -230,3 +231,23 @@ def test_a_signal_is_found_by_name() -> None:
     assert verdict.signal("host.heap") is report
     with pytest.raises(KeyError, match=r"host\.rss"):
         verdict.signal("host.rss")
+
+
+@pytest.mark.parametrize(
+    ("known", "left", "explained"),
+    [
+        (None, [], False),
+        (None, [0.0], False),
+        ("a-cause", [900.0, 10.0], True),
+        ("a-cause", [900.0], False),
+        ("a-cause", [], False),
+    ],
+)
+def test_growth_is_explained_if_little_is_left_without_its_cause(
+    known: str | None, left: list[float], explained: bool
+) -> None:
+    experiments = tuple(Experiment(name="x", per_iteration=rate) for rate in left)
+    finding = make_finding(
+        "host.heap", 5000.0, allowance=100.0, known=known, experiments=experiments
+    )
+    assert is_explained(finding) is explained
