@@ -388,8 +388,8 @@ class RunOptions:
     )
     exit_timeout: float | None = _option(
         None,
-        "time that the process may take to exit once the reports are written; then it "
-        "is ended with its exit status, even if TensorFlow's destructors hang",
+        "time that the process may take to exit, from when Python begins to shut down; "
+        "then it is ended with its exit status, even if TensorFlow's destructors hang",
         unit="seconds",
         parse=none_or(parse_seconds),
         show=format_seconds,

@@ -112,6 +112,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.stash[JOURNAL] = journal = JournalKeeper(config)
         config.pluginmanager.register(journal, "tfleak-journal")
         config.stash[TERMINATION] = termination = Termination()
+        config.pluginmanager.register(termination, "tfleak-termination")
         config.add_cleanup(termination.restore)
         add_rows(config)
 
@@ -120,8 +121,6 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     from pytest_tfleak.run.progress import open_terminal
 
     config = session.config
-    if TERMINATION in config.stash and _expects_verdicts(config):
-        config.stash[TERMINATION].install()
     seconds = config.stash[RUN].exit_timeout
     if OUTPUTS in config.stash and seconds is not None:
         ExitTimeout(seconds, lambda: int(session.exitstatus)).prepare()
@@ -129,12 +128,6 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     config.stash[TERMINAL] = terminal = open_terminal(config)
     if terminal is not None:
         config.add_cleanup(terminal.close)
-
-
-def _expects_verdicts(config: pytest.Config) -> bool:
-    """Return whether verdicts may arrive, though no test of this process is known."""
-    run, files = config.stash[RUN], config.stash[OUTPUTS].has_files
-    return run.all_tests or files or bool(config.getoption("numprocesses", None))
 
 
 def _width_of_messages(config: pytest.Config) -> int:

@@ -201,11 +201,6 @@ class Outputs:
         if self._read_only is not None:
             yield os.path.realpath(self._read_only), "--tfleak-baseline"
 
-    @property
-    def has_files(self) -> bool:
-        """Return whether there are files to write."""
-        return bool(self._files)
-
     def import_ahead(self) -> None:
         """Import what is needed after a test to gather and write verdicts."""
         modules = ["pytest_tfleak.verdict", "pytest_tfleak.run.environment"]

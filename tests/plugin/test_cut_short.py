@@ -74,8 +74,17 @@ def test_sigterm_writes_the_reports_as_ctrl_c_does(pytester: pytest.Pytester) ->
 @pytest.mark.usefixtures("leaks")
 def test_sigterm_to_the_controller_of_xdist(pytester: pytest.Pytester) -> None:
     pytest.importorskip("xdist")
-    how = "os.kill(os.getppid(), signal.SIGTERM); time.sleep(30)"
-    pytester.makepyfile(SUITE.format(how=how))
+    # the controller has both verdicts once it has noted that the second test ended
+    how = """
+    seen = False
+    while not seen:
+        found = FOLDER.glob("run-*.jsonl")
+        seen = any(b'"end":"test_it.py::test_leaks"' in f.read_bytes() for f in found)
+        time.sleep(0.01)
+    os.kill(os.getppid(), signal.SIGTERM); time.sleep(30)
+"""
+    folder = f"import pathlib\nFOLDER = pathlib.{pytester.path / NONE!r}"
+    pytester.makepyfile(test_it=folder + SUITE.format(how=how))
     result = run(pytester, "--tfleak-json=r.json", "-n1", "--max-worker-restart=0")
     assert result.ret == pytest.ExitCode.INTERRUPTED
     complete, tests = statuses(pytester.path / "r.json")
@@ -83,15 +92,65 @@ def test_sigterm_to_the_controller_of_xdist(pytester: pytest.Pytester) -> None:
     assert tests.items() >= {"test_clean": "clean", "test_leaks": "leak"}.items()
 
 
+@pytest.mark.parametrize(
+    ("times", "again"), [(1, "true"), (10_000, "kill -TERM $PPID")], ids=["one", "two"]
+)
+def test_sigterm_ends_a_test_that_hangs_in_c(
+    pytester: pytest.Pytester, times: int, again: str
+) -> None:
+    pytester.makepyfile(
+        f"""
+        import ctypes
+        from pytest_tfleak.plugin import termination
+
+        termination._TIMES, termination._SECONDS = {times}, 0.1
+        HANG = "while kill -0 $PPID; do {again}; sleep 0.1; done"
+
+        def test_hangs():
+            ctypes.CDLL(None).system(f"kill -TERM $PPID; {{HANG}}".encode())
+        """
+    )
+    result = pytester.runpytest_subprocess("--tfleak", timeout=60)
+    assert result.ret == -signal.SIGTERM
+
+
+def test_the_controller_of_xdist_leaves_it_alone_if_nothing_is_measured(
+    pytester: pytest.Pytester,
+) -> None:
+    pytest.importorskip("xdist")
+    pytester.makeconftest(
+        """
+        import signal
+
+        def pytest_terminal_summary(terminalreporter):
+            terminalreporter.write_line(repr(signal.getsignal(signal.SIGTERM)))
+        """
+    )
+    pytester.makepyfile("def test_it(): pass")
+    result = pytester.runpytest_subprocess("-n1")
+    result.stdout.fnmatch_lines(["<Handlers.SIG_DFL: 0>"])
+
+
 def test_the_handler_is_there_while_tests_are_measured(
     pytester: pytest.Pytester,
 ) -> None:
     pytester.makepyfile(
         """
-        import os, signal
+        import os, signal, threading
+        THREADS = threading.enumerate()
 
         def test_handled():
             assert callable(signal.getsignal(signal.SIGTERM))
+
+        def test_asyncio_restores_the_default():
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+        def test_handled_again():
+            assert callable(signal.getsignal(signal.SIGTERM))
+
+        def test_neither_threads_nor_event_loops_see_how():
+            assert threading.enumerate() == THREADS
+            assert signal.set_wakeup_fd(-1) == -1
 
         def test_a_fork_dies_of_it():
             child = os.fork()
@@ -103,7 +162,7 @@ def test_the_handler_is_there_while_tests_are_measured(
     )
     before = signal.getsignal(signal.SIGTERM)
     result = pytester.runpytest_inprocess("--tfleak", "--tfleak-depth=leftovers")
-    result.assert_outcomes(passed=2)
+    result.assert_outcomes(passed=5)
     assert signal.getsignal(signal.SIGTERM) is before
 
 
