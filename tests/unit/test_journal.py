@@ -7,6 +7,7 @@ import json
 import os
 import stat
 import sys
+import tempfile
 import zlib
 from pathlib import Path
 
@@ -107,7 +108,7 @@ def test_without_a_place_to_write_a_run_goes_on(tmp_path: Path) -> None:
 def test_a_folder_for_temporary_files_must_be_private(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
     folder = folder_for(None)
     assert folder is not None and stat.S_IMODE(folder.stat().st_mode) == 0o700
     folder.chmod(0o777)
