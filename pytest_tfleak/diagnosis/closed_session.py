@@ -6,6 +6,7 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Sequence
 from contextlib import suppress
@@ -107,25 +108,45 @@ def _where(session: object, log: SessionLog) -> str:
 
 
 def still_open(log: SessionLog, system: SystemLog) -> str:
-    """Return what is open, with the lines that opened it, "" if nothing is."""
+    """Return what is open, with the lines that opened it, "" if nothing is.
+
+    For a file, the path takes the place of a line that is not known.
+    """
     made: list[tuple[str, Sequence[Frame]]] = [
         ("tf.sessions", log.created_at(made))
         for made, is_session in log.left_open()
         if is_session
     ]
+    paths = []
     with suppress(Exception):  # for example, no descriptor is free to list them
-        made += [
-            (signal, frames)
-            for signal, _, frames in system.left()
-            if not is_import(frames)
-        ]
+        for left in system.left():
+            if not left.lines:
+                paths.append(left.path)
+            elif not is_import(left.lines):
+                made.append((left.signal, left.lines))
     places = Counter((signal, _line(frames)) for signal, frames in made)
     parts = [
         f"{_several(signal, count)} {_VERBS.get(signal, 'made')} at {line}"
         for (signal, line), count in places.most_common(_MOST_PLACES)
         if line
     ]
-    return ", ".join(parts)
+    return ", ".join([*parts, *_files(path for path in paths if path)])
+
+
+def _files(paths: Iterable[str]) -> Iterator[str]:
+    """Yield the files that are open, the first few of them by name."""
+    counts = Counter(map(_file, paths))
+    for file, count in [*counts.items()][:_MOST_PLACES]:
+        yield f"{file} ({count} times)" if count > 1 else file
+    more = len(counts) - _MOST_PLACES
+    if more > 0:
+        yield f"{more} more file{'s' if more > 1 else ''}"
+
+
+def _file(path: str) -> str:
+    if path.endswith(" (deleted)"):  # many have no other name than a number
+        return f"a deleted file in {_shown(str(Path(path).parent))}"
+    return f"the file {_shown(path)}"
 
 
 def _several(signal: str, count: int) -> str:

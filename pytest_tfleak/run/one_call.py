@@ -133,8 +133,8 @@ class OneCall:
                 gc.collect()  # it only looks at what the call made
             for signal, made in self._made():
                 _add_unless_imported(left, signal, made, self._log.created_at(made))
-            for signal, found, frames in system.left():
-                _add_unless_imported(left, signal, found, frames)
+            for found in system.left():
+                _add_unless_imported(left, found.signal, found.made, found.lines)
             may_end = any(name.startswith("process.") for name in left.counts())
             if not (waits and may_end) or perf_counter() > ends:
                 return left

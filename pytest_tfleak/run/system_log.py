@@ -1,46 +1,57 @@
 """Record who starts threads and processes and who opens files, and list what is left.
 
 Looking must cost next to nothing where nothing is left, so there is no scan of all
-objects: hooks record what is made. The records are dropped with their objects, or lie
-in arrays of a fixed size, so that a long loop finds no memory used here.
+objects: hooks record what is made. The records are dropped with their objects, so that
+a long loop finds no memory used here.
 
 PYTEST_DONT_REWRITE
 """
 
 from __future__ import annotations
 
-import builtins
 import gc
-import io
 import multiprocessing.process  # noqa: F401 (a process of the body is one of its class)
 import os
+import stat
 import sys
 import threading
 import weakref
-from array import array
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 from contextlib import suppress
-from functools import update_wrapper
 from functools import wraps
 from pathlib import Path
 from types import FrameType
 from typing import Any
+from typing import NamedTuple
 
 from pytest_tfleak.probes.census import type_name_of
 from pytest_tfleak.probes.process import has_no_children
 from pytest_tfleak.signals import row_of
+from pytest_tfleak.tf.patch import Patch
 from pytest_tfleak.tf.patch import Patches
 from pytest_tfleak.user_code import PACKAGE
 from pytest_tfleak.user_code import Frame
+from pytest_tfleak.user_code import frames_of
 from pytest_tfleak.user_code import is_users
 from pytest_tfleak.user_code import users_frames
 
 _MOST_RECORDED = 1_000
-_MOST_OPENED, _DEPTH = 256, 8  # files, and lines of user code for each
+_MOST_OPENED = 256
 _DESCRIPTORS = "/proc/self/fd"
+#: Files that the kernel makes up.
+_UNREAL = ("/memfd:", "/proc/", "/sys/")
+
+
+class StillThere(NamedTuple):
+    """Something that a block of SystemLog has added, and that is still there."""
+
+    signal: str
+    made: object  # or words for what is no Python object
+    lines: Sequence[Frame]  # of user code that made it
+    path: str = ""  # of a file
 
 
 class SystemLog:
@@ -49,8 +60,9 @@ class SystemLog:
     ``left`` also works after the block, as long as what it left is still there.
 
     ``audits`` is for a single call: Python then reports each file, but from then on it
-    calls our function for many other things, too, which moves the figures of a loop.
-    Without it, files are known that are opened by ``open()``, as nearly all are.
+    calls our function for many other things, too, which takes time in each call of a
+    loop. Without it, the lines that opened files are unknown, unless tracemalloc has
+    them: in place of ``open``, user code would find another object.
     """
 
     def __init__(self, *, audits: bool) -> None:
@@ -59,51 +71,52 @@ class SystemLog:
         #: The lines that started a thread or process, or made a socket.
         self._lines: weakref.WeakKeyDictionary[Any, list[Frame]]
         self._lines = weakref.WeakKeyDictionary()
-        self._opened = _Opened()
+        #: The lines that opened a file, by its path.
+        self._opened: dict[str, list[Frame]] = {}
+        self._is_on = False
         self._threads: list[weakref.ref[threading.Thread]] = []
         self._files: dict[int, str] = {}
         self._children = frozenset[int]()
 
     def __enter__(self) -> SystemLog:
+        self._is_on = True
         self._threads = [*map(weakref.ref, threading.enumerate())]
         self._files = _open_files()
         self._children = frozenset(_child_processes())
         for module, owner, method in _STARTS:
             cls = getattr(sys.modules.get(module), owner, None)
             if cls is not None:
-                self._patches.set(cls, method, self._noting_caller)
+                self._patches.add(self._noting_caller(cls, method))
         if self._audits:
             _listen(self._note_event)
-        else:
-            for has_open in (builtins, io):
-                self._patches.set(has_open, "open", self._noting_path)
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._is_on = False
         if self._audits:
             _listen(None)
         self._patches.undo()
 
-    def left(self) -> Iterator[tuple[str, object, Sequence[Frame]]]:
-        """Yield signal, object or words, and lines of all that is new and still there.
-
-        There are no lines for what no user code made.
-        """
+    def left(self) -> Iterator[StillThere]:
+        """Yield all that is new and still there."""
         for thread in threading.enumerate():
             if not any(known() is thread for known in self._threads):
-                yield "process.threads", thread, self._lines.get(thread, ())
+                lines: Sequence[Frame] = self._lines.get(thread, ())
+                yield StillThere("process.threads", thread, lines)
         files, children = self._new_files(), self._new_children()
         owners = _owners_of_descriptors() if files else {}
         for number, target in files.items():
             owner = owners.get(number)
-            frames: Sequence[Frame] = self._lines_of_file(target)
-            if owner is not None and not frames:
-                frames = self._lines_of(owner)
-            yield "process.fds", owner or f"{target} (descriptor {number})", frames
+            yield StillThere(
+                "process.fds",
+                f"{target} (descriptor {number})" if owner is None else owner,
+                self._lines_of_file(target) or self._lines_of(owner),
+                target if _is_file(number, target) else "",
+            )
         started = dict(_started_processes(self._lines)) if children else {}
         for number in children:
             starter = started.get(number)
-            yield (
+            yield StillThere(
                 "process.children",
                 starter or f"process {number}",
                 self._lines_of(starter),
@@ -113,7 +126,7 @@ class SystemLog:
         """Return who opened a file, which may be deleted, or unnamed in a folder."""
         path = target.removesuffix(" (deleted)")
         folder = str(Path(path).parent)
-        return self._opened.lines_of(path) or self._opened.lines_of(folder)
+        return self._opened.get(path) or self._opened.get(folder) or ()
 
     def _new_files(self) -> dict[int, str]:
         now = _open_files()
@@ -124,22 +137,28 @@ class SystemLog:
 
     def _lines_of(self, made: object) -> Sequence[Frame]:
         with suppress(TypeError):  # no weak references, or not hashable
-            return self._lines.get(made, ())
-        return ()
+            if made in self._lines:
+                return self._lines[made]
+        return [frame for frame in frames_of(made) if is_users(frame[0])]
 
-    def _noting_caller(self, original: Any) -> Any:
-        note = self._note
+    def _noting_caller(self, cls: type, method: str) -> Patch:
+        """Return the patch of a method that notes who calls it."""
+        log = self
 
-        @wraps(original)
-        def start(made: Any, /, *args: Any, **kwargs: Any) -> Any:
-            __tracebackhide__ = True
-            note(made, sys._getframe(1))
-            return original(made, *args, **kwargs)
+        def make(original: Any) -> Any:
+            @wraps(original)
+            def start(made: Any, /, *args: Any, **kwargs: Any) -> Any:
+                __tracebackhide__ = True
+                if log._is_on:
+                    log._note(made, sys._getframe(1))
+                else:  # user code had saved it, and has put it back
+                    patch.undo()
+                return original(made, *args, **kwargs)
 
-        return start
+            return start
 
-    def _noting_path(self, original: Any) -> _Opening:
-        return _Opening(original, self._note_path)
+        patch = Patch(cls, method, make)
+        return patch
 
     def _note(self, made: object, frame: FrameType | None) -> None:
         with suppress(Exception):  # our errors must not fail the test
@@ -155,28 +174,13 @@ class SystemLog:
             self._note_path(arguments[0], frame)
 
     def _note_path(self, path: Any, frame: FrameType) -> None:
-        lines = [] if _is_of_probe(frame) else users_frames(frame, _DEPTH)
+        lines = [] if _is_of_probe(frame) else users_frames(frame)
         if lines:
-            name = os.fsdecode(path)  # not a descriptor that is wrapped
-            self._opened.add(str(Path(name).resolve()), lines)
-
-
-class _Opening:
-    """Stands for ``open``; a function would become a method if a class has it."""
-
-    def __init__(
-        self, original: Any, note_path: Callable[[Any, FrameType], None]
-    ) -> None:
-        self._original = original
-        self._note_path = note_path
-        update_wrapper(self, original)
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        __tracebackhide__ = True
-        opened = self._original(*args, **kwargs)
-        with suppress(Exception):  # our errors must not fail the test
-            self._note_path(args[0] if args else kwargs["file"], sys._getframe(1))
-        return opened
+            name = str(Path(os.fsdecode(path)).resolve())  # fails for a descriptor
+            self._opened.pop(name, None)
+            self._opened[name] = lines
+            if len(self._opened) > _MOST_OPENED:
+                del self._opened[next(iter(self._opened))]
 
 
 def _is_of_probe(frame: FrameType | None) -> bool:
@@ -186,39 +190,6 @@ def _is_of_probe(frame: FrameType | None) -> bool:
             return True
         frame = frame.f_back
     return False
-
-
-class _Opened:
-    """The lines that opened the files of the last paths, in a fixed number of slots."""
-
-    def __init__(self) -> None:
-        self._paths = array("q", [0]) * _MOST_OPENED  # their hashes
-        self._files = [""] * (_MOST_OPENED * _DEPTH)
-        self._lines = array("q", [0]) * (_MOST_OPENED * _DEPTH)
-        self._turn = array("q", [0])  # a large int in an attribute would take memory
-
-    def add(self, path: str, lines: Sequence[Frame]) -> None:
-        slot = self._slot_of(path)
-        if slot is None:
-            slot = self._turn[0]
-            self._turn[0] = (slot + 1) % _MOST_OPENED
-        self._paths[slot] = hash(path)
-        for place in range(_DEPTH):
-            file, line = lines[place] if place < len(lines) else ("", 0)
-            self._files[slot * _DEPTH + place] = file
-            self._lines[slot * _DEPTH + place] = line
-
-    def lines_of(self, path: str) -> Sequence[Frame]:
-        slot = self._slot_of(path)
-        if slot is None:
-            return ()
-        places = range(slot * _DEPTH, (slot + 1) * _DEPTH)
-        return [(self._files[n], self._lines[n]) for n in places if self._files[n]]
-
-    def _slot_of(self, path: str) -> int | None:
-        with suppress(ValueError):
-            return self._paths.index(hash(path))
-        return None
 
 
 #: Methods that start a thread or a process.
@@ -261,6 +232,13 @@ def _open_files() -> dict[int, str]:
             with suppress(OSError):  # the one that lists them is closed by now
                 found[int(name)] = os.readlink(f"{_DESCRIPTORS}/{name}")  # noqa: PTH115 (as above)
     return found
+
+
+def _is_file(number: int, target: str) -> bool:
+    with suppress(OSError):
+        is_regular = stat.S_ISREG(os.fstat(number).st_mode)
+        return is_regular and not target.startswith(_UNREAL)
+    return False
 
 
 def _owners_of_descriptors() -> dict[int, Any]:

@@ -214,14 +214,19 @@ def test_a_failure_says_what_is_open_at_that_moment(pytester: pytest.Pytester) -
         import itertools, threading, pytest
         calls = itertools.count(1)
 
+        @pytest.fixture
+        def files():
+            yield (files := [])
+            files.pop().close()
+
         @pytest.mark.tfleak(iterations=20, warmup=2)
-        def test_it(tmp_path):
+        def test_it(tmp_path, files):
             ends = threading.Event()
             thread = threading.Thread(target=ends.wait, daemon=True)
             thread.start()
-            file = (tmp_path / "journal").open("w")
+            files.append((tmp_path / "journal").open("w"))
             assert next(calls) < 9
-            file.close()
+            files.pop().close()
             ends.set()
             thread.join()
         """
@@ -229,7 +234,23 @@ def test_a_failure_says_what_is_open_at_that_moment(pytester: pytest.Pytester) -
     result = pytester.runpytest_inprocess()
     result.assert_outcomes(failed=1)
     text = " ".join(result.stdout.str().split())
-    assert (
-        "Still open at that moment: a thread started at test_it.py:8 in test_it(), "
-        "a file descriptor opened at test_it.py:9 in test_it()." in text
+    thread = "a thread started at test_it.py:13 in test_it()"
+    assert f"Still open at that moment: {thread}, the file " in text
+    assert "/test_it0/journal." in text
+
+
+def test_builtins_stay_what_they_are(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        imported="my_open = open",
+        test_it="""
+        import io, pickle, pytest
+        OPEN = open
+
+        @pytest.mark.tfleak(iterations=5, warmup=1)
+        def test_it():
+            import imported
+            assert imported.my_open is open is io.open is OPEN
+            pickle.dumps(open)
+        """,
     )
+    pytester.runpytest_inprocess().assert_outcomes(passed=1)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from pytest_tfleak.diagnosis.closed_session import still_open
 from pytest_tfleak.run.session_log import SessionLog
+from pytest_tfleak.run.system_log import StillThere
 from pytest_tfleak.run.system_log import SystemLog
-from pytest_tfleak.user_code import Frame
 
 
 class FakeLog(SessionLog):
@@ -36,13 +36,13 @@ LINE = FakeLog.left_open.__code__.co_firstlineno + 1
 class FakeSystem(SystemLog):
     """Remembers a thread, two files of one line, and a thread of a library."""
 
-    def left(self) -> Iterator[tuple[str, object, Sequence[Frame]]]:
+    def left(self) -> Iterator[StillThere]:
         here = [(__file__, LINE)]
-        yield "process.threads", "thread", here
-        yield "process.fds", "file", here
-        yield "process.fds", "other", here
-        yield "process.threads", "thread of a library", ()
-        yield "process.fds", "file of an import", [*here, (__file__, 1)]
+        yield StillThere("process.threads", "thread", here)
+        yield StillThere("process.fds", "file", here, "/a/1")
+        yield StillThere("process.fds", "other", here, "/a/2")
+        yield StillThere("process.threads", "thread of a library", ())
+        yield StillThere("process.fds", "file of an import", [*here, (__file__, 1)])
 
 
 class NoLog(SessionLog):
@@ -60,10 +60,35 @@ def test_the_lines_that_started_threads_and_opened_files() -> None:
     assert found[1].endswith(f"test_closed_session.py:{LINE} in FakeLog.left_open()")
 
 
+class FilesOnly(SystemLog):
+    """Remembers a pipe, and the files of some paths, without a line."""
+
+    def __init__(self, *paths: str) -> None:
+        super().__init__(audits=False)
+        self.paths = paths
+
+    def left(self) -> Iterator[StillThere]:
+        for path in ("", *self.paths):
+            yield StillThere("process.fds", "words", (), path)
+
+
+def test_files_without_a_line_have_a_path() -> None:
+    inside = Path.cwd() / "b" / "c"
+    paths = ("/a/1", str(inside), "/a/1", "/a/#12 (deleted)", "/a/#13 (deleted)")
+    found = still_open(NoLog(), FilesOnly(*paths))
+    expected = f"the file /a/1 (2 times), the file {Path('b', 'c')}, "
+    assert found == expected + "a deleted file in /a (2 times)"
+
+
+def test_of_many_files_the_first_have_a_path() -> None:
+    found = still_open(NoLog(), FilesOnly(*map("/a/{}".format, range(7))))
+    assert found.endswith("the file /a/4, 2 more files")
+
+
 class BrokenSystem(SystemLog):
     """Cannot list anything, as without a free descriptor."""
 
-    def left(self) -> Iterator[tuple[str, object, Sequence[Frame]]]:
+    def left(self) -> Iterator[StillThere]:
         raise OSError
 
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import io
+import os
+import pickle
 import sys
 import threading
+import tracemalloc
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from pytest_tfleak.run.system_log import SystemLog
 from pytest_tfleak.user_code import function_at
 
+OPEN = open
 on_linux = pytest.mark.skipif(
     not sys.platform.startswith("linux"), reason="needs /proc to list descriptors"
 )
@@ -20,7 +24,7 @@ on_linux = pytest.mark.skipif(
 def functions_in(log: SystemLog) -> list[tuple[str, str]]:
     """Return the signal and the function of user code of all that is left."""
     found = [
-        (signal, function_at(*frames[0])) for signal, _, frames in log.left() if frames
+        (left.signal, function_at(*left.lines[0])) for left in log.left() if left.lines
     ]
     return sorted(found)
 
@@ -28,13 +32,38 @@ def functions_in(log: SystemLog) -> list[tuple[str, str]]:
 @on_linux
 def test_what_is_left_after_the_block(tmp_path: Path) -> None:
     stop = threading.Event()
-    with SystemLog(audits=False) as log:
+    with SystemLog(audits=True) as log:
         threading.Thread(target=stop.wait, daemon=True).start()
         file = (tmp_path / "a").open("w")
     here = "test_what_is_left_after_the_block"
     assert functions_in(log) == [("process.fds", here), ("process.threads", here)]
     file.close()
     stop.set()
+
+
+@on_linux
+def test_a_file_of_a_loop_has_a_path(tmp_path: Path) -> None:
+    with SystemLog(audits=False) as log:
+        file, other = (tmp_path / "a").open("w"), os.open(tmp_path, os.O_RDONLY)
+        ends = os.pipe()
+    assert sorted(left.path for left in log.left()) == ["", "", "", f"{tmp_path}/a"]
+    assert functions_in(log) == []
+    file.close()
+    for number in (other, *ends):
+        os.close(number)
+
+
+@on_linux
+def test_a_file_has_a_line_where_tracemalloc_is_on(tmp_path: Path) -> None:
+    tracemalloc.start(8)
+    try:
+        with SystemLog(audits=False) as log:
+            file = (tmp_path / "a").open("w")
+        here = "test_a_file_has_a_line_where_tracemalloc_is_on"
+        assert functions_in(log) == [("process.fds", here)]
+    finally:
+        tracemalloc.stop()
+    file.close()
 
 
 def test_a_thread_that_ran_before_is_not_new() -> None:
@@ -49,28 +78,32 @@ def test_a_thread_that_ran_before_is_not_new() -> None:
 
 
 @on_linux
-def test_ever_new_files_take_no_memory(tmp_path: Path) -> None:
-    def open_some(first: int) -> None:
-        for number in range(first, first + 300):
+def test_the_last_of_many_files(tmp_path: Path) -> None:
+    with SystemLog(audits=True) as log:
+        for number in range(300):
             (tmp_path / str(number)).open("w").close()
-
-    with SystemLog(audits=False) as log:
-        open_some(0)
-        before = sys.getallocatedblocks()
-        open_some(300)
-        # names that pathlib interns may need a few
-        assert sys.getallocatedblocks() - before < 150
         file = (tmp_path / "x").open("w")
-        assert [signal for signal, _ in functions_in(log)] == ["process.fds"]
-        file.close()
+    assert [signal for signal, _ in functions_in(log)] == ["process.fds"]
+    assert len(log._opened) == 256
+    file.close()
 
 
-def test_open_stays_a_function_if_a_class_has_it(tmp_path: Path) -> None:
+def test_open_stays_what_it_is() -> None:
     with SystemLog(audits=False):
+        assert open is io.open is OPEN
+        assert pickle.loads(pickle.dumps(open)) is OPEN
 
-        class Reader:
-            opener: Any = open
 
-        Reader().opener(tmp_path / "a", "w").close()
-        with pytest.raises(FileNotFoundError):
-            open(tmp_path / "b")  # noqa: SIM115, PTH123 - it raises
+def test_a_method_that_user_code_puts_back_later_is_undone() -> None:
+    original = threading.Thread.start
+    with SystemLog(audits=False) as log:
+        saved = threading.Thread.start
+    assert saved is not original
+    threading.Thread.start = saved  # type: ignore[method-assign]
+    stop = threading.Event()
+    thread = threading.Thread(target=stop.wait, daemon=True)
+    thread.start()
+    assert threading.Thread.start is original
+    assert functions_in(log) == []
+    stop.set()
+    thread.join()
