@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 from contextlib import ExitStack
+from contextlib import suppress
 from dataclasses import dataclass
 from dataclasses import field
 from dataclasses import replace
@@ -171,11 +172,13 @@ class Inquiry:
             after = [away.after for away in enter_all(stack, causes)]
             task = _Task(findings, iterations, after, deadline, is_traced, insights)
             # of growth that a known cause explains, only the line is missing
-            steps = [self._look_for_lines]
-            if not all(map(is_explained, findings)):
+            if not all(map(is_explained, findings)) or not self._finds_lines(task):
                 self._watch(task)
-                steps = [self._look_for_memory, *steps, self._look_for_entries]
-            for look in steps:
+            for look in (
+                self._look_for_memory,
+                self._look_for_lines,
+                self._look_for_entries,
+            ):
                 try:
                     look(task)
                 except LimitReached:
@@ -221,6 +224,13 @@ class Inquiry:
         if why is not None:
             insights.notes.append(_unseen(insights, why))
 
+    def _finds_lines(self, task: _Task) -> bool:
+        """Look for the lines of all findings; return whether that was enough."""
+        with suppress(LimitReached):
+            self._look_for_lines(task)
+        found = task.insights.lines
+        return all(found.get(f.signal, (None,))[0] for f in task.findings)
+
     def _look_for_lines(self, task: _Task) -> None:
         """Look for lines of user code in which figures grow at the measured rate."""
         growing = {
@@ -229,7 +239,9 @@ class Inquiry:
             if f.per_iteration and not task.insights.has_line(f)
         }
         for signal, read in _readers():
-            if signal not in growing or not task.deadline.fits(_SLOWER * self._each):
+            if signal not in growing or signal in task.insights.lines:
+                continue
+            if not task.deadline.fits(_SLOWER * self._each):
                 continue
             with LineTracer(read, until=task.deadline.at) as tracer:
                 self._loop.repeat(_MOST, [*task.after, tracer.tick], task.deadline)
