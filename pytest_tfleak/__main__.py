@@ -16,6 +16,7 @@ from pytest_tfleak.compare.reports import read_report
 from pytest_tfleak.journal import IN_CACHE
 from pytest_tfleak.journal import JournalError
 from pytest_tfleak.journal import LostRun
+from pytest_tfleak.journal import folders_to_read
 from pytest_tfleak.journal import lost_runs
 from pytest_tfleak.journal import read_journal
 from pytest_tfleak.journal import temporary_folder
@@ -60,9 +61,10 @@ def _recover(options: argparse.Namespace) -> int:
     ledger = Ledger()
     for verdict in run.results():
         ledger.add(verdict)
+    doubt = "" if run.is_over() else "; or it still runs"
     _write(
         [
-            safe(f"{run.path}: {run.describe()}", _draws()),
+            safe(f"{run.path}: {run.describe()}{doubt}", _draws()),
             *(line.text for line in summary_lines(ledger, unicode=_draws())),
         ]
     )
@@ -81,13 +83,14 @@ def _recover(options: argparse.Namespace) -> int:
 def _latest() -> LostRun:
     """Return the latest run of this folder, or one above it, that left no report."""
     for folder in _here_and_above():
-        if found := lost_runs([folder / _CACHE]):
+        if found := lost_runs([folder / _CACHE], idle=0):
             return found[0]
-        if found := lost_runs([temporary_folder()], folder):
+        if found := lost_runs(folders_to_read(None), folder, idle=0):
             return found[0]
     raise _CommandError(
         f"no run has left a journal in {_CACHE} here or above, or in "
-        f"{temporary_folder()}: name the file"
+        f"{temporary_folder()}: name the file (if cache_dir is set, it is in "
+        f"{_CACHE.relative_to(_CACHE.parts[0]).as_posix()} there)"
     )
 
 

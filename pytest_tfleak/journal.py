@@ -13,7 +13,9 @@ import contextlib
 import hashlib
 import json
 import os
+import platform
 import stat
+import sys
 import tempfile
 import zlib
 from collections.abc import Iterable
@@ -33,6 +35,8 @@ SCHEMA = 1
 #: The folder of journals in that of pytest's cache.
 IN_CACHE = "tfleak"
 _OLD = 7 * 86_400  # seconds
+#: After so many seconds without a line, a run on another machine counts as over.
+_IDLE = 6 * 3600
 _MOST = 64 * 2**20  # bytes of one verdict, unpacked
 _LARGEST = 2**30  # bytes of a journal that is read
 _APPEND = os.O_WRONLY | os.O_APPEND
@@ -49,18 +53,23 @@ class JournalError(ValueError):
 class Journal:
     """The journal of this run. Errors never matter: a run does without."""
 
-    def __init__(self, folder: Path, rootdir: Path) -> None:
+    def __init__(self, folders: Iterable[Path], rootdir: Path) -> None:
+        """Begin it in the first folder that can be written to."""
         name = f"run-{_mark_of(rootdir)}-{os.getpid()}-{token_hex(4)}.jsonl"
-        self.path = folder / name
         self._pid = os.getpid()
         self._is_open = False
-        _drop_old(folder)
-        with contextlib.suppress(OSError):
-            os.close(os.open(self.path, _NEW | _SAFE, 0o600))
-            self._is_open = True
+        for folder in folders:
+            self.path = folder / name
+            with contextlib.suppress(OSError):
+                os.close(os.open(self.path, _NEW | _SAFE, 0o600))
+                self._is_open = True
+                break
+        if self._is_open:
+            _drop_old(self.path.parent)
         self.write(
             {
                 "journal": SCHEMA,
+                "place": _place(),
                 "pid": self._pid,
                 "created": _created(self._pid),
                 "rootdir": str(rootdir),
@@ -86,7 +95,7 @@ class Journal:
 
     def remove(self) -> None:
         """Remove the file: the run has reported all itself."""
-        if os.getpid() == self._pid:
+        if self._is_open and os.getpid() == self._pid:
             self._is_open = False
             with contextlib.suppress(OSError):
                 self.path.unlink()
@@ -97,6 +106,7 @@ class LostRun:
     """What a journal says of a run that ended without a report."""
 
     path: Path
+    place: list[str] = field(default_factory=list)
     pid: int = 0
     created: float = 0.0
     verdicts: list[Verdict] = field(default_factory=list)
@@ -104,10 +114,24 @@ class LostRun:
     running: list[str] = field(default_factory=list)  # tests that had not ended
 
     @property
-    def is_over(self) -> bool:
-        """Return whether the process that wrote it is gone."""
-        now = _created(self.pid)
-        return now is None or abs(now - self.created) > 1
+    def report(self) -> Path:
+        """Return where the report is to be made."""
+        name = self.path.stem.removeprefix("run-")
+        return self.path.with_name(f"recovered-{name}.json")
+
+    def is_over(self, idle: float = _IDLE) -> bool:
+        """Return whether the process that wrote it is gone.
+
+        A process of another container or machine cannot be seen from here: it counts as
+        gone if the file has been the same for ``idle`` seconds.
+        """
+        if self.created and self.place == _place():
+            now = _created(self.pid)
+            if now is None:
+                return True
+            if abs(now - self.created) <= 1:
+                return False
+        return time() - _changed(self.path) >= idle
 
     def results(self) -> list[Verdict]:
         """Return the verdicts, and one on each test that was running."""
@@ -145,18 +169,24 @@ class LostRun:
         return f"it ended in {where}, after it had measured {counts}"
 
 
-def folder_for(cache: Path | None) -> Path | None:
-    """Return the folder for a journal: in pytest's cache, or else for temporary files.
+def folders_to_read(cache: Path | None) -> list[Path]:
+    """Return the folders that may have journals, without those of other users."""
+    folders = [] if cache is None else [cache]
+    with contextlib.suppress(OSError):
+        if _is_private(temporary_folder()):
+            folders.append(temporary_folder())
+    return folders
 
-    Return None if neither is a private place that can be written.
-    """
-    folders = [temporary_folder()] if cache is None else [cache, temporary_folder()]
-    for folder in folders:
-        with contextlib.suppress(OSError):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if folder == cache or _is_private(folder):
-                return folder
-    return None
+
+def folders_to_write(cache: Path | None) -> Iterator[Path]:
+    """Yield the folders for a journal, the best first; each is made if need be."""
+    if cache is not None:
+        yield cache
+    with contextlib.suppress(OSError):
+        temporary = temporary_folder()
+        temporary.mkdir(mode=0o700, exist_ok=True)
+        if _is_private(temporary):
+            yield temporary
 
 
 def temporary_folder() -> Path:
@@ -170,10 +200,12 @@ def has_journal(folder: Path, rootdir: Path) -> bool:
     return any(folder.glob(f"run-{_mark_of(rootdir)}-*.jsonl"))
 
 
-def lost_runs(folders: Iterable[Path], rootdir: Path | None = None) -> list[LostRun]:
+def lost_runs(
+    folders: Iterable[Path], rootdir: Path | None = None, idle: float = _IDLE
+) -> list[LostRun]:
     """Return the runs that ended without a report, the latest first.
 
-    With ``rootdir``, only those that ran there.
+    With ``rootdir``, only those that ran there; ``idle`` as for ``LostRun.is_over``.
     """
     mark = "*" if rootdir is None else _mark_of(rootdir)
     found = [path for folder in folders for path in folder.glob(f"run-{mark}-*.jsonl")]
@@ -181,7 +213,7 @@ def lost_runs(folders: Iterable[Path], rootdir: Path | None = None) -> list[Lost
     for path in sorted(found, key=_changed, reverse=True):
         with contextlib.suppress(JournalError):
             run = read_journal(path)
-            if run.is_over:
+            if run.is_over(idle):
                 runs.append(run)
     return runs
 
@@ -195,9 +227,10 @@ def read_journal(path: Path) -> LostRun:
     head = next(lines, None)
     if head is None or head.get("journal") != SCHEMA:
         raise JournalError(f"{path}: is not a journal of pytest-tfleak")
-    pid, created = head.get("pid"), head.get("created")
+    place, pid, created = (head.get(key) for key in ("place", "pid", "created"))
     run = LostRun(
         path=path,
+        place=place if isinstance(place, list) else [],
         pid=pid if type(pid) is int else 0,
         created=created if type(created) is float else 0.0,
     )
@@ -216,6 +249,17 @@ def read_journal(path: Path) -> LostRun:
                     run.verdicts.append(verdict)
     run.running = list(running)
     return run
+
+
+def write_report(path: Path, text: str) -> None:
+    """Write a private file; a link that is in its place is replaced."""
+    new = path.with_name(f".{path.name}-{token_hex(4)}.tmp")
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _SAFE, 0o600)
+    with os.fdopen(
+        descriptor, "w", encoding="utf-8", errors="backslashreplace"
+    ) as file:
+        file.write(text)
+    new.replace(path)
 
 
 def _entries(path: Path) -> Iterator[dict[str, Any]]:
@@ -253,8 +297,23 @@ def _mark_of(rootdir: Path) -> str:
     return hashlib.sha256(os.fsencode(os.path.realpath(rootdir))).hexdigest()[:8]
 
 
+def _place() -> list[str]:
+    """Return what tells this machine and container from others: a pid is valid here."""
+    place = [platform.node()]
+    with contextlib.suppress(OSError):  # only Linux has them
+        place.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
+        place.append(str(Path("/proc/self/ns/pid").readlink()))
+    return place
+
+
 def _created(pid: int) -> float | None:
-    """Return when a process started, None if there is none of that number."""
+    """Return when a process started, None if there is none of that number.
+
+    On Linux, that is counted from when the machine started: psutil's figure moves when
+    the clock is set.
+    """
+    if sys.platform.startswith("linux"):
+        return _started(pid)
     import psutil
 
     try:
@@ -263,12 +322,22 @@ def _created(pid: int) -> float | None:
         return None
 
 
+def _started(pid: int) -> float | None:
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except OSError:
+        return None
+    state, *rest = text.rpartition(")")[2].split()
+    return None if state in "ZX" else float(rest[18])  # a zombie has ended
+
+
 def _drop_old(folder: Path) -> None:
-    """Remove journals that nobody has asked for in a week."""
-    for path in folder.glob("run-*.jsonl"):
-        if time() - _changed(path) > _OLD:
-            with contextlib.suppress(OSError):
-                path.unlink()
+    """Remove journals, and what was made of them, that are older than a week."""
+    for name in ("run-*.jsonl", "recovered-*.json"):
+        for path in folder.glob(name):
+            if time() - _changed(path) > _OLD:
+                with contextlib.suppress(OSError):
+                    path.unlink()
 
 
 def _changed(path: Path) -> float:

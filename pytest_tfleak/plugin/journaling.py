@@ -9,13 +9,12 @@ import pytest
 
 from pytest_tfleak.journal import IN_CACHE
 from pytest_tfleak.journal import Journal
-from pytest_tfleak.journal import folder_for
+from pytest_tfleak.journal import folders_to_read
+from pytest_tfleak.journal import folders_to_write
 from pytest_tfleak.journal import has_journal
 from pytest_tfleak.journal import lost_runs
-from pytest_tfleak.journal import temporary_folder
+from pytest_tfleak.journal import write_report
 from pytest_tfleak.reports.text import safe
-
-_REPORT = "recovered{}.json"
 
 
 class JournalKeeper:
@@ -24,20 +23,20 @@ class JournalKeeper:
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
         self._journal: Journal | None = None
-        self._is_off = False
         self._running: dict[str, None] = {}
         #: What was recovered from an earlier run, as lines for the terminal.
         self.recovered: list[str] = []
 
     def begin(self) -> None:
         """Begin the journal, as tests are measured."""
-        if self._journal is not None or self._is_off:
+        if self._journal is not None:
             return
-        folder = folder_for(self._cache())
-        if folder is None:
-            self._is_off = True
-            return
-        self._journal = Journal(folder, self._config.rootpath)
+        cache = getattr(self._config, "cache", None)
+        if cache is not None:
+            with suppress(OSError):  # and then not in the cache
+                cache.mkdir(IN_CACHE)  # with the .gitignore of a new cache
+        folders = folders_to_write(self._cache())
+        self._journal = Journal(folders, self._config.rootpath)
         for nodeid in self._running:
             self._journal.write({"start": nodeid})
 
@@ -46,8 +45,8 @@ class JournalKeeper:
         if self._config.option.collectonly:
             return
         with suppress(Exception):  # a report of another run must not end this one
-            folders = [f for f in (self._cache(), temporary_folder()) if f is not None]
             root = self._config.rootpath
+            folders = folders_to_read(self._cache())
             folders = [folder for folder in folders if has_journal(folder, root)]
             if folders:
                 self._recover(folders)
@@ -103,15 +102,11 @@ class JournalKeeper:
         return Path(cache._cachedir) / "d" / IN_CACHE
 
     def _recover(self, folders: list[Path]) -> None:
-        from pytest_tfleak.reports.document import write_file
         from pytest_tfleak.reports.json import render
 
-        runs = lost_runs(folders, self._config.rootpath)
-        for number, run in enumerate(runs, 1):
-            name = _REPORT.format("" if number == 1 else f"-{number}")
-            report = run.path.with_name(name)
-            write_file(report, render(run.document()))
-            report.chmod(0o600)
+        for run in lost_runs(folders, self._config.rootpath):
+            report = run.report
+            write_report(report, render(run.document()))
             run.path.unlink()
             with suppress(ValueError):
                 report = report.relative_to(self._config.invocation_params.dir)

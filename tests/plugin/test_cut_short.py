@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from pytest_tfleak.__main__ import main
+from pytest_tfleak.journal import Journal
 
 if sys.platform == "win32":
     pytest.skip("signals are as on POSIX", allow_module_level=True)
@@ -200,6 +201,7 @@ def test_the_next_run_reports_what_a_dead_process_had_measured(
         "after it had measured 2 tests, 1 of them LEAK; that is in "
     )
     report = pytester.path / line.rpartition(" in ")[2]
+    assert (report.parents[2] / ".gitignore").exists() == (place == "cache")
     assert statuses(report) == (
         False,
         {"test_clean": "clean", "test_leaks": "leak", "test_ends": "not_measured"},
@@ -210,8 +212,13 @@ def test_the_next_run_reports_what_a_dead_process_had_measured(
 
 @pytest.mark.usefixtures("leaks")
 def test_a_command_makes_the_report(
-    pytester: pytest.Pytester, capsys: pytest.CaptureFixture[str]
+    pytester: pytest.Pytester,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # not what other runs leave in the folders above
+    above = "pytest_tfleak.__main__._here_and_above"
+    monkeypatch.setattr(above, lambda: [pytester.path])
     pytester.makepyfile(test_it=DIES)
     run(pytester)
     capsys.readouterr()
@@ -232,7 +239,20 @@ def test_a_command_makes_the_report(
     path.unlink()
     with pytest.raises(SystemExit, match="2"):
         main(["recover"])
-    assert "no run has left a journal" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "no run has left a journal" in error
+    assert error.endswith(
+        "name the file (if cache_dir is set, it is in d/tfleak there)\n"
+    )
+
+
+def test_a_journal_of_a_run_that_may_go_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = Journal([tmp_path], tmp_path).path
+    assert main(["recover", str(path)]) == 0
+    (line,) = [ln for ln in capsys.readouterr().out.splitlines() if "it ended" in ln]
+    assert line.endswith("after it had measured 0 tests; or it still runs")
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs a FIFO")

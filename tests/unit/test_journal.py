@@ -6,9 +6,12 @@ import base64
 import json
 import os
 import stat
+import subprocess
 import sys
 import tempfile
+import time
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,9 +19,11 @@ import pytest
 from pytest_tfleak import journal as module
 from pytest_tfleak.journal import Journal
 from pytest_tfleak.journal import JournalError
-from pytest_tfleak.journal import folder_for
+from pytest_tfleak.journal import folders_to_read
+from pytest_tfleak.journal import folders_to_write
 from pytest_tfleak.journal import lost_runs
 from pytest_tfleak.journal import read_journal
+from pytest_tfleak.journal import write_report
 from pytest_tfleak.verdict import Reason
 from pytest_tfleak.verdict import Status
 from tests.builders import make_finding
@@ -29,13 +34,13 @@ LEAK = make_leak(make_finding(), nodeid="t.py::test_leak")
 
 
 @pytest.fixture
-def died(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let no process exist from now on."""
-    monkeypatch.setattr(module, "_created", lambda pid: None)
+def died(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Return a function after which no process exists."""
+    return lambda: monkeypatch.setattr(module, "_created", lambda pid: None)
 
 
 def write(folder: Path) -> Journal:
-    journal = Journal(folder, folder)
+    journal = Journal([folder], folder)
     journal.write({"environment": {"python": "CPython"}})
     for name in ("clean", "leak", "dies"):
         journal.write({"start": f"t.py::test_{name}"})
@@ -79,10 +84,52 @@ def test_the_journal_of_a_living_process_is_no_lost_run(tmp_path: Path) -> None:
     assert lost_runs([tmp_path]) == []
 
 
-def test_lost_runs_of_one_folder(tmp_path: Path, died: None) -> None:
+def test_lost_runs_of_one_folder(tmp_path: Path, died: Callable[[], None]) -> None:
     journal = write(tmp_path)
+    died()
     assert [run.path for run in lost_runs([tmp_path], tmp_path)] == [journal.path]
     assert lost_runs([tmp_path], tmp_path / "elsewhere") == []
+
+
+def test_a_run_elsewhere_is_over_once_it_is_silent_for_hours(
+    tmp_path: Path, died: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = write(tmp_path)
+    monkeypatch.setattr(module, "_place", lambda: ["another container"])
+    died()  # there may be no such process here
+    assert lost_runs([tmp_path]) == []
+    assert lost_runs([tmp_path], idle=0)
+    silent = time.time() - 7 * 3600
+    os.utime(journal.path, (silent, silent))
+    assert lost_runs([tmp_path])
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_containers_differ_by_more_than_the_name() -> None:
+    _, *others = module._place()
+    assert len(others) == 2
+    assert others[1].startswith("pid:[")
+
+
+def test_a_jump_of_the_clock_ends_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import psutil
+
+    write(tmp_path)
+    created = psutil.Process().create_time()
+    monkeypatch.setattr(psutil.Process, "create_time", lambda self: created + 999)
+    assert lost_runs([tmp_path]) == []
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_a_zombie_is_over() -> None:
+    process = subprocess.Popen(["true"])
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    assert module._created(process.pid) is None
+    process.wait()
+    assert module._created(process.pid) is None
+    assert module._created(os.getpid())
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork()")
@@ -99,9 +146,16 @@ def test_a_fork_of_the_process_leaves_it_alone(tmp_path: Path) -> None:
 
 
 def test_without_a_place_to_write_a_run_goes_on(tmp_path: Path) -> None:
-    journal = write(tmp_path / "missing")
-    journal.remove()
-    assert folder_for(tmp_path / "new" / "folder") == tmp_path / "new" / "folder"
+    for folders in ([], [tmp_path / "missing"]):
+        journal = Journal(folders, tmp_path)
+        journal.write({"start": "t"})
+        journal.remove()
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_next_folder_is_taken_if_one_cannot_be_written_to(tmp_path: Path) -> None:
+    journal = Journal([tmp_path / "missing", tmp_path], tmp_path)
+    assert read_journal(journal.path).path.parent == tmp_path
 
 
 @pytest.mark.skipif(not hasattr(os, "getuid"), reason="modes are as on POSIX")
@@ -109,13 +163,28 @@ def test_a_folder_for_temporary_files_must_be_private(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
-    folder = folder_for(None)
-    assert folder is not None and stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert folders_to_read(None) == []
+    (folder,) = folders_to_write(None)
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    cache = tmp_path / "cache"
+    assert folders_to_read(cache) == list(folders_to_write(cache)) == [cache, folder]
     folder.chmod(0o777)
-    assert folder_for(None) is None
+    assert folders_to_read(cache) == list(folders_to_write(cache)) == [cache]
     folder.rmdir()
     folder.symlink_to(tmp_path)
-    assert folder_for(None) is None
+    assert folders_to_read(None) == list(folders_to_write(None)) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="modes are as on POSIX")
+def test_a_report_replaces_a_link(tmp_path: Path) -> None:
+    victim, report = tmp_path / "victim", tmp_path / "recovered.json"
+    victim.write_text("as it was")
+    report.symlink_to(victim)
+    write_report(report, "new")
+    assert (victim.read_text(), report.read_text()) == ("as it was", "new")
+    assert not report.is_symlink()
+    assert stat.S_IMODE(report.stat().st_mode) == 0o600
+    assert set(tmp_path.iterdir()) == {victim, report}
 
 
 HEAD = '{"journal":1,"pid":1,"created":1.0,"rootdir":"/"}\n'
@@ -173,6 +242,15 @@ def test_a_verdict_that_unpacks_to_too_much_is_left_out(
 
 def test_old_journals_are_dropped(tmp_path: Path) -> None:
     old, new = write(tmp_path), write(tmp_path)
+    report = read_journal(old.path).report
+    write_report(report, "{}")
+    os.utime(report, (1, 1))
     os.utime(old.path, (1, 1))
     newest = write(tmp_path)
     assert set(tmp_path.iterdir()) == {new.path, newest.path}
+
+
+def test_each_run_has_a_report_of_its_own(tmp_path: Path) -> None:
+    reports = [read_journal(write(tmp_path).path).report for _ in range(2)]
+    assert reports[0] != reports[1]
+    assert all(f"-{os.getpid()}-" in report.name for report in reports)
