@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from pytest_tfleak.object_facts import OPERATIONS
 from pytest_tfleak.signals import names_of
 from pytest_tfleak.signals import rank
 from pytest_tfleak.verdict import Finding
@@ -110,4 +111,6 @@ def _is_held_itself(finding: Finding) -> bool:
     path, kind = finding.path, (finding.kind or "?").rpartition(".")[2]
     if path is None or path.in_native_part:
         return False
+    if finding.unit == OPERATIONS:
+        return False  # they are parts of a graph
     return path.type.rpartition(".")[2] == kind
