@@ -542,6 +542,7 @@ class Measurement:
         __tracebackhide__ = True
         loop = run.loop
         self._notes.append(f"Stopped early, after {loop.trace.rows} iterations: {why}.")
+        self._setting.stage.is_enough(loop)  # it notes what it has seen until then
         count_what_ran(loop, is_used_up=True)
         loop.calls_judged = loop.calls
         loop.guard.allow_more()

@@ -313,3 +313,14 @@ def test_a_process_that_goes_on_is_not_ended(pytester: pytest.Pytester) -> None:
     result = pytester.runpython(program)
     assert result.ret == 0
     assert "goes on" in result.stdout.str()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs a FIFO")
+def test_a_baseline_saved_to_a_pipe_does_not_block_at_the_start(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pytest_tfleak.reports.document.PATIENCE", 0.1)
+    pytester.makepyfile("def test_it(): pass")
+    os.mkfifo(pytester.path / "pipe")
+    result = pytester.runpytest_inprocess("--tfleak", "--tfleak-save-baseline=pipe")
+    result.stdout.fnmatch_lines(["tfleak: baseline not written to * nobody reads *"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -219,3 +220,12 @@ def test_without_the_kernel_s_figures_psutil_reads(
 ) -> None:
     monkeypatch.setattr(room, "_read", lambda _: b"")
     assert (make_memory_reader()() or 0) > 2**20
+
+
+def test_without_the_module_of_limits_there_is_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.undo()
+    monkeypatch.setitem(sys.modules, "resource", None)
+    assert descriptor_room() is None
+    assert memory_rooms()[0].resource == "memory"
