@@ -294,7 +294,11 @@ class Inquiry:
             insights.observed["tf.graphs.ops"] = replace(
                 grown, path=held, place=(*held.place, *grown.place)
             )
-        if not kept.is_complete and not kept.groups:
+        if kept.groups:
+            return
+        if self._loop.guard.is_reached:
+            insights.notes.append(NO_ROOM)
+        elif not kept.is_complete:
             insights.notes.append(NO_TIME)
 
     def _unexplained(

@@ -57,8 +57,8 @@ NO_TIME_AFTER_FALL = (
 )
 #: Iterations that a run must have to be judged if the body ended it.
 _FEWEST = 10
-#: Iterations that show whether a bounded cache grows.
-_A_FEW = 2
+#: Iterations that show whether a bounded cache grows, if there is room for many.
+_A_FEW, _MANY = 2, 12
 #: Filling a cache may take so many times the iterations that are measured.
 _TIMES = 10
 #: The share by which two rates of the same growth may differ.
@@ -157,7 +157,8 @@ def confirm_at_limit(
         return []
     try:
         loop.refreeze(caches.note)
-        ran = loop.run_again(warmup=0, iterations=_A_FEW, clear=False).rows
+        times = _A_FEW if loop.guard.iterations_left > _MANY else 1
+        ran = loop.run_again(warmup=0, iterations=times, clear=False).rows
         growing = caches.growing(ran)
         return _judge_held(loop, plan, HeldCaches(growing), names) if growing else []
     except LimitReached:

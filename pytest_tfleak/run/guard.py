@@ -25,7 +25,7 @@ from pytest_tfleak.probes.room import Room
 from pytest_tfleak.quantities import format_quantity
 from pytest_tfleak.trace import Stopped
 
-#: The share of what is free that a run may take, and then the search for a cause.
+#: A run may take one part in so many of what is free.
 _SHARE = 2
 #: How many iterations that search needs, if they fit into its share, and how many if
 #: they take no more than so many bytes.
@@ -119,8 +119,9 @@ class Guard:
     def allow_more(self) -> None:
         """Allow the search for a cause a part of what is free now.
 
-        It is half of it at most, and enough for a few iterations or for as much as the
-        run itself was allowed.
+        It is three quarters at most, and enough for a few iterations or for as much as
+        the run itself was allowed. If not even two iterations fit, none may run: one
+        may need twice what it leaves.
         """
         ran = max(1, self._counts[0] - 1)
         for place, room in enumerate(self._rooms):
@@ -132,9 +133,12 @@ class Guard:
             more = max(limit, _SEARCH * grown // ran)
             if room.unit == "B":  # a slow leak takes many experiments
                 more = max(more, min(_EXPERIMENTS * grown // ran, _SMALL))
-            more = min(more, self._share_of(room, free))
-            self._figures[at + _LIMIT] = max(limit, grown + more)
-        self._counts[1] = _NONE
+            share = 3 * free.amount // (4 * self._sharing(room))
+            more = min(more, share - grown // ran)
+            if more >= grown // ran:
+                self._figures[at + _LIMIT] = max(limit, grown + more)
+                if self._counts[1] == place:
+                    self._counts[1] = _NONE
 
     def describe(self) -> str:
         """Return which resource ran out and how far, and what allows more."""
@@ -147,7 +151,7 @@ class Guard:
             return f"{taken}; {MEMORY_LIMIT} is {format_quantity(limit, room.unit)}"
         was = format_quantity(self._figures[at + _FREE], room.unit)
         limit_of_it = self._limits[self._counts[1]]
-        parts = _SHARE * (self._workers if room.is_shared else 1)
+        parts = _SHARE * self._sharing(room)
         share = "half" if parts == _SHARE else f"1/{parts}"
         if room.resource not in (MEMORY, ADDRESSES):  # it has no size to set
             remedy = f'{MEMORY_LIMIT}="none" goes on'
@@ -188,8 +192,10 @@ class Guard:
         return self._limit != HALF and room.resource == MEMORY
 
     def _share_of(self, room: Room, free: Free) -> int:
-        workers = self._workers if room.is_shared else 1
-        return max(1, free.amount // (_SHARE * workers))
+        return max(1, free.amount // (_SHARE * self._sharing(room)))
+
+    def _sharing(self, room: Room) -> int:
+        return self._workers if room.is_shared else 1
 
     def _name_of_limit(self, room: Room) -> str:
         if room.unit == "B":

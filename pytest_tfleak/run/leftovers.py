@@ -45,7 +45,8 @@ class Leftovers:
     def count(self, trace: Trace) -> None:
         """Record in a trace what still exists, and what survived by type."""
         self._count(trace)
-        if not trace.kinds:  # otherwise the confirmation has counted them already
+        # otherwise the confirmation has counted them, or those of the first call are in
+        if not (trace.kinds or trace.judges_warmup):
             trace.kinds.update(self._census.survivors())
         if any(trace.left.values()):
             self._census.refreeze()  # some may be garbage that was frozen: collect it

@@ -195,6 +195,7 @@ class Watch:
         self, iterations: int, deadline: Deadline, after: Sequence[Callable[[], None]]
     ) -> int:
         """Run the iterations whose objects are examined, fewer if they take long."""
+        self._loop.guard.allow_more()  # without these, the others are in vain
         run = partial(self._loop.run_again, after, warmup=0, clear=False)
         fewest = max(_FEWEST_TRACED, iterations - _SPARE)
         started = perf_counter()

@@ -142,7 +142,7 @@ def test_a_search_gets_a_part_of_what_is_left() -> None:
     assert watching.iterations_left == 0
     watching.allow_more()
     assert not watching.is_reached
-    assert watching.iterations_left == 25  # half of the 500 MiB that are left
+    assert watching.iterations_left == 36  # three quarters of 500 MiB, less one
 
 
 @pytest.mark.parametrize(("each", "left"), [(1, 100), (5, 60), (20, 25), (50, 12)])
@@ -154,6 +154,15 @@ def test_a_search_does_not_take_much_more_than_a_small_limit(
     use(machine, watching, each * MIB)
     watching.allow_more()
     assert watching.iterations_left == left
+
+
+def test_where_a_search_does_not_fit_none_runs() -> None:
+    machine = Machine(1700 * MIB)
+    watching = watch(machine)
+    assert use(machine, watching, 400 * MIB) == 3
+    watching.allow_more()  # three quarters of 500 MiB are no two iterations
+    assert watching.is_reached
+    assert watching.describe().startswith("memory grew by 800 MiB, half or more")
 
 
 def test_memory_that_is_freed_can_be_used_again() -> None:
