@@ -28,8 +28,8 @@ from typing import Protocol
 from pytest_tfleak.decide import Grounds
 from pytest_tfleak.decide import decide
 from pytest_tfleak.diagnosis.causes.all_causes import cause_named
+from pytest_tfleak.diagnosis.causes.case import Case
 from pytest_tfleak.diagnosis.causes.cause import Evidence
-from pytest_tfleak.diagnosis.causes.places import Case
 from pytest_tfleak.diagnosis.causes.places import explain
 from pytest_tfleak.diagnosis.causes.places import fill
 from pytest_tfleak.diagnosis.diagnose import NO_TIME

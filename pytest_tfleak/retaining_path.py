@@ -104,6 +104,7 @@ class Array:
     type: str  # the short name
     dtype: str
     shape: tuple[int | None, ...] | None = None
+    is_part: bool = False  # whether it uses a part of a larger array
 
     @property
     def size(self) -> int | None:

@@ -16,10 +16,10 @@ from dataclasses import replace
 from pytest_tfleak.diagnosis.causes.all_causes import CAUSES
 from pytest_tfleak.diagnosis.causes.all_causes import cause_named
 from pytest_tfleak.diagnosis.causes.all_causes import find_cause
+from pytest_tfleak.diagnosis.causes.case import Case
 from pytest_tfleak.diagnosis.causes.cause import FUNCTION_CACHE
 from pytest_tfleak.diagnosis.causes.cause import Cause
 from pytest_tfleak.diagnosis.causes.cause import Evidence
-from pytest_tfleak.diagnosis.causes.places import Case
 from pytest_tfleak.diagnosis.causes.places import explain
 from pytest_tfleak.diagnosis.causes.places import fill
 from pytest_tfleak.diagnosis.origin.source_hints import hints_of
@@ -143,6 +143,7 @@ def _evidence(related: Sequence[Explained], explained: Sequence[Explained]) -> E
         below=group.below if group is not None else (),
         holder=finding.path,
         growth=group.growth if group is not None else "",
+        link=group.link if group is not None else "",
         held=group.whole.kind if group is not None else "",
         members=group.members if group is not None else {},
         arrays=part.arrays if part is not None else (),

@@ -83,6 +83,8 @@ class Evidence:
     holder: RetainingPath | None = None
     #: How the group grows: LONGER_VALUE, CHAIN, or "" for more objects.
     growth: str = ""
+    #: In a chain, the attribute or variable that holds the previous object.
+    link: str = ""
     #: Full name of the type that is held directly, "" if there is no group.
     held: str = ""
     #: The members of the group: objects per iteration, by full name of the type.

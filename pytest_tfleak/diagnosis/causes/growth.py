@@ -57,10 +57,7 @@ CAUSES = (
         priority=Priority.GROWTH,
         explains="Each call makes an object that refers to that of the previous call. "
         "So the last one keeps them all alive.",
-        remedy="Cut the link when you make the next one: `state.previous = None`; keep "
-        "numbers of the previous object, not the object. A hook restored in a "
-        "`finally` builds no chain: `sys.excepthook = previous`, "
-        "`signal.signal(number, previous)`.",
+        remedy="{cut_link}.",
         rule=_is_chain,
     ),
     Cause(
@@ -69,8 +66,7 @@ CAUSES = (
         explains="Each call defines a class, and something keeps it with its "
         "attributes: a registry, a list of subclasses, a cache by type.",
         remedy="Define the class once, at module level, and make instances of it in "
-        "the loop; pass what differs to `__init__`; or remove old classes from "
-        "{holder}.",
+        "the loop; pass what differs to `__init__`; or limit {holder}: {limit}.",
         rule=_is_class,
     ),
     Cause(
@@ -79,9 +75,8 @@ CAUSES = (
         explains="Each call registers a function or method as a callback, and nothing "
         "removes it. It keeps the object that it belongs to and the variables that it "
         "uses.",
-        remedy="Remove it from {holder} in a `finally`: {remove}; "
-        "or register once, before the loop; or keep a "
-        "`weakref.WeakMethod({method})` there.",
+        remedy="Remove it from {holder} in a `finally`: {remove}; or register once, "
+        "before the loop; or keep a `weakref.WeakMethod({method})` there.",
         rule=_is_callback,
     ),
 )

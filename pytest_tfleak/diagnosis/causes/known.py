@@ -105,8 +105,8 @@ CAUSES = (
         explains="A py_function was called under a gradient tape, and its gradient was "
         "never computed. Until then, TensorFlow keeps the tape, the arguments and the "
         "results.",
-        remedy="Call it outside the tape, or inside `with tape.stop_recording(): ...`; "
-        "use `tf.numpy_function` if no gradient is needed.",
+        remedy="Call it inside `with tape.stop_recording(): ...`; or call it outside "
+        "the tape; or use `tf.numpy_function` if no gradient is needed.",
         rule=lambda e: e.is_stored_in("py-function-tapes"),
     ),
     Cause(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pytest_tfleak.retaining_path import ATTRIBUTE
 from pytest_tfleak.retaining_path import CLOSURE
 from pytest_tfleak.retaining_path import DEFAULT
@@ -51,6 +53,14 @@ def container_code(path: RetainingPath | None) -> str:
     """Return the container that grows as the code that fills it may write it."""
     grown = grown_on(path)
     return _code(grown) if grown is not None else ""
+
+
+def owner_code(path: RetainingPath | None) -> str:
+    """Return the object of which the container that grows is an attribute."""
+    grown = grown_on(path)
+    if grown is None or grown.steps[-1].kind != ATTRIBUTE:
+        return ""
+    return _code(replace(grown, steps=grown.steps[:-1]))
 
 
 def grown_on(path: RetainingPath | None) -> Expression | None:

@@ -15,7 +15,9 @@ from collections.abc import Callable
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pytest_tfleak.diagnosis.causes.cause import Evidence
+from pytest_tfleak.diagnosis.causes import typed_in
+from pytest_tfleak.diagnosis.causes.case import Case
+from pytest_tfleak.diagnosis.causes.case import give_name
 from pytest_tfleak.diagnosis.causes.limits import container_code
 from pytest_tfleak.diagnosis.causes.limits import grown_on
 from pytest_tfleak.diagnosis.causes.limits import limit_of
@@ -26,15 +28,13 @@ from pytest_tfleak.diagnosis.origin.managers import stack_made_in
 from pytest_tfleak.diagnosis.origin.source_hints import calls_assigned_to
 from pytest_tfleak.diagnosis.origin.source_hints import is_written
 from pytest_tfleak.diagnosis.origin.source_hints import names_at
-from pytest_tfleak.diagnosis.origin.source_hints import owner_at
 from pytest_tfleak.reports.held_by import name_holder
 from pytest_tfleak.reports.message import place_of
 from pytest_tfleak.retaining_path import EXCEPTION
 from pytest_tfleak.retaining_path import EXCEPTION_ARGUMENTS
+from pytest_tfleak.retaining_path import UNKNOWN
 from pytest_tfleak.retaining_path import RetainingPath
 from pytest_tfleak.retaining_path import Step
-from pytest_tfleak.user_code import file_of_module
-from pytest_tfleak.verdict import Finding
 from pytest_tfleak.verdict import Origin
 
 _PLACE = re.compile(r"\{(\w+)\}")
@@ -77,20 +77,6 @@ _SCOPES = {
 _DECLARED = "`@tf.function(input_signature=[...])`"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Case:
-    """What is known of one leak."""
-
-    finding: Finding
-    evidence: Evidence
-    declared: str = ""  # the decorator of a tf.function, with its signature
-
-    @property
-    def path(self) -> RetainingPath | None:
-        """Return the path that the message shows."""
-        return self.finding.path
-
-
 def fill(text: str, case: Case) -> str:
     """Put what is known into a text, and leave out the clauses that need more."""
     clauses = [_filled(clause, case) for clause in _CLAUSE.split(text)]
@@ -128,16 +114,6 @@ def _holder(case: Case) -> str:
     return "" if path is None or path.is_native else name_holder(path)
 
 
-def _object(case: Case) -> str:
-    """Return how the code calls the object that is put away, "" if it has no name."""
-    finding, opened = case.finding, find_opened(case.path)
-    handed = names_at(finding.stored).argument
-    if handed not in ("", "self", "cls"):
-        return handed
-    is_itself = opened is None or opened.is_put_away_itself
-    return names_at(finding.origin).made if is_itself else ""
-
-
 def _name_for(case: Case) -> str:
     """Return a name for an object to which the code gives none: ``pipeline``."""
     opened = find_opened(case.path)
@@ -161,23 +137,19 @@ def _close(case: Case) -> str:
     owner = adds.receiver if adds.method == "addHandler" else ""
     if "{owner}" in opened.resource.end and not owner:
         return ""
-    name = _object(case)
+    name = case.object
     code = (name or _name_for(case)) + opened.attributes
     end = opened.resource.end.replace("{x}", code).replace("{owner}", owner)
-    end = end if name else f"{_named(_name_for(case))}{end}"
+    end = end if name else f"{give_name(_name_for(case))}{end}"
     if opened.resource.is_taken_out or not _is_sized(case.path):
         return end
     limit = _limit(case)
     return f"{end}; and take it out of {_holder(case)}: {limit}" if limit else end
 
 
-def _named(name: str) -> str:
-    return f"give it a name, such as `{name}`, and "
-
-
 def _closing(case: Case) -> str:
     """Return the with statement that closes a generator: ``with closing(x): ...``."""
-    opened, name = find_opened(case.path), _object(case)
+    opened, name = find_opened(case.path), case.object
     if opened is None or not name or opened.attributes == "...":
         return ""
     return opened.resource.closing.replace("{x}", name + opened.attributes)
@@ -190,12 +162,12 @@ def _descriptor(case: Case) -> str:
     made = names_at(case.finding.origin)
     name = made.made if made.call in _DESCRIPTORS else ""
     end = f"close it in a `finally`: `os.close({name or 'fd'})`"
-    return end if name else f"{_named('fd')}{end}"
+    return end if name else f"{give_name('fd')}{end}"
 
 
 def _ending(case: Case) -> str:
     """Return the call by which an object lets go of what it has: ``server.close()``."""
-    closers, opened, name = case.evidence.closers, find_opened(case.path), _object(case)
+    closers, opened, name = case.evidence.closers, find_opened(case.path), case.object
     if closers:
         end = f"{closers[0]}()`"
         return f"`{name}.{end}" if name else f"call its `{end}"
@@ -277,7 +249,8 @@ def _error(case: Case) -> str:
 
 
 def _error_text(case: Case) -> str:
-    error = _error(case)
+    is_itself = case.is_put_away(EXCEPTION, EXCEPTION_ARGUMENTS)
+    error = _error(case) or (case.stored.added if is_itself else "")
     return f"its text, `repr({error})`" if error else "only its text, by `repr()`"
 
 
@@ -312,58 +285,28 @@ def _scope(case: Case) -> str:
 
 def _number(case: Case) -> str:
     """Return the code that turns a loss into numbers."""
-    arrays = case.evidence.arrays
-    name = _object(case) or names_at(case.finding.origin).target
+    arrays, is_itself = case.evidence.arrays, _is_tensor(case)
+    added = case.stored.added if case.put_away is not None else ""
+    name = (case.object or added) if is_itself else ""
+    name = name or names_at(case.finding.origin).target
     if any(array.shape not in ((), (1,)) for array in arrays):
         return f"`{name}.numpy().tolist()`" if name else "call its `.numpy().tolist()`"
     return f"`float({name})`" if name else "convert it by `float()`"
 
 
+def _is_tensor(case: Case) -> bool:
+    return case.put_away is None or case.put_away.short_type == "EagerTensor"
+
+
 def _limit(case: Case) -> str:
     """Return how to limit a container, if the user's code writes its name."""
-    if grown_on(case.path) is None:
-        return ""
-    code = container_code(case.path)
+    grown, code = grown_on(case.path), container_code(case.path)
+    if grown is None or (not code and grown.steps[-1].kind == UNKNOWN):
+        return ""  # an inner part of another object, which is no business of the user's
     names = re.findall(r"\w+", code.partition("[")[0])
-    if names and not is_written(names[-1], _files(case)):
+    if names and not is_written(names[-1], case.files):
         return ""
-    return limit_of(case.path, _object(case), _container(case))
-
-
-def _container(case: Case) -> str:
-    """Return the container that grows as the line that fills it writes it."""
-    code = container_code(case.path)
-    owner, dot, attribute = code.partition(".")
-    if not dot or owner != "self":
-        return code
-    line = case.finding.line
-    written = owner_at(line, re.split(r"\W", attribute)[0])
-    names = names_at(line)
-    if not written and names.adds and "." not in names.receiver:  # kept.append(x)
-        return names.receiver or code
-    return f"{written or owner}.{attribute}"
-
-
-def _files(case: Case) -> list[str]:
-    """Return the files of user code that have to do with a leak."""
-    finding = case.finding
-    lines = (finding.origin, finding.stored, *finding.stack)
-    modules = {step.type.rpartition(".")[0] for step in getattr(case.path, "steps", ())}
-    modules.add(case.path.root.name if case.path is not None else "")
-    files = [line.file for line in lines if line is not None]
-    return [*files, *filter(None, map(file_of_module, modules))]
-
-
-def _remove(case: Case) -> str:
-    """Return how to take an object out of its container again."""
-    grown, code = grown_on(case.path), _container(case)
-    form = _REMOVE.get(grown.steps[-1].container, "") if grown is not None else ""
-    names = names_at(case.finding.stored or case.finding.origin)
-    is_same = names.receiver.rpartition(".")[2] == code.rpartition(".")[2]
-    if not (form and code and names.argument):
-        return ""
-    name = names.receiver if is_same else code
-    return f"`{form.format(name=name, x=names.argument)}`"
+    return limit_of(case.path, case.object, typed_in.container(case))
 
 
 def _method(case: Case) -> str:
@@ -463,15 +406,15 @@ PLACES: Mapping[str, Place] = {
         shown="`del history[:-10]` after each append, or make it a "
         "`collections.deque(maxlen=10)`",
     ),
-    "container": Place(find=_container, shown="f"),
+    "container": Place(find=typed_in.container, shown="f"),
     "declared": Place(find=lambda case: case.declared, shown=_DECLARED),
-    "remove": Place(find=_remove, shown="`callbacks.remove(f)`"),
+    "remove": Place(find=typed_in.remove, shown="`callbacks.remove(f)`"),
     "method": Place(find=_method, shown="f"),
     "value": Place(find=_value, shown="x"),
     "emptied": Place(find=_emptied, shown="`buffer.seek(0)`, `buffer.truncate()`"),
     "function": Place(find=_function, shown="step"),
     "argument": Place(find=lambda case: case.evidence.argument, shown="n"),
-    "object": Place(find=_object, shown="x"),
+    "object": Place(find=lambda case: case.object, shown="x"),
     "opened": Place(find=_opened, shown="a file, a socket or a pipe"),
     "close": Place(find=_close, shown="close it: `x.close()`, or what its type has"),
     "closing": Place(find=_closing, shown="`with contextlib.closing(x): ...`"),
@@ -501,4 +444,57 @@ PLACES: Mapping[str, Place] = {
     "manager": Place(find=_manager, shown="manager"),
     "in_with": Place(find=_in_with, shown="`with ExitStack() as stack: ...`"),
     "take_over": Place(find=_take_over, shown="`self.stack = stack.pop_all()`"),
+    "end_task": Place(
+        find=typed_in.end_task,
+        shown="let it go when it is done: `task.add_done_callback(tasks.discard)`, and "
+        "end it when nobody waits for it: `task.cancel()`",
+    ),
+    "end_future": Place(
+        find=typed_in.end_future,
+        shown="drop it when it is done: `future.add_done_callback(pending.discard)`",
+    ),
+    "unregister": Place(find=typed_in.unregister, shown="`atexit.unregister(f)`"),
+    "weakly": Place(find=typed_in.weakly, shown="`cache[key] = f(weakref.ref(key))`"),
+    "default": Place(
+        find=typed_in.default,
+        shown="`seen=None`, and `seen = [] if seen is None else seen` as its first "
+        "line",
+    ),
+    "copy_parameter": Place(
+        find=typed_in.copy_parameter, shown="`values = values.copy()`"
+    ),
+    "copy_part": Place(find=typed_in.copy_part, shown="`array[:10].copy()`"),
+    "keep_numbers": Place(
+        find=typed_in.keep_numbers, shown="`model.fit(x, y).history`"
+    ),
+    "record_text": Place(find=typed_in.record_text, shown="`record.getMessage()`"),
+    "detach": Place(
+        find=typed_in.detach,
+        shown="detach it when it is no longer needed: `finalizer.detach()`",
+    ),
+    "tees": Place(find=typed_in.tees, shown="first, second"),
+    "mock": Place(find=typed_in.mock, shown="mock"),
+    "pickler": Place(find=typed_in.pickler, shown="pickler"),
+    "close_queue": Place(
+        find=typed_in.close_queue,
+        shown="if all that is known is a line that fills it, in a `finally`: "
+        "`queue.close()`, `queue.join_thread()`",
+    ),
+    "reset_variable": Place(
+        find=typed_in.reset_variable,
+        shown="reset the variable in a `finally`: `variable.reset(token)`",
+    ),
+    "cut_link": Place(
+        find=typed_in.cut_link,
+        shown="cut the link when you have made the next one: "
+        "`app.state.previous = None`",
+    ),
+    "reset_weights": Place(
+        find=typed_in.reset_weights,
+        shown="keep the layer and reset it: `model.head.set_weights(start)`, with "
+        "`start = model.head.get_weights()` before the loop",
+    ),
+    "call_on_data": Place(find=typed_in.call_on_data, shown="`head(backbone(x))`"),
+    "iterated": Place(find=typed_in.iterated, shown="dataset"),
+    "missing_part": Place(find=typed_in.missing_part, shown="all variables"),
 }

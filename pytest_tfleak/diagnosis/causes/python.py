@@ -118,9 +118,8 @@ CAUSES = (
         priority=Priority.HELD_THROUGH,
         explains="Each call registers a function with atexit. Python keeps it, its "
         "arguments and the object that it belongs to until the process ends.",
-        remedy="Register once, at module level; or unregister it when done: "
-        "`atexit.unregister(f)`; or clean up in a with statement; or let the function "
-        "refer to the object by a `weakref.ref`.",
+        remedy="Unregister it when done: {unregister}; or register once, at module "
+        "level; or clean up in a with statement.",
         rule=_is_at_exit,
     ),
     Cause(
@@ -128,8 +127,8 @@ CAUSES = (
         priority=Priority.HELD_THROUGH,
         explains="An exception or warning is kept. It keeps its arguments and "
         "attributes.",
-        remedy="Keep {error_text}, not the exception; raise it with "
-        "numbers and names, not tensors: `raise ValueError(f'bad shape {x.shape}')`.",
+        remedy="Keep {error_text}, not the exception; raise it with numbers and "
+        "names, not tensors.",
         rule=lambda e: e.adds(EXCEPTION_ARGUMENTS),
     ),
     Cause(
@@ -146,8 +145,8 @@ CAUSES = (
         priority=Priority.HELD_THROUGH,
         explains="A log handler keeps the records, and a record keeps the arguments of "
         "its message.",
-        remedy='Log numbers and text: `log.info("loss %s", float(loss))`; or keep '
-        "`record.getMessage()` in the handler, not the record.",
+        remedy="Keep {record_text} in the handler, not the record; log numbers and "
+        "text, not tensors.",
         rule=lambda e: e.adds("logging.LogRecord"),
     ),
     Cause(
@@ -163,8 +162,8 @@ CAUSES = (
         priority=Priority.HELD_THROUGH,
         explains="A function with functools.lru_cache or cache keeps its arguments and "
         "results, self included. Objects that are new in each call never hit it.",
-        remedy="Cache by a plain key: a name, a number or a tuple of these; set a "
-        "`maxsize`; or call `{container}.cache_clear()`.",
+        remedy="Empty it when you are done: `{container}.cache_clear()`; or set a "
+        "`maxsize`; or cache by a plain key: a name, a number or a tuple of these.",
         rule=_is_cached,
     ),
     Cause(
@@ -172,8 +171,8 @@ CAUSES = (
         priority=Priority.HELD_THROUGH,
         explains="An entry of a WeakKeyDictionary goes when its key is freed. Here the "
         "value refers to the key, so neither is ever freed.",
-        remedy="Let the value refer to the key weakly: `weakref.ref(key)`; or make "
-        "the value an attribute of the key.",
+        remedy="Let the value refer to the key weakly: {weakly}; or make the value an "
+        "attribute of the key.",
         rule=_is_weakly_keyed,
     ),
     Cause(
@@ -182,9 +181,7 @@ CAUSES = (
         explains="Each call starts an asyncio task that waits for ever, or that "
         "something keeps after it is done. A task keeps its local variables and its "
         "result.",
-        remedy="Wait for it: `async with asyncio.TaskGroup() as group: "
-        "group.create_task(...)`; or end it: `task.cancel()`; remove finished tasks "
-        "from a set: `task.add_done_callback(tasks.discard)`.",
+        remedy="{end_task}; or wait for it in an `asyncio.TaskGroup`.",
         rule=_is_task,
     ),
     Cause(
@@ -200,8 +197,7 @@ CAUSES = (
         priority=Priority.PYTHON,
         explains="The default value of an argument is made once, when the function is "
         "defined. All calls share that list or dict, and it grows.",
-        remedy="Make it in the call: `def f(x, seen=None): seen = [] if seen is None "
-        "else seen`.",
+        remedy="Make it in the call: {default}; or have the caller pass one.",
         rule=_is_default,
     ),
     Cause(
@@ -209,8 +205,8 @@ CAUSES = (
         priority=Priority.PYTHON,
         explains="A value that `parametrize` made once is the same object in all "
         "calls. Each call adds to {holder}.",
-        remedy="Make a new one in the test: pass what makes it as the parameter, "
-        "`parametrize('make', [list])`, and call `make()`; or give the test a copy.",
+        remedy="Give the test a copy, in its first line: {copy_parameter}; or let the "
+        "parameter be what makes it, and call that in the test.",
         rule=_is_parameter,
     ),
     Cause(
@@ -227,8 +223,7 @@ CAUSES = (
         priority=Priority.PYTHON,
         explains="A weakref.finalize keeps its function and arguments until the object "
         "is freed. Here the object stays, or an argument refers to it.",
-        remedy="Detach it when it is no longer needed: `finalizer.detach()`; pass "
-        "names and numbers as arguments, or a `weakref.ref(x)`, but never the object "
+        remedy="{detach}; pass names and numbers as arguments, never the object "
         "itself.",
         rule=_is_finalizer,
     ),
@@ -237,17 +232,16 @@ CAUSES = (
         priority=Priority.PYTHON,
         explains="The iterators of itertools.tee keep each item until all of them have "
         "read it. One of them is read more slowly or not at all.",
-        remedy="Read both in step: `for x, y in zip(first, second): ...`; delete an "
-        "iterator that is not needed; or make the items twice: `make_batches()` for "
-        "each.",
+        remedy="Read both in step: `for x, y in zip({tees}): ...`; delete an iterator "
+        "that is not needed; or make the items twice, once for each.",
         rule=lambda e: e.goes_through(*_TEES),
     ),
     Cause(
         slug="mock-keeps-calls",
         priority=Priority.PYTHON,
         explains="A mock records each call, and so keeps its arguments.",
-        remedy="Reset it after each step: `mock.reset_mock()`; or use a plain function "
-        "instead: `monkeypatch.setattr(module, 'report', lambda *_, **__: None)`.",
+        remedy="Reset it after each step: `{mock}.reset_mock()`; or use a plain "
+        "function instead.",
         rule=lambda e: e.goes_through(*_MOCKS),
     ),
     Cause(
@@ -255,8 +249,8 @@ CAUSES = (
         priority=Priority.PYTHON,
         explains="A Pickler keeps each object that it has written, so that it can "
         "write a reference the next time.",
-        remedy="Clear its memo after each record: `pickler.clear_memo()`; or use "
-        "`pickle.dump(record, file)`, which makes a new Pickler each time.",
+        remedy="Clear its memo after each record: `{pickler}.clear_memo()`; or use "
+        "`pickle.dump()`, which makes a new Pickler each time.",
         rule=lambda e: e.goes_through(*_PICKLERS),
     ),
     Cause(
@@ -264,7 +258,7 @@ CAUSES = (
         priority=Priority.PYTHON,
         explains="Each call makes a multiprocessing queue that is never closed. It has "
         "a pipe, and a thread that feeds it.",
-        remedy="{close}; or make one queue before the loop.",
+        remedy="{close}; {close_queue}; or make one queue before the loop.",
         rule=_is_queue,
     ),
     Cause(
@@ -296,9 +290,8 @@ CAUSES = (
         priority=Priority.RESULTS,
         explains="The Future of each call is kept after it is done. A Future keeps its "
         "result, or its error with the traceback.",
-        remedy="Drop it when it is done: "
-        "`future.add_done_callback(pending.discard)`; or keep only the numbers that "
-        "you need from `future.result()`.",
+        remedy="{end_future}; or keep only the numbers that you need from its "
+        "`result()`.",
         rule=lambda e: e.adds(*_FUTURES),
     ),
     Cause(
@@ -306,8 +299,7 @@ CAUSES = (
         priority=Priority.RESULTS,
         explains="Each call sets a context variable and keeps the token. A token keeps "
         "the value that the variable had before.",
-        remedy="Reset the variable in a `finally`, and keep no token: "
-        "`variable.reset(token)`.",
+        remedy="{reset_variable}; keep no token.",
         rule=lambda e: e.adds(*_TOKENS),
     ),
 )

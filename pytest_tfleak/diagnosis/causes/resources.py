@@ -98,7 +98,7 @@ RESOURCES = (
         types=("builtins.generator", "builtins.coroutine"),
         opened="a generator",
         name="generator",
-        end="finish it, or close it: `{x}.close()`",
+        end="close it if it is not at its end: `{x}.close()`",
         has_cause=True,
         closing="`with contextlib.closing({x}): ...`",
     ),
@@ -106,7 +106,7 @@ RESOURCES = (
         types=("builtins.async_generator",),  # has no close()
         opened="an asynchronous generator",
         name="generator",
-        end="finish it, or close it: `await {x}.aclose()`",
+        end="close it if it is not at its end: `await {x}.aclose()`",
         has_cause=True,
         closing="`async with contextlib.aclosing({x}): ...`",
     ),

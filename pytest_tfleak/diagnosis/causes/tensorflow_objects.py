@@ -182,8 +182,8 @@ CAUSES = (
         explains="Each call registers a gradient under a new name. TensorFlow's "
         "registry keeps the function, and all that it refers to, until the process "
         "ends.",
-        remedy="Register it once, at module level: `@tf.RegisterGradient('MyGrad')`; "
-        "or write `@tf.custom_gradient` on a function at module level.",
+        remedy="Register it once, at module level, under one name; or write "
+        "`@tf.custom_gradient` on a function at module level.",
         rule=_is_gradient,
     ),
     Cause(
@@ -211,9 +211,8 @@ CAUSES = (
         explains="Each call makes new code, by exec(), by importing a file or by "
         "loading a function, and its module is kept. For a function in graph mode, "
         "AutoGraph keeps a translated copy as a module.",
-        remedy="Compile or import it once, outside the loop; mark a function with "
-        "`@tf.autograph.experimental.do_not_convert`; remove a module that is no "
-        "longer needed: `del sys.modules[name]`.",
+        remedy="Compile or import it once, outside the loop; for a function in graph "
+        "mode, `@tf.autograph.experimental.do_not_convert` makes no copy.",
         rule=is_compiled,
     ),
     Cause(
@@ -221,7 +220,7 @@ CAUSES = (
         priority=Priority.HELD_BY_LIBRARY,
         explains="fit() returns a History object, which keeps the whole model. "
         "Something keeps the History of each run.",
-        remedy="Keep only its numbers: `results.append(model.fit(x, y).history)`.",
+        remedy="Keep only its numbers: {keep_numbers}; or limit {holder}: {limit}.",
         rule=lambda e: e.adds(*_HISTORIES),
     ),
     Cause(
@@ -229,8 +228,8 @@ CAUSES = (
         priority=Priority.HELD_BY_LIBRARY,
         explains="Each call makes a Keras callback, and something keeps it. A callback "
         "keeps its model.",
-        remedy="Make the callback once, or keep only its figures; remove it from "
-        "{holder}.",
+        remedy="Limit {holder}: {limit}; or make the callback once, before the loop, "
+        "or keep only its figures.",
         rule=_is_callback,
     ),
     Cause(
@@ -238,8 +237,7 @@ CAUSES = (
         priority=Priority.HELD_BY_LIBRARY,
         explains="A checkpoint is restored into an object that does not have all of "
         "its variables yet. TensorFlow keeps each restore until it has them.",
-        remedy="Make all variables before you restore, by `model.build(shape)` or a "
-        "first call; or restore once.",
+        remedy="Make {missing_part} before you restore; or restore once.",
         rule=lambda e: e.adds(*_RESTORES),
     ),
     Cause(
@@ -255,8 +253,8 @@ CAUSES = (
         priority=Priority.HELD_BY_LIBRARY,
         explains="add_loss() was called on a layer outside of its call(). Keras clears "
         "these losses when the layer itself is called, but it never is.",
-        remedy="Call `self.add_loss(...)` inside the layer's `call()`, and the model "
-        "as a whole; or keep the loss in a variable of your loop.",
+        remedy="Add the loss inside the layer's `call()`, and call the layer; or keep "
+        "the loss in a variable of your loop.",
         rule=lambda e: _is_kept_by_layer(e, *_LOSSES),
     ),
     Cause(
@@ -264,8 +262,8 @@ CAUSES = (
         priority=Priority.HELD_BY_LIBRARY,
         explains="Each call adds a layer on the symbolic output of the same model or "
         "layer. Keras records that there, and so keeps each of these layers.",
-        remedy="Build the head once, before the loop; or call it on data, which "
-        "records nothing: `features = backbone(x)`, then `head(features)`.",
+        remedy="Call it on data, which records nothing: {call_on_data}; or build the "
+        "head once, before the loop.",
         rule=lambda e: _is_kept_by_layer(e, *_NODES),
     ),
     Cause(
@@ -273,8 +271,7 @@ CAUSES = (
         priority=Priority.HELD_BY_LIBRARY,
         explains="A layer or variable is assigned to an attribute of a Keras layer "
         "again and again. Keras keeps each one that was ever assigned.",
-        remedy="Keep the layer and give it new weights: "
-        "`self.head.set_weights(start)`; or make a new outer model, too.",
+        remedy="{reset_weights}; or make a new outer model, too.",
         rule=_is_given_to_layer,
     ),
     Cause(
@@ -282,8 +279,8 @@ CAUSES = (
         priority=Priority.HELD_BY_LIBRARY,
         explains="A gradient tape or a forward accumulator is kept. It keeps the "
         "tensors that it has recorded.",
-        remedy="Keep the result, `tape.gradient(...)` or `accumulator.jvp(...)`, not "
-        "the tape; `del tape` after the last gradient.",
+        remedy="Keep the gradients, not the tape; drop a persistent tape after the "
+        "last gradient.",
         rule=_is_tape,
     ),
     Cause(
@@ -300,9 +297,8 @@ CAUSES = (
         priority=Priority.OBJECTS,
         explains="Each call makes a model or layers, and something keeps them with all "
         "their variables.",
-        remedy="Keep only what you need: `model.get_weights()`, or scores; make the "
-        "model once and reset it: `model.set_weights(start)`; remove old models from "
-        "{holder}.",
+        remedy="Limit {holder}: {limit}; or keep only what you need of each, its "
+        "weights or its scores; or make the model once and reset its weights.",
         rule=lambda e: e.has("keras.layers"),
     ),
     Cause(
@@ -310,8 +306,7 @@ CAUSES = (
         priority=Priority.OBJECTS,
         explains="Each call makes an optimizer, and something keeps it. It has one or "
         "two variables for each weight that it trains.",
-        remedy="Make the optimizer once; or keep only numbers, and remove old "
-        "optimizers from {holder}.",
+        remedy="Limit {holder}: {limit}; or make the optimizer once, before the loop.",
         rule=lambda e: e.has("keras.optimizers"),
     ),
     Cause(
@@ -319,8 +314,8 @@ CAUSES = (
         priority=Priority.OBJECTS,
         explains="The RunMetadata of each step is kept. With full tracing, it lists "
         "every operation with its memory.",
-        remedy="Write it to a file and drop it: `writer.add_run_metadata(metadata, "
-        "tag)`; or trace only every hundredth step.",
+        remedy="Limit {holder}: {limit}; or write it to a file and drop it: "
+        "`writer.add_run_metadata({object}, tag)`; or trace only every hundredth step.",
         rule=lambda e: e.holds("config_pb2.RunMetadata"),
     ),
     Cause(
@@ -328,8 +323,8 @@ CAUSES = (
         priority=Priority.DATA,
         explains="Each call makes an iterator of a dataset, and something keeps it. It "
         "keeps its buffers and its threads.",
-        remedy="Use a loop, which drops it: `for batch in dataset: ...`; for a "
-        "preview, keep the batch, not the iterator: `batch = next(iter(dataset))`.",
+        remedy="Limit {holder}: {limit}; or use a loop, which drops it: `for batch in "
+        "{iterated}: ...`.",
         rule=lambda e: e.has("tf.iterators") or e.holds(*_ITERATORS),
     ),
     Cause(
@@ -337,8 +332,8 @@ CAUSES = (
         priority=Priority.DATA,
         explains="Each call makes a dataset, and something keeps it. With cache() or "
         "shuffle() it keeps its elements, too.",
-        remedy="Make the dataset once, before the loop, and iterate over it again; "
-        "remove old datasets from {holder}.",
+        remedy="Limit {holder}: {limit}; or make the dataset once, before the loop, "
+        "and iterate over it again.",
         rule=lambda e: e.has("tf.datasets") or e.holds(*_DATASETS),
     ),
     Cause(
@@ -346,8 +341,7 @@ CAUSES = (
         priority=Priority.TENSORS,
         explains="Each call makes variables, and something keeps them or the object "
         "that they belong to.",
-        remedy="Make the variable once and assign to it: `variable.assign(value)`; "
-        "keep values as `variable.numpy()`; remove old variables from {holder}.",
+        remedy="Limit {holder}: {limit}; or make the variable once and assign to it.",
         rule=lambda e: e.has("tf.variables") and bool(e.held),
     ),
     Cause(
@@ -355,8 +349,8 @@ CAUSES = (
         priority=Priority.TENSORS,
         explains="A NumPy array or a memoryview is kept that is a view of a tensor, a "
         "larger array or another object's memory. It keeps all of that alive.",
-        remedy="Keep a copy of the part that you need: `array[:10].copy()`, "
-        "`numpy.array(tensor)`.",
+        remedy="Keep a copy of the part that you need: {copy_part}; or limit "
+        "{holder}: {limit}.",
         rule=_is_view,
     ),
     Cause(
@@ -364,8 +358,8 @@ CAUSES = (
         priority=Priority.TENSORS,
         explains="A DLPack capsule keeps the memory of its tensor until a framework "
         "takes it over or the capsule is freed.",
-        remedy="Pass it on at once and keep no capsule: "
-        "`torch.from_dlpack(capsule)`, `tf.experimental.dlpack.from_dlpack(capsule)`.",
+        remedy="Limit {holder}: {limit}; or pass each capsule on at once, to "
+        "`from_dlpack()`.",
         rule=lambda e: e.held == "builtins.PyCapsule",
     ),
     Cause(
@@ -381,8 +375,8 @@ CAUSES = (
         priority=Priority.TENSORS,
         explains="Each call makes a function, and something keeps it. A function keeps "
         "the variables of the enclosing code that it uses.",
-        remedy="Make the function once, or pass what it needs as arguments; remove old "
-        "functions from {holder}.",
+        remedy="Limit {holder}: {limit}; or make the function once, and pass what it "
+        "needs as arguments.",
         rule=_is_closure,
     ),
     Cause(
@@ -414,7 +408,8 @@ CAUSES = (
         priority=Priority.GENERAL,
         explains="A store inside TensorFlow, Keras or another library keeps something "
         "from each call: {holder}.",
-        remedy="Make what is kept there only once, before the loop.",
+        remedy="Take it out again, in a `finally`: {remove}; or make what is kept "
+        "there only once, before the loop.",
         rule=lambda e: e.is_in_library,
     ),
     Cause(

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from dataclasses import replace
 from functools import lru_cache
 
+from pytest_tfleak.retaining_path import Step
 from pytest_tfleak.user_code import tree_of
 from pytest_tfleak.verdict import Origin
 
@@ -30,6 +31,7 @@ _CONTAINERS = frozenset(
         *("sorted", "map", "filter", "zip", "iter", "enumerate", "reversed"),
     }
 )
+_SHORT = 60  # characters of code that is repeated in a remedy
 #: Calls that only prepare an argument, such as a path.
 _CONVERTS = frozenset(
     {
@@ -142,6 +144,16 @@ class Names:
     argument: str = ""  # the variable that it adds: ``x`` of ``seen.append(x)``
     receiver: str = ""  # the object whose method it calls: ``seen``
     method: str = ""  # that method: ``append``
+    added: str = ""  # what it adds, if that is a short expression without a name
+    assigned: str = ""  # the variable, attribute or item that it assigns any value to
+    keyed: str = ""  # the container of ``seen[key] = x``
+    key: str = ""  # that key, if reading it again returns the same
+
+    def makes(self, step: Step) -> bool:
+        """Return whether its call makes an object of a step's type."""
+        return bool(self.call) and _last_name_of(self.call) in (
+            name.rpartition(".")[2] for name in step.types
+        )
 
     @property
     def adds(self) -> bool:
@@ -169,6 +181,32 @@ def _owner(file: str, line: int, attribute: str) -> str:
         if isinstance(node, ast.Attribute) and node.attr == attribute:
             return _variable(node.value)
     return ""
+
+
+def first_argument_at(origin: Origin | None, function: str) -> str:
+    """Return the first argument of the call of a function in a line's statement.
+
+    Return "" if there is no such call, or the argument is no variable or attribute.
+    """
+    statement = _statement_at(origin.file, origin.line) if origin is not None else None
+    for node in ast.walk(statement) if statement is not None else ():
+        if isinstance(node, ast.Call) and node.args:
+            if f".{_variable(node.func)}".endswith(f".{function}"):
+                return _variable(node.args[0])
+    return ""
+
+
+def targets_of(function: str, file: str) -> frozenset[tuple[str, ...]]:
+    """Return the names to which a file unpacks the results of a function."""
+    tree = tree_of(file)
+    nodes = ast.walk(tree) if tree is not None else iter(())
+    found = (
+        tuple(map(_variable, node.targets[0].elts))
+        for node in nodes
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Tuple)
+        if isinstance(node.value, ast.Call) and _last_name(node.value.func) == function
+    )
+    return frozenset(names for names in found if all(names))
 
 
 def calls_assigned_to(name: str, file: str) -> frozenset[str]:
@@ -199,7 +237,7 @@ def _names(file: str, line: int) -> Names:
     if isinstance(last, ast.Expr) and isinstance(last.value, ast.Call):
         names, arguments = _of_call(last.value), last.value.args
         added = arguments[-1] if arguments and names.adds else None
-        return replace(names, argument=_variable(added))
+        return replace(names, argument=_variable(added), added=_expression(added))
     return Names()
 
 
@@ -217,15 +255,22 @@ def _of_assignment(node: ast.Assign | ast.AnnAssign) -> Names:
         return Names()
     target = targets[0]
     value = node.value.value if isinstance(node.value, ast.Await) else node.value
-    names = _of_call(value)
     place = _place(target)
+    names = replace(_of_call(value), assigned=place)
     if place and any(
         isinstance(part, ast.expr) and _place(part) == place for part in ast.walk(value)
     ):  # x = x + y
         names = replace(names, grown=place)
     if isinstance(target, ast.Subscript):
-        is_one = not isinstance(target.slice, ast.Slice)
-        return replace(names, argument=_variable(value) if is_one else "")  # seen[key]
+        if isinstance(target.slice, ast.Slice):
+            return names
+        return replace(  # seen[key] = x
+            names,
+            argument=_variable(value),
+            added=_expression(value),
+            keyed=_place(target.value),
+            key=_key(target.slice),
+        )
     if isinstance(target, ast.Tuple):
         return replace(names, first=_variable(target.elts[0]) if target.elts else "")
     return replace(
@@ -243,7 +288,7 @@ def _of_call(value: ast.expr) -> Names:
         return Names(call=_variable(function))
     return Names(
         call=_variable(function),
-        receiver=_variable(function.value),
+        receiver=_place(function.value),
         method=function.attr,
     )
 
@@ -268,6 +313,25 @@ def _last_name(function: ast.expr) -> str:
     if isinstance(function, ast.Attribute):
         return function.attr
     return function.id if isinstance(function, ast.Name) else ""
+
+
+def _last_name_of(code: str) -> str:
+    return code.rpartition(".")[2]
+
+
+def _expression(node: ast.expr | None) -> str:
+    """Return a short expression as code, "" for a name or a longer one."""
+    if node is None or _variable(node) or isinstance(node, ast.Starred):
+        return ""
+    code = ast.unparse(node)
+    return code if len(code) <= _SHORT else ""
+
+
+def _key(node: ast.expr) -> str:
+    """Return a key as code, "" if it may be another one the next time."""
+    if isinstance(node, ast.Constant):
+        return ast.unparse(node)
+    return _place(node)
 
 
 def _place(node: ast.expr) -> str:

@@ -104,6 +104,7 @@ class Group:
     #: The paths to the objects that signals count, even below other survivors.
     below: tuple[RetainingPath, ...] = ()
     growth: str = ""  # LONGER_VALUE, CHAIN, or "" for more objects
+    link: str = ""  # the name by which one object of a chain holds the next
     stored: Origin | None = None  # the line that puts them there
 
     @property
@@ -346,6 +347,7 @@ class Describer:
             parts=parts,
             below=tuple(below),
             growth=growth,
+            link=_link_between(*shown[:2]) if growth == CHAIN else "",
             stored=self._stored(place),
         )
 
@@ -505,6 +507,19 @@ def _chain_below(first: Any, recent: frozenset[int]) -> list[Any]:
         chain.append(nearest[0])
         seen.add(id(nearest[0]))
     return []
+
+
+def _link_between(holder: Any, held: Any = None) -> str:
+    """Return the attribute or closure variable by which one object holds another."""
+    if type(holder) is types.FunctionType:
+        cells = zip(holder.__code__.co_freevars, holder.__closure__ or (), strict=False)
+        return next((name for name, cell in cells if _holds(cell, held)), "")
+    found = dict.items(fields_of(holder))
+    return next((name for name, value in found if value is held), "")
+
+
+def _holds(cell: types.CellType, held: Any) -> bool:
+    return any(one is held for one in gc.get_referents(cell))
 
 
 def _nearest_alike(start: Any, recent: frozenset[int]) -> list[Any]:

@@ -255,7 +255,8 @@ def _facts_of_array(
         sizes = tuple(shape)
         dims = tuple(map(str, sizes))
         known = tuple(size if isinstance(size, int) else None for size in sizes)
-    array = Array(type=kind, dtype=dtype, shape=known)
+    is_part = more.get("view_of") is not None
+    array = Array(type=kind, dtype=dtype, shape=known, is_part=is_part)
     return ObjectFacts(type=kind, array=array, dims=dims, **more)
 
 

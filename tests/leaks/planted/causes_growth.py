@@ -1,6 +1,5 @@
 """Ways to grow: chains, longer values, classes, callbacks; each with mended code."""
 
-import collections
 import ctypes
 import functools
 import itertools
@@ -16,7 +15,6 @@ pytestmark = pytest.mark.tfleak(
 )
 weighed = pytest.mark.tfleak(iterations=20, host_per_iteration="1 KiB", blocks=24)
 KEPT = []
-LAST = collections.deque(maxlen=1)
 STEPS = itertools.count()
 
 
@@ -39,9 +37,8 @@ def test_chain_grows():
 
 
 def test_chain_grows_mended():
-    if DECODER.state is not None:
-        DECODER.state.previous = None
     DECODER.state = State(DECODER.state)
+    DECODER.state.previous = None
 
 
 class Hooks:
@@ -55,7 +52,6 @@ def install():
         previous(x.shape, *arguments)
 
     Hooks.current = hook
-    return previous
 
 
 def test_chain_grows__hook():
@@ -63,8 +59,11 @@ def test_chain_grows__hook():
 
 
 def test_chain_grows__hook_mended():
-    previous = install()
-    Hooks.current = previous
+    previous = Hooks.current
+    try:
+        install()
+    finally:
+        Hooks.current = previous
 
 
 class Series:
@@ -78,7 +77,8 @@ def test_value_grows():
 
 @weighed
 def test_value_grows_mended():
-    Series.values = np.append(Series.values, np.ones([2000]))[-1000:]
+    Series.values = np.append(Series.values, np.ones([2000]))
+    Series.values = Series.values[-100:]
 
 
 class Base:
@@ -167,8 +167,11 @@ def test_callback_registered_in_loop__closure():
 
 def test_callback_registered_in_loop__closure_mended():
     x = tf.ones([64])
-    BUS.subscribers["end"].append(lambda: x)
-    BUS.subscribers["end"].pop()
+    callback = lambda: x  # noqa: E731 - a name for the lambda, as printed
+    try:
+        BUS.subscribers["end"].append(callback)
+    finally:
+        BUS.subscribers["end"].remove(callback)
 
 
 class BadBatchError(ValueError):
@@ -180,7 +183,7 @@ def test_exception_keeps_arguments():
 
 
 def test_exception_keeps_arguments_mended():
-    LAST.append(repr(BadBatchError("nan in batch", tf.ones([64]).shape)))
+    KEPT.append(repr(BadBatchError("nan in batch", tf.ones([64]))))
 
 
 INPUT = keras.Input((4,))
@@ -195,8 +198,8 @@ def test_layer_added_to_shared_model():
 
 
 def test_layer_added_to_shared_model_mended():
-    head = keras.layers.Dense(1, name="head")
-    head(BACKBONE(tf.ones([1, 4])))
+    head, x = keras.layers.Dense(1, name="head"), tf.ones([1, 4])
+    head(BACKBONE(x))
     keras.utils.clear_session(free_memory=False)
 
 
@@ -211,8 +214,10 @@ def test_values_pile_up():
 
 @weighed
 def test_values_pile_up_mended():
-    for n in range(50):
-        WORDS[f"word {n}"] = n * 1e6
+    for _ in range(50):
+        WORDS[f"word {next(STEPS)}"] = next(STEPS) * 1e6
+        while len(WORDS) > 10:
+            WORDS.pop(next(iter(WORDS)))
 
 
 @weighed

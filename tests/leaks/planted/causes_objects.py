@@ -1,6 +1,5 @@
 """Kept models, data, tensors and buffers: each cause, with mended code."""
 
-import collections
 import ctypes
 import itertools
 import json
@@ -19,7 +18,6 @@ pytestmark = pytest.mark.tfleak(
 weighed = pytest.mark.tfleak(iterations=20, host_per_iteration="1 KiB", blocks=24)
 KEPT = []
 STEPS = itertools.count()
-LAST = collections.deque(maxlen=1)
 
 
 def make_model():
@@ -33,7 +31,8 @@ def test_model_kept():
 
 
 def test_model_kept_mended():
-    LAST.append(make_model().get_weights())
+    KEPT.append(make_model())
+    del KEPT[:-10]
 
 
 def test_optimizer_kept():
@@ -45,7 +44,8 @@ def test_optimizer_kept():
 def test_optimizer_kept_mended():
     keras.utils.clear_session()
     optimizer = keras.optimizers.SGD()
-    LAST.append(float(optimizer.learning_rate))
+    KEPT.append(optimizer)
+    del KEPT[:-10]
 
 
 GRAPH = tf.Graph()
@@ -75,7 +75,8 @@ def test_run_metadata_kept(session):
 def test_run_metadata_kept_mended(session):
     metadata = v1.RunMetadata()
     session.run(Y, FEED, options=TRACED, run_metadata=metadata)
-    LAST.append(len(metadata.step_stats.dev_stats))
+    KEPT.append(metadata)
+    del KEPT[:-10]
 
 
 OPTIONS = tf.data.Options()
@@ -91,7 +92,10 @@ def test_iterator_kept():
 
 
 def test_iterator_kept_mended():
-    LAST.append(int(next(iter(DATASET))))
+    iterator = iter(DATASET)
+    next(iterator)
+    KEPT.append(iterator)
+    del KEPT[:-10]
 
 
 def test_dataset_kept():
@@ -99,19 +103,17 @@ def test_dataset_kept():
 
 
 def test_dataset_kept_mended():
-    LAST.append([int(x) for x in DATASET])
+    KEPT.append(tf.data.Dataset.range(4).batch(2))
+    del KEPT[:-10]
 
 
 def test_variable_kept():
     KEPT.append(tf.Variable(1.0, name="v"))  # planted
 
 
-V = tf.Variable(1.0, name="v")
-
-
 def test_variable_kept_mended():
-    V.assign(2.0)
-    LAST.append(V.numpy())
+    KEPT.append(tf.Variable(1.0, name="v"))
+    del KEPT[:-10]
 
 
 @weighed
@@ -121,7 +123,7 @@ def test_array_view_kept():
 
 @weighed
 def test_array_view_kept_mended():
-    LAST.append(np.zeros([5000])[:10].copy())
+    KEPT.append(np.zeros([5000])[:10].copy())
 
 
 @weighed
@@ -131,7 +133,8 @@ def test_array_view_kept__memoryview():
 
 @weighed
 def test_array_view_kept__memoryview_mended():
-    LAST.append(np.array(tf.ones([5000])))
+    KEPT.append(memoryview(tf.ones([5000])))
+    del KEPT[:-10]
 
 
 @weighed
@@ -141,8 +144,8 @@ def test_dlpack_capsule_kept():
 
 @weighed
 def test_dlpack_capsule_kept_mended():
-    capsule = tf.experimental.dlpack.to_dlpack(tf.ones([5000]))
-    tf.experimental.dlpack.from_dlpack(capsule)
+    KEPT.append(tf.experimental.dlpack.to_dlpack(tf.ones([5000])))
+    del KEPT[:-10]
 
 
 def test_loss_kept():
@@ -150,7 +153,7 @@ def test_loss_kept():
 
 
 def test_loss_kept_mended():
-    LAST.append(float(tf.reduce_mean(tf.ones([64]))))
+    KEPT.append(float(tf.reduce_mean(tf.ones([64]))))
 
 
 def test_closure_keeps_variables():
@@ -158,13 +161,10 @@ def test_closure_keeps_variables():
     KEPT.append(lambda: x)
 
 
-def identity(x):
-    return x
-
-
 def test_closure_keeps_variables_mended():
-    identity(tf.ones([64]))
-    LAST.append(identity)
+    x = tf.ones([64])
+    KEPT.append(lambda: x)
+    del KEPT[:-10]
 
 
 def test_tensor_kept():
@@ -172,7 +172,8 @@ def test_tensor_kept():
 
 
 def test_tensor_kept_mended():
-    LAST.append(tf.ones([64]))
+    KEPT.append(tf.ones([64]))
+    del KEPT[:-10]
 
 
 @weighed
@@ -182,7 +183,8 @@ def test_array_kept():
 
 @weighed
 def test_array_kept_mended():
-    LAST.append(float(np.ones([5000]).sum()))
+    KEPT.append(np.ones([5000]))
+    del KEPT[:-10]
 
 
 class Step:
@@ -198,15 +200,10 @@ def test_class_attribute_grows():
     Step()  # planted
 
 
-class StepMended:
-    def __init__(self):
-        self.values = [str(n) for n in range(100)]
-        self.made = [self.values]
-
-
 @weighed
 def test_class_attribute_grows_mended():
-    StepMended()
+    Step()
+    del Step.made[:-10]
 
 
 @weighed
@@ -218,7 +215,12 @@ def test_kept_by_library():
 
 @weighed
 def test_kept_by_library_mended():
-    json.loads(json.dumps([str(n) for n in range(200)]))
+    name = f"planted_{next(STEPS)}"
+    values = [str(n) for n in range(200)]
+    try:
+        json.decoder.BACKSLASH[name] = values
+    finally:
+        json.decoder.BACKSLASH.pop(name)
 
 
 def test_kept_by_native_code():
@@ -265,4 +267,5 @@ def test_object_kept():
 
 @weighed
 def test_object_kept_mended():
-    LAST.append(Report())
+    KEPT.append(Report())
+    del KEPT[:-10]

@@ -9,6 +9,7 @@ import pytest
 from pytest_tfleak.diagnosis.causes.advise import Explained
 from pytest_tfleak.diagnosis.causes.advise import advise
 from pytest_tfleak.diagnosis.holder.search import Paths
+from pytest_tfleak.diagnosis.survivors.groups import CHAIN
 from pytest_tfleak.diagnosis.survivors.groups import WHOLE
 from pytest_tfleak.diagnosis.survivors.groups import Describer
 from pytest_tfleak.diagnosis.survivors.groups import Group
@@ -110,6 +111,29 @@ def test_one_long_structure_is_no_chain() -> None:
     describer = Describer(runs=2, signal_of=lambda _: None, frames_of=lambda _: ())
     assert describer.describe(place).growth == ""
     assert older == [0]
+
+
+class Link:
+    def __init__(self, previous: Any) -> None:
+        self.previous = previous
+
+
+def hook(previous: Any) -> Any:
+    return lambda: previous
+
+
+@pytest.mark.parametrize("make", [Link, hook])
+def test_a_chain_has_the_name_of_its_link(make: Any) -> None:
+    links = [make(None)]
+    for _ in range(3):
+        links.append(make(links[-1]))
+    recent = links[:0:-1]
+    ids = frozenset(map(id, recent))
+    survivors = Survivors(objects=recent, ids=ids, recent=ids)
+    place = Place(survivors=survivors, held=recent[:1], all=recent, chain=[])
+    describer = Describer(runs=2, signal_of=lambda _: None, frames_of=lambda _: ())
+    group = describer.describe(place)
+    assert (group.growth, group.link) == (CHAIN, "previous")
 
 
 def keep(path: RetainingPath, what: str, size: float, **rates: float) -> Group:
