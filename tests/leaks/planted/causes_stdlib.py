@@ -212,11 +212,13 @@ BATCH = contextvars.ContextVar("batch")
 
 
 def test_context_token_kept():
-    KEPT.append(BATCH.set(tf.ones([64])))  # planted
+    BATCH.set(tf.ones([64]))  # planted
+    KEPT.append(BATCH.set(None))
 
 
 def test_context_token_kept_mended():
-    token = BATCH.set(tf.ones([64]))
+    BATCH.set(tf.ones([64]))
+    token = BATCH.set(None)
     try:
         BATCH.get()
     finally:
