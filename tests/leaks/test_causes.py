@@ -128,9 +128,8 @@ def reached_from(test: str, source: str) -> str:
     reached, pending = {}, [test]
     while pending:
         name = pending.pop()
-        node = defined.get(name)
-        if node is not None and name not in reached:
-            reached[name] = ast.get_source_segment(source, node) or ""
+        if name in defined and name not in reached:
+            reached[name] = ast.get_source_segment(source, defined[name]) or ""
             words = re.findall(r"\w+", reached[name])
             pending += [word for word in words if not word.startswith("test_")]
     return "\n".join(reached.values())

@@ -15,11 +15,11 @@ from pytest_tfleak.diagnosis.causes.advise import advise
 from pytest_tfleak.diagnosis.causes.all_causes import CAUSES
 from pytest_tfleak.diagnosis.causes.all_causes import cause_named
 from pytest_tfleak.diagnosis.causes.all_causes import find_cause
+from pytest_tfleak.diagnosis.causes.case import Case
 from pytest_tfleak.diagnosis.causes.cause import FUNCTION_CACHE
 from pytest_tfleak.diagnosis.causes.cause import Cause
 from pytest_tfleak.diagnosis.causes.cause import Evidence
 from pytest_tfleak.diagnosis.causes.places import PLACES
-from pytest_tfleak.diagnosis.causes.places import Case
 from pytest_tfleak.diagnosis.causes.places import explain
 from pytest_tfleak.diagnosis.causes.places import fill
 from pytest_tfleak.diagnosis.holder.path import without_holder

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from pytest_tfleak.diagnosis.causes.case import Case
 from pytest_tfleak.diagnosis.causes.cause import Evidence
-from pytest_tfleak.diagnosis.causes.places import Case
 from pytest_tfleak.diagnosis.causes.places import explain
 from pytest_tfleak.diagnosis.causes.places import fill
 from pytest_tfleak.diagnosis.what.descriptors import RunningThread

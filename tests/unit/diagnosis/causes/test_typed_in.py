@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from pytest_tfleak.diagnosis.causes.case import Case
 from pytest_tfleak.diagnosis.causes.cause import Evidence
 from pytest_tfleak.diagnosis.causes.places import PLACES
-from pytest_tfleak.diagnosis.causes.places import Case
 from pytest_tfleak.retaining_path import ATTRIBUTE
 from pytest_tfleak.retaining_path import DEFAULT
 from pytest_tfleak.retaining_path import ITEM
