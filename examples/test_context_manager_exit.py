@@ -114,3 +114,58 @@ def test_leaks_the_session_when_enter_fails() -> None:
 def test_fixed_closes_the_session_when_enter_fails() -> None:
     with CarefulWarmScorer() as scorer:
         scorer.score([1.0, 2.0, 3.0])
+
+
+# What the tool says of the tests that leak; numbers vary:
+#
+# test_leaks_the_session_when_the_block_fails
+#   LEAK: tf.sessions +1 per iteration (Session) at test_context_manager_exit.py:33
+#   what         1 test_context_manager_exit.Scorer with 1 Session (open) per
+#                iteration
+#   held by      test_context_manager_exit.scorers_in_use (list of 105) →
+#                Scorer.session → Session (open)
+#   stored at    test_context_manager_exit.py:33 in Scorer.__enter__
+#                scorers_in_use.append(self)
+#   made at      test_context_manager_exit.py:31 in Scorer.__enter__
+#                self.session = tf.compat.v1.Session(graph=graph)
+#   cause        The code closes this session, but does not get there: because of
+#                an error, an early return, or an __exit__ that fails before it.
+#                The session stays open with its graph and its variables.
+#   what to do   Close it in a `finally`: `try: ... finally: session.close()`. In
+#                an `__exit__`, close it first, and do not return True: that hides
+#                the error.
+#
+# test_leaks_the_session_when_a_call_fails
+#   LEAK: tf.sessions +1 per failed call at test_context_manager_exit.py:33
+#   only when    the only call fails: Session.run at
+#                test_context_manager_exit.py:37 in Scorer.score
+#   what         1 test_context_manager_exit.Scorer with 1 Session (open) per
+#                failed call
+#   held by      test_context_manager_exit.scorers_in_use (list of 277) →
+#                Scorer.session → Session (open)
+#   stored at    test_context_manager_exit.py:33 in Scorer.__enter__
+#                scorers_in_use.append(self)
+#   made at      test_context_manager_exit.py:31 in Scorer.__enter__
+#                self.session = tf.compat.v1.Session(graph=graph)
+#   cause        An error is raised in __exit__ before it has cleaned up, and the
+#                rest of it never runs.
+#   what to do   Clean up in a `finally`, whatever else is done there: `try: ...
+#                finally: ...`.
+#
+# test_leaks_the_session_when_enter_fails
+#   LEAK: tf.sessions +1 per failed call at test_context_manager_exit.py:33
+#   only when    call 1 of the 2 TensorFlow calls fails: Session.run at
+#                test_context_manager_exit.py:37 in Scorer.score
+#   what         1 test_context_manager_exit.WarmScorer with 1 Session (open) per
+#                failed call
+#   held by      test_context_manager_exit.scorers_in_use (list of 428) →
+#                WarmScorer.session → Session (open)
+#   stored at    test_context_manager_exit.py:33 in Scorer.__enter__
+#                scorers_in_use.append(self)
+#   made at      test_context_manager_exit.py:31 in Scorer.__enter__
+#                self.session = tf.compat.v1.Session(graph=graph)
+#   cause        A call in __enter__ fails after it has opened something. Python
+#                calls __exit__ only if __enter__ has returned, so nobody cleans
+#                up.
+#   what to do   Let `__enter__` clean up itself: `except BaseException:`, the
+#                clean-up, `raise`; or do what may fail before anything is opened.

@@ -82,3 +82,64 @@ def test_fixed_is_the_default_for_the_length_of_a_block() -> None:
     session, _ = open_model()
     with session:  # unlike as_default(), this also closes it
         assert monitor.read_default() == 256
+
+
+# What the tool says of the tests that leak; numbers vary:
+#
+# test_leaks_a_session_that_two_modules_own
+#   LEAK: tf.sessions +1 per iteration at test_session_across_modules.py:41
+#   what         1 Session (open) per iteration
+#   held by      test_session_across_modules.monitor.seen (list of 105) → Session
+#                (open)
+#   stored at    test_session_across_modules.py:41 in Monitor.read_and_keep
+#                self.seen.append(session)
+#   made at      test_session_across_modules.py:28 in open_model
+#                return tf.compat.v1.Session(graph=graph), output
+#   cause        Each call opens a session that is never closed. It keeps its
+#                graph, its variables and its threads.
+#   what to do   Use a with statement: `with tf.compat.v1.Session() as session:
+#                session.run(y)`; or open one session outside the loop and close
+#                it at the end.
+#
+# test_leaks_a_session_on_the_default_stack
+#   LEAK: tf.sessions +1 per iteration at test_session_across_modules.py:62
+#   what         1 tuple of 2 with 1 Session (open) per iteration
+#   held by      test_session_across_modules.at_the_end._exit_callbacks (deque of
+#                105) → tuple[1].__self__.gen → local variable default of the
+#                suspended get_controller() → Session (open)
+#   stored at    test_session_across_modules.py:62 in
+#                test_leaks_a_session_on_the_default_stack
+#                at_the_end.enter_context(session.as_default())
+#   made at      test_session_across_modules.py:28 in open_model
+#                return tf.compat.v1.Session(graph=graph), output
+#   cause        A session was made the default, and this was never undone. The
+#                stack of default sessions keeps it.
+#   what to do   Use a with statement: `with session.as_default(): ...`.
+#
+# test_leaks_an_interactive_session
+#   LEAK: tf.sessions +1 per iteration at test_session_across_modules.py:69
+#   what         1 InteractiveSession (open) per iteration
+#   held by      TensorFlow's stack of default sessions (list of 105) →
+#                InteractiveSession (open)
+#   made at      test_session_across_modules.py:69 in
+#                test_leaks_an_interactive_session
+#                session = tf.compat.v1.InteractiveSession(graph=tf.Graph())
+#   cause        An InteractiveSession puts itself on the stack of default
+#                sessions, and its graph on the stack of default graphs. Without
+#                close() both stay there, and code that runs later adds to that
+#                graph.
+#   what to do   Use `with tf.compat.v1.Session(graph=graph) as session: ...`; or
+#                call `session.close()` in a `finally`.
+#   leak 2       graphs on the stack of default graphs (tf.graph_stack)
+#   what         1 Graph of 1 operation: 1 Const per iteration
+#   held by      TensorFlow's stack of default graphs (list of 105) → Graph of 1
+#                operation: 1 Const
+#   made at      test_session_across_modules.py:69 in
+#                test_leaks_an_interactive_session
+#                session = tf.compat.v1.InteractiveSession(graph=tf.Graph())
+#   cause        An InteractiveSession puts itself on the stack of default
+#                sessions, and its graph on the stack of default graphs. Without
+#                close() both stay there, and code that runs later adds to that
+#                graph.
+#   what to do   Use `with tf.compat.v1.Session(graph=graph) as session: ...`; or
+#                call `session.close()` in a `finally`.

@@ -68,3 +68,41 @@ def test_fixed_fetches_the_value_inside_the_block() -> None:
     with tf.compat.v1.Session(graph=graph) as session:
         value = session.run(total)
     assert value == 64
+
+
+# What the tool says of the tests that leak; numbers vary:
+#
+# test_leaks_the_session_of_the_second_try
+#   LEAK: tf.sessions +1 per iteration at test_session_closed_before_use.py:52
+#   what         1 Session (open) per iteration
+#   held by      test_session_closed_before_use.sessions_by_request (dict of 105)
+#                → Session (open)
+#   stored at    test_session_closed_before_use.py:52 in
+#                test_leaks_the_session_of_the_second_try
+#                sessions_by_request[len(sessions_by_request)] = session
+#   made at      test_session_closed_before_use.py:51 in
+#                test_leaks_the_session_of_the_second_try
+#                session = tf.compat.v1.Session(graph=graph)
+#   cause        Each call opens a session that is never closed. It keeps its
+#                graph, its variables and its threads.
+#   what to do   Use a with statement: `with tf.compat.v1.Session() as session:
+#                session.run(y)`; or open one session outside the loop and close
+#                it at the end.
+#
+# test_leaks_closed_sessions_that_are_kept
+#   LEAK: tf.sessions.closed +1/iteration at test_session_closed_before_use.py:62
+#   what         1 test_session_closed_before_use.Result with 1 Session (closed)
+#                per iteration
+#   held by      test_session_closed_before_use.results (list of 105) →
+#                Result.session → Session (closed)
+#   stored at    test_session_closed_before_use.py:62 in
+#                test_leaks_closed_sessions_that_are_kept
+#                results.append(Result(session, total))
+#   made at      test_session_closed_before_use.py:60 in
+#                test_leaks_closed_sessions_that_are_kept
+#                with tf.compat.v1.Session(graph=graph) as session:
+#   cause        The session is closed, but something still refers to it.
+#                TensorFlow frees its memory only when the Python object is freed.
+#   what to do   Keep the results, not the session: remove it from
+#                test_session_closed_before_use.results; for an attribute, use
+#                `self.session = None` after `close()`.

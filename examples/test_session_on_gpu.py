@@ -69,3 +69,20 @@ def nightly() -> Iterator[str]:
 @pytest.mark.tfleak
 def test_fixed_reuses_the_session_of_a_name(nightly: str) -> None:
     assert run_job(nightly) == 64
+
+
+# What the tool says of the tests that leak; numbers vary:
+#
+# test_leaks_a_session_per_job
+#   LEAK: tf.sessions +1 per iteration (Session) at test_session_on_gpu.py:43
+#   what         1 Session (open) per iteration
+#   held by      test_session_on_gpu.sessions (dict of 105) → Session (open)
+#   stored at    test_session_on_gpu.py:43 in run_job
+#                sessions[name] = open_session()
+#   made at      test_session_on_gpu.py:36 in open_session
+#                session = tf.compat.v1.Session(graph=graph)
+#   cause        Each call opens a session that is never closed. It keeps its
+#                graph, its variables and its threads.
+#   what to do   Use a with statement: `with tf.compat.v1.Session() as session:
+#                session.run(y)`; or open one session outside the loop and close
+#                it at the end.
