@@ -591,7 +591,9 @@ def _caused(finding: Finding, slug: str, made: Sequence[Origin] = ()) -> Finding
 def _is_of_users(finding: Finding) -> bool:
     """Return whether a finding is not just on what a library holds by itself."""
     row, path = row_of(finding.signal, finding.unit), finding.path
-    if row.family in _OF_USERS:
+    # the last error keeps a graph for a while, as its traceback has the frames
+    is_last_graph = row.family == "graph" and finding.per_iteration is None
+    if row.family in _OF_USERS and not is_last_graph:
         return True
     if path is None or path.is_native or path.root.is_library:
         return False

@@ -304,6 +304,21 @@ def test_what_a_library_keeps_does_not_fail(
     assert of_group(make_finding("tf.tensors", path=path), notes=notes) == expected
 
 
+@pytest.mark.parametrize(
+    ("per_iteration", "path", "expected"),
+    [
+        (1.0, at("native"), Status.LEAK),
+        (None, at("module"), Status.LEAK),
+        (None, at("native"), Status.CLEAN),
+    ],
+)
+def test_the_graph_of_the_last_error_counts_if_user_code_holds_it(
+    per_iteration: float | None, path: RetainingPath, expected: Status
+) -> None:
+    finding = make_finding("tf.graphs", per_iteration=per_iteration, path=path)
+    assert of_group(finding)[0] is expected
+
+
 FADING = Doubt(reason=Reason.FADING, detail="")
 
 
