@@ -22,6 +22,8 @@ from pytest_tfleak.user_code import is_users
 from pytest_tfleak.user_code import lines_of
 from pytest_tfleak.verdict import Origin
 
+#: How many managers that are open, and coroutines, are followed at a time.
+_MOST = 1_000
 _RESUMED = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 
 
@@ -38,10 +40,9 @@ class Entries:
         self.exits: dict[tuple[str, str], tuple[tuple[str, str], ...]] = {}
         #: The functions of managers, in the order in which they were entered.
         self._entered: dict[CodeType, None] = {}
-        self._calls: Counter[tuple[int, CodeType]] = Counter()
-        #: What must stay alive for the ids to be unique.
-        self._managers: list[Any] = []
-        self._coroutines: list[FrameType] = []
+        #: What is open, and the coroutines, by id; they stay alive while they are here.
+        self._open: dict[int, _Open] = {}
+        self._coroutines: dict[int, FrameType] = {}
         self._is_on = False
 
     def __enter__(self) -> Entries:
@@ -53,8 +54,7 @@ class Entries:
     def __exit__(self, *_: object) -> None:
         if self._is_on:
             sys.setprofile(None)
-        self._calls.clear()
-        self._managers.clear()
+        self._open.clear()
         self._coroutines.clear()
 
     @property
@@ -79,30 +79,51 @@ class Entries:
         """Return whether a method begins: a coroutine is called again to go on."""
         if not frame.f_code.co_flags & _RESUMED:
             return bool(frame.f_code.co_argcount)
-        if any(known is frame for known in self._coroutines):
+        if id(frame) in self._coroutines or len(self._coroutines) == _MOST:
             return False
-        self._coroutines.append(frame)
+        self._coroutines[id(frame)] = frame
         return bool(frame.f_code.co_argcount)
 
     def _count(self, manager: Any, code: CodeType) -> None:
-        if not any(known is manager for known in self._managers):
-            self._managers.append(manager)
-        self._calls[id(manager), code] += 1
+        known = self._open.get(id(manager))
         if code.co_name in EXITS:
+            if known is not None and known.leave(code):
+                del self._open[id(manager)]
             return
         enter = _place_of(code)
         self.exits[enter] = tuple(map(_place_of, _exits_of(manager)))
-        # a class and the one that it derives from may both have an __exit__
-        left = max(
-            (
-                count
-                for (owner, other), count in self._calls.items()
-                if owner == id(manager) and other.co_name in EXITS
-            ),
-            default=0,
-        )
-        if self._calls[id(manager), code] - left > 1:
+        if known is None:
+            if len(self._open) == _MOST:
+                return
+            known = self._open[id(manager)] = _Open(manager)
+        if known.enter(code) > 1:
             self.twice.add(enter)
+
+
+class _Open:
+    """How often a manager was entered and left, by each of its methods.
+
+    A class and the one that it derives from may both have such a method.
+    """
+
+    def __init__(self, manager: Any) -> None:
+        self._manager = manager
+        self._enters: Counter[CodeType] = Counter()
+        self._exits: Counter[CodeType] = Counter()
+
+    def enter(self, code: CodeType) -> int:
+        """Count a call, and return how often it has now been entered but not left."""
+        self._enters[code] += 1
+        return self._enters[code] - self._left
+
+    def leave(self, code: CodeType) -> bool:
+        """Count a call, and return whether it is now left as often as entered."""
+        self._exits[code] += 1
+        return self._left >= max(self._enters.values())
+
+    @property
+    def _left(self) -> int:
+        return max(self._exits.values(), default=0)
 
 
 def _exits_of(manager: Any) -> Iterator[CodeType]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextlib import suppress
@@ -122,3 +123,36 @@ def test_the_managers_that_are_entered_and_their_exits() -> None:
     assert functions == ["Named.__enter__", "Lease.__enter__", "leasing"]
     named, lease = (HERE, "Named.__exit__"), (HERE, "Lease.__exit__")
     assert entries.exits[HERE, "Named.__enter__"] == (named, lease)
+
+
+@pytest.mark.parametrize("manager", [Lease, Named])
+def test_a_manager_that_is_left_does_not_stay_alive(manager: type[Lease]) -> None:
+    with Entries():
+        with manager() as lease:
+            left = weakref.ref(lease)
+        del lease
+        assert left() is None
+
+
+def test_only_so_many_open_managers_are_followed() -> None:
+    leases = [Lease() for _ in range(1_500)]
+    with Entries() as entries:
+        for lease in leases:
+            lease.__enter__()
+        alive = sys.getrefcount(leases[-1])
+        assert sys.getrefcount(leases[0]) > alive
+        leases[-1].__enter__()  # is not followed
+        assert entries.twice == set()
+        leases[0].__enter__()
+    assert entries.twice == {(HERE, "Lease.__enter__")}
+
+
+def test_only_so_many_coroutines_are_followed() -> None:
+    async def many() -> None:
+        for _ in range(600):
+            await once(Remote())
+        await again(Remote())
+
+    with Entries() as entries:
+        asyncio.run(many())
+    assert entries.twice == set()
