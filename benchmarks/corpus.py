@@ -85,7 +85,7 @@ def pytest_sessionfinish(exitstatus):
 
 @pytest.hookimpl(trylast=True)
 def pytest_unconfigure():
-    # TensorFlow waits for ever for some of the iterators that leaked
+    # TensorFlow waits forever for some of the iterators that leaked
     sys.stdout.flush()
     os._exit(STATUS[0])
 

@@ -3,7 +3,7 @@
 ``Scorer`` closes its session in ``__exit__`` and removes itself from the list of
 scorers in use. But before that it writes a report, which needs a score. If the block
 failed, there is none: ``write_report()`` raises, ``__exit__`` ends there, and the
-session stays open and on the list for ever. No test notices as long as no block fails.
+session stays open and on the list forever. No test notices as long as no block fails.
 So either write a test in which it does, or let ``faults=True`` make it fail: then each
 call of TensorFlow fails once, and the message says after which of them what is left.
 

@@ -38,8 +38,8 @@ class TotalTime:
         self._config = config
         self._left = seconds
         self._total = seconds
-        #: How long the chosen tests that had no turn yet are expected to take; None
-        #: without a choice.
+        #: How long the chosen tests that are yet to be measured are expected to take;
+        #: None without a choice.
         self._waiting: dict[str, float] | None = None
         self._turns: dict[str, Turn] = {}
 
@@ -65,7 +65,7 @@ class TotalTime:
 
     @property
     def why_not(self) -> str:
-        """Return why a test has no turn, as text."""
+        """Return why a test is not measured, as text."""
         if self._left <= 0:
             return "max_total_time is used up"
         return "the rest of max_total_time is for tests that have waited longer"

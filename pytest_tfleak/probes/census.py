@@ -485,7 +485,7 @@ class Census:
             reference = weakref.ref(member, partial(_bury, self._frozen, index))
         except TypeError:
             self._unfollowed[index] += 1
-            return  # without weak references, it counts as alive for ever
+            return  # without weak references, it counts as alive forever
         self._followed[index].append(reference)
         if not is_known:
             self._since_start[index].append(weakref.ref(member))

@@ -6,6 +6,7 @@ pages of the causes.
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Mapping
 from importlib.util import find_spec
@@ -30,6 +31,7 @@ from tests.pages import pages_of_causes
 from tests.pages import parts
 from tests.pages import replaced
 from tests.pages import shown
+from tests.planted_pairs import planted_pairs
 from tests.regenerate import REGENERATE
 from tests.regenerate import expected_text
 
@@ -259,3 +261,32 @@ def test_the_row_on_failing_calls_is_as_shown() -> None:
     failing = FailingCalls(count=7, total=9, first=first, last=last)
     text = failure_text(make_leak(make_finding(failing=failing)))
     assert block("output", "failing calls") in text
+
+
+def test_no_example_of_a_cause_has_a_base_class_for_nothing() -> None:
+    idle = {slug: idle_bases(pair.leaking) for slug, pair in planted_pairs().items()}
+    assert not {slug: names for slug, names in idle.items() if names}
+
+
+def idle_bases(source: str) -> set[str]:
+    """Return the base classes whose methods are all overridden where they are used."""
+    tree = ast.parse(source)
+    classes = {n.name: n for n in tree.body if isinstance(n, ast.ClassDef)}
+    bases = {name: [*map(ast.unparse, node.bases)] for name, node in classes.items()}
+    as_base = {id(base) for node in classes.values() for base in node.bases}
+    names = (node for node in ast.walk(tree) if isinstance(node, ast.Name))
+    used = {name.id for name in names if id(name) not in as_base}
+    needed = set(used)
+    for name in used & set(classes):
+        known: set[str] = set()
+        pending = [name]
+        while pending:
+            node = classes.get(pending.pop())
+            if node is not None:
+                own = {n.name for n in node.body if isinstance(n, ast.FunctionDef)}
+                if own - known:
+                    needed.add(node.name)
+                if "super()" not in ast.unparse(node):
+                    known |= own
+                pending += bases[node.name]
+    return set(classes) - needed

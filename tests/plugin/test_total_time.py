@@ -41,7 +41,7 @@ def test_a_test_that_takes_long_leaves_less_for_others() -> None:
 
 
 def without_turn(pytester: pytest.Pytester, *options: str) -> set[str]:
-    """Run the suite; return the tests that had no turn."""
+    """Run the suite; return the tests that were not measured."""
     result = pytester.runpytest_subprocess(
         "-p", "cacheprovider", "--tfleak", "--tfleak-json=out.json", *options
     )

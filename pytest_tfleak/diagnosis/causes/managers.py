@@ -56,8 +56,8 @@ CAUSES = (
         slug="cancelled-without-finally",
         priority=Priority.MANAGERS,
         explains="Another task failed, and this one was cancelled while it was in the "
-        "block of this context manager. CancelledError is no Exception, so its except "
-        "clause does not see it.",
+        "block of this context manager. `CancelledError` does not derive from "
+        "`Exception`, so its except clause does not see it.",
         remedy="Clean up in a `finally`: `try: ... finally: ...`; or catch it too: "
         "`except BaseException:`.",
         rule=_of_a_sweep,
@@ -66,7 +66,7 @@ CAUSES = (
         slug="exit-returns-true",
         priority=Priority.MANAGERS,
         explains="If the block has failed, {exit} returns True before it has cleaned "
-        "up. This also hides the error, so nobody hears of it.",
+        "up. This also hides the error, so the error goes unnoticed.",
         remedy="Clean up first, whatever the error is, and end with `return True`; or "
         "let the error through: `return False`, after the clean-up.",
         rule=_of_a_sweep,

@@ -178,7 +178,7 @@ CAUSES = (
     Cause(
         slug="task-never-ended",
         priority=Priority.HELD_THROUGH,
-        explains="Each call starts an asyncio task that waits for ever, or that "
+        explains="Each call starts an asyncio task that waits forever, or that "
         "something keeps after it is done. A task keeps its local variables and its "
         "result.",
         remedy="{end_task}; or wait for it in an `asyncio.TaskGroup`.",

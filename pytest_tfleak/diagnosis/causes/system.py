@@ -117,7 +117,7 @@ CAUSES = (
         slug="executor-not-shut-down",
         priority=Priority.SYSTEM,
         explains="Each call makes a pool of threads or processes that is never shut "
-        "down. Its workers wait for ever, and keep the last objects they were given.",
+        "down. Its workers wait forever, and keep the last objects they were given.",
         remedy="{end_pool}; or make one pool before the loop, and share it.",
         rule=_is_pool,
     ),

@@ -1,6 +1,6 @@
 """Fill the caches in which TensorFlow keeps the types that ``tf.nest`` has seen.
 
-Each type stays there for ever, with all that it holds, until a cache has 1,024 types.
+Each type stays there forever, with all that it holds, until a cache has 1,024 types.
 No type can be removed, but a full cache takes no more.
 
 PYTEST_DONT_REWRITE

@@ -42,15 +42,18 @@ def test_exit_only_on_success_mended():
         compute()
 
 
-class WarmsUp(Always):
+class WarmsUp:
     def __enter__(self):
         OPEN.append(tf.compat.v1.Session(graph=tf.Graph()))  # planted
         compute()
 
+    def __exit__(self, *error):
+        OPEN.pop().close()
 
-class WarmsUpCarefully(Always):
+
+class WarmsUpCarefully(WarmsUp):
     def __enter__(self):
-        super().__enter__()
+        OPEN.append(tf.compat.v1.Session(graph=tf.Graph()))
         try:
             compute()
         except BaseException:
@@ -68,7 +71,7 @@ def test_enter_fails_after_opening_mended():
         pass
 
 
-class Reports(Always):
+class Reports:
     def __enter__(self):
         OPEN.append(tf.compat.v1.Session(graph=tf.Graph()))  # planted
 
@@ -161,7 +164,7 @@ def test_exit_stack_half_filled_mended():
 
 
 # the exit returns True
-class Quiet(Always):
+class Quiet:
     def __enter__(self):
         OPEN.append(tf.compat.v1.Session(graph=tf.Graph()))  # planted
 
