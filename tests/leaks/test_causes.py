@@ -129,7 +129,7 @@ def reached_from(test: str, source: str) -> str:
     while pending:
         name = pending.pop()
         if name in defined and name not in reached:
-            reached[name] = ast.get_source_segment(source, defined[name]) or ""
+            reached[name] = ast.unparse(defined[name])  # with decorators
             words = re.findall(r"\w+", reached[name])
             pending += [word for word in words if not word.startswith("test_")]
     return "\n".join(reached.values())

@@ -263,11 +263,15 @@ def test_code_compiled_in_loop_mended():
     STEP(tf.ones([]))
 
 
+def double(x):
+    return x * 2.0
+
+
 @weighed
 def test_py_function_tape():
     x = tf.Variable(1.0, name="x")
     with tf.GradientTape():
-        tf.py_function(lambda x: x * 2.0, [x], tf.float32)  # planted
+        tf.py_function(double, [x], tf.float32)  # planted
 
 
 @weighed
@@ -275,7 +279,7 @@ def test_py_function_tape_mended():
     x = tf.Variable(1.0, name="x")
     with tf.GradientTape() as tape:  # noqa: SIM117 - as printed
         with tape.stop_recording():
-            tf.py_function(lambda x: x * 2.0, [x], tf.float32)
+            tf.py_function(double, [x], tf.float32)
     keras.utils.clear_session()
 
 
