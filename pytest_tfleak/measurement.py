@@ -54,8 +54,8 @@ from pytest_tfleak.fault_sweep import Body
 from pytest_tfleak.fault_sweep import FaultSweep
 from pytest_tfleak.fault_sweep import Stage
 from pytest_tfleak.fault_sweep import SweptBody
-from pytest_tfleak.judge import FEWEST_USED_UP
 from pytest_tfleak.judge import Judgement
+from pytest_tfleak.judge import is_enough_at_limit
 from pytest_tfleak.judge import is_suspicious
 from pytest_tfleak.judge import judge
 from pytest_tfleak.judge import unjudged_rate
@@ -496,7 +496,9 @@ class Measurement:
         try:
             self._measure_rest(run)
         except LimitReached:
-            if not run.early.is_away or run.loop.trace.rows > FEWEST_USED_UP:
+            stopped = run.loop.guard.stopped
+            is_enough = is_enough_at_limit(run.loop.trace, stopped, self._plan)
+            if is_enough or not run.early.is_away:
                 raise
         else:
             return ""
@@ -543,7 +545,7 @@ class Measurement:
         loop = run.loop
         self._notes.append(f"Stopped early, after {loop.trace.rows} iterations: {why}.")
         self._setting.stage.is_enough(loop)  # it notes what it has seen until then
-        count_what_ran(loop, is_used_up=True)
+        count_what_ran(loop, self._plan, is_used_up=True)
         loop.calls_judged = loop.calls
         loop.guard.allow_more()
         self._begin(CONFIRMATION)
@@ -710,7 +712,7 @@ class Measurement:
         ended, resource = self._why_it_ended(run, error), used_up(error)
         words = f"in iteration {loop.trace.rows + 1}: {self._endings.in_words(error)}."
         if not self._endings.is_from_outside(error):
-            count_what_ran(loop, is_used_up=resource is not None)
+            count_what_ran(loop, self._plan, is_used_up=resource is not None)
         loop.note_reasons(loop.trace)
         judged = self._describe(run, loop.trace, loop.trace.judged)
         self._know(judged=judged, ended=ended, broken=_broken(loop))

@@ -18,6 +18,7 @@ from difflib import get_close_matches
 from typing import Any
 from typing import Literal
 
+from pytest_tfleak.quantities import HALF
 from pytest_tfleak.quantities import bytes_or_half
 from pytest_tfleak.quantities import choice
 from pytest_tfleak.quantities import format_bytes
@@ -41,8 +42,6 @@ EVERYWHERE: frozenset[Source] = frozenset({"marker", "command line", "ini", "lib
 MOST_ITERATIONS = 100_000
 #: The option that ends a run before the machine runs out of memory.
 MEMORY_LIMIT = "memory_limit"
-#: Its value that depends on the machine.
-HALF = "half"
 _IN_PYTEST: frozenset[Source] = EVERYWHERE - {"library"}
 _ONE_TEST: frozenset[Source] = frozenset({"marker"})
 _RUN: frozenset[Source] = frozenset({"command line", "ini"})

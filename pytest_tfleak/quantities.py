@@ -10,6 +10,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+#: The value of a limit that depends on the machine.
+HALF = "half"
 _BYTES = {
     "b": 1,
     "kb": 1000,
@@ -174,15 +176,15 @@ def choice(*choices: str) -> Callable[[object], str]:
 
 
 def bytes_or_half(value: object) -> int | str:
-    """Return a number of bytes above 0, or "half"."""
-    if value == "half":
-        return "half"
+    """Return a number of bytes above 0, or ``HALF``."""
+    if value == HALF:
+        return HALF
     try:
         size = parse_bytes(value)
     except ValueError as error:
-        raise ValueError(f'{error}, "half"') from None
+        raise ValueError(f'{error}, "{HALF}"') from None
     if size == 0:
-        raise ValueError('expected more than 0 bytes, "half"')
+        raise ValueError(f'expected more than 0 bytes, "{HALF}"')
     return size
 
 

@@ -48,6 +48,7 @@ class Stopped(NamedTuple):
     limit: str  # which limit or option that was
     signals: tuple[str, ...]  # whose growth used it up, without the device
     per_iteration: float  # how much of it each iteration took
+    is_huge: bool = False  # whether that adds up to more than a warm-up takes
 
 
 class Trace:

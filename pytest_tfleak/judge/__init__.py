@@ -70,6 +70,7 @@ from pytest_tfleak.signals import counts_whole_run
 from pytest_tfleak.signals import is_size
 from pytest_tfleak.signals import row_of
 from pytest_tfleak.trace import Signal
+from pytest_tfleak.trace import Stopped
 from pytest_tfleak.trace import Trace
 from pytest_tfleak.verdict import Finding
 from pytest_tfleak.verdict import Reason
@@ -79,8 +80,9 @@ FIRST_LOOK = 5  # windows
 CONFIRMED = 10  # windows
 NARROWEST = 10  # iterations in a window of a confirmed trace: a leak may be as rare
 FEWEST = 5  # iterations: fewer make no five windows
-#: As many readings are enough if growth in each iteration has used up a resource.
-FEWEST_USED_UP = 3
+#: As many are enough if huge growth in each of them has used up a resource: the first
+#: is not judged.
+FEWEST_AT_LIMIT = 4
 #: Noise may hide a rate by up to this share of the allowance.
 DOUBT = 0.15
 #: A confirmation cut short by ``max_time`` must hold this share of the measured part.
@@ -146,6 +148,16 @@ def unjudged_rate(trace: Trace, plan: Plan, name: str) -> float:
             seen = _case(signal, trace, plan).seen
             return seen.per_iteration if seen and seen.shape == "steady" else 0.0
     return 0.0
+
+
+def is_enough_at_limit(trace: Trace, stopped: Stopped, plan: Plan) -> bool:
+    """Return whether growth that ended a run early may be judged.
+
+    After fewer iterations it may be a warm-up, unless it is huge.
+    """
+    if stopped.is_huge:
+        return trace.rows >= FEWEST_AT_LIMIT
+    return trace.rows >= plan.warmup + FEWEST
 
 
 def iterations_wanted(trace: Trace, plan: Plan) -> int:
@@ -216,7 +228,7 @@ def _case(signal: Signal, trace: Trace, plan: Plan) -> _Case:
         is_exact = signal.nature == "exact" or doubtful is not None
         if is_exact and signal.name in trace.kept:
             seen = _without_garbage(seen, _kept(signal, seen, trace), accepted)
-    fewest = FEWEST if trace.stopped is None else FEWEST_USED_UP
+    fewest = FEWEST if trace.stopped is None else FEWEST_AT_LIMIT - 1
     decides = allowance is not None and len(readings) >= fewest
     growth = seen if decides else None
     most = most_left(signal, plan)

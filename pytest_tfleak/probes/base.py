@@ -11,10 +11,13 @@ from collections.abc import Collection
 from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
+from typing import Generic
 from typing import Protocol
 from typing import TypeVar
 
+from pytest_tfleak.probes.room import Free
 from pytest_tfleak.probes.room import Room
 from pytest_tfleak.trace import Signal
 
@@ -189,8 +192,8 @@ class GuardedProbe:
         return self._optional("notes", (), lambda notes: tuple(map(str, notes)))
 
     def rooms(self) -> tuple[Room, ...]:
-        """Return the resources that may run out meanwhile."""
-        return self._optional("rooms", (), tuple)
+        """Return the resources that may run out meanwhile, each guarded as well."""
+        return self._optional("rooms", (), self._guarded_rooms)
 
     def close(self) -> None:
         """Release the probe's resources, even after a failure."""
@@ -208,6 +211,16 @@ class GuardedProbe:
         """Stop calling the probe, and forget its signals."""
         self.failure = why
         self._signals = ()
+
+    def _guarded_rooms(self, rooms: Iterable[Room]) -> tuple[Room, ...]:
+        return tuple(
+            replace(
+                room,
+                free=_UntilItFails(room.free, _as_free, self._complain),
+                read=_UntilItFails(room.read, int, self._complain),
+            )
+            for room in rooms
+        )
 
     def _required(
         self, name: str, default: T, shape: Callable[[Any], T], *arguments: object
@@ -235,6 +248,36 @@ class GuardedProbe:
     def _complain(self, name: str, error: Exception) -> None:
         why = in_words(error)
         self._complaints.append(f"The probe {self.name!r} failed in {name}: {why}.")
+
+
+class _UntilItFails(Generic[T]):
+    """A function of a room: after its first error it is not called, and returns None.
+
+    None means that there is no figure, so nothing ends the run for lack of that room.
+    """
+
+    def __init__(
+        self,
+        call: Callable[[], T | None],
+        shape: Callable[[Any], T],
+        complain: Callable[[str, Exception], None],
+    ) -> None:
+        self._call = call
+        self._shape = shape
+        self._complain = complain
+        self._has_failed = False
+
+    def __call__(self) -> T | None:
+        """Return what the function returns."""
+        if self._has_failed:
+            return None
+        try:
+            found = self._call()
+            return None if found is None else self._shape(found)
+        except Exception as error:
+            self._has_failed = True
+            self._complain("rooms", error)
+            return None
 
 
 def guard(probes: Iterable[Probe | GuardedProbe]) -> tuple[GuardedProbe, ...]:
@@ -282,6 +325,11 @@ def _checked(signals: Iterable[Signal]) -> tuple[Signal, ...]:
 
 def _nothing(_: object) -> None:
     return None
+
+
+def _as_free(found: tuple[Any, Any]) -> Free:
+    amount, limit = found
+    return Free(int(amount), str(limit))
 
 
 def _text_or_none(found: object) -> str | None:

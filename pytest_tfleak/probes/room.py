@@ -20,8 +20,11 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from typing import Literal
 from typing import NamedTuple
+from warnings import catch_warnings
+from warnings import simplefilter
 
 MEMORY, ADDRESSES = "memory", "address space"
 #: The signals of host memory whose growth shows that it runs out.
@@ -55,14 +58,13 @@ class Room:
 
 def memory_rooms(root: Path = Path("/")) -> list[Room]:
     """Return the room for resident memory, and for memory that is only reserved."""
-    used = make_memory_reader()
     rooms = [
         Room(
             resource=MEMORY,
             unit="B",
             signals=_OF_MEMORY,
-            free=lambda: free_memory(used, root),
-            read=used,
+            free=lambda: free_memory(root),
+            read=make_memory_reader(),
             is_shared=True,
         )
     ]
@@ -80,16 +82,15 @@ def memory_rooms(root: Path = Path("/")) -> list[Room]:
     return rooms
 
 
-def free_memory(used: Read, root: Path = Path("/")) -> Free | None:
+def free_memory(root: Path = Path("/")) -> Free | None:
     """Return how much memory and swap is free within all limits.
 
-    ``used`` reads what the process itself has in use.
+    The kernel enforces neither ``ulimit -m`` nor ``memory.high``: they do not count.
     """
-    found = [_free_on_machine(), *_free_in_groups(root)]
-    # Linux does not enforce it, but who sets it wants it to count
-    found.append(_below("RLIMIT_RSS", used))
-    known = [free for free in found if free is not None]
-    return min(known, key=lambda free: free.amount, default=None)
+    swap = _free_swap()
+    machine = _free_on_machine(swap)
+    found = [*([] if machine is None else [machine]), *_free_in_groups(root, swap)]
+    return min(found, key=lambda free: free.amount, default=None)
 
 
 def descriptor_room() -> Room | None:
@@ -108,13 +109,13 @@ def descriptor_room() -> Room | None:
 def thread_room(count: Read, root: Path = Path("/")) -> Room | None:
     """Return the room for threads, None where they have no limit.
 
-    ``count`` reads how many threads the process has.
+    ``count`` reads how many threads the process has. ``ulimit -u`` does not count: it
+    is a limit of the user, of which this process does not know the other threads.
     """
 
     def free() -> Free | None:
-        found = [_below("RLIMIT_NPROC", count), *_free_pids(root)]
-        known = [free for free in found if free is not None]
-        return min(known, key=lambda free: free.amount, default=None)
+        found = _free_pids(root)
+        return min(found, key=lambda free: free.amount, default=None)
 
     if free() is None:
         return None
@@ -124,6 +125,7 @@ def thread_room(count: Read, root: Path = Path("/")) -> Room | None:
         signals=("process.threads",),
         free=free,
         read=count,
+        is_shared=True,
     )
 
 
@@ -206,33 +208,43 @@ def _below(name: str, used: Read) -> Free | None:
     return None if limit is None or now is None else Free(max(0, limit - now), name)
 
 
-def _free_on_machine() -> Free | None:
+def _free_on_machine(swap: int) -> Free | None:
+    memory = _ask_psutil("virtual_memory")
+    if memory is None:
+        return None
+    return Free(int(memory.available) + swap, "the machine")
+
+
+def _free_swap() -> int:
+    swap = _ask_psutil("swap_memory")
+    return 0 if swap is None else int(swap.free)
+
+
+def _ask_psutil(name: Literal["virtual_memory", "swap_memory"]) -> Any:
+    """Return figures of the system, None if it does not tell."""
     import psutil
 
     try:
-        amount = psutil.virtual_memory().available
-        with suppress(OSError, RuntimeError):  # no swap figures here
-            amount += psutil.swap_memory().free
-    except (psutil.Error, OSError):
+        with catch_warnings():  # it warns if the kernel hides some of the figures
+            simplefilter("ignore")
+            return getattr(psutil, name)()
+    except (psutil.Error, OSError, RuntimeError):
         return None
-    return Free(amount, "the machine")
 
 
 # Control groups
 
 
-def _free_in_groups(root: Path) -> Iterator[Free]:
+def _free_in_groups(root: Path, swap: int) -> Iterator[Free]:
     """Yield what is free in the cgroup of this process, and in each of its parents."""
-    swap = _free_swap()
     for folder in _folders(root, "cgroup2", ""):
-        limits = [_number(folder / f"memory.{name}") for name in ("max", "high")]
-        known = [limit for limit in limits if limit is not None]
+        limit = _number(folder / "memory.max")
         used = _in_use(folder, "memory.current", ("inactive_file", "active_file"))
-        if known and used is not None:
+        if limit is not None and used is not None:
             most = _number(folder / "memory.swap.max")
             swapped = _number(folder / "memory.swap.current") or 0
             more = swap if most is None else min(swap, max(0, most - swapped))
-            yield Free(max(0, min(known) - used) + more, "the cgroup's memory.max")
+            yield Free(max(0, limit - used) + more, "the cgroup's memory.max")
     reclaimable = ("total_inactive_file", "total_active_file")
     for folder in _folders(root, "cgroup", "memory"):
         for kind, more in (("memory", swap), ("memory.memsw", 0)):
@@ -250,15 +262,6 @@ def _free_pids(root: Path) -> Iterator[Free]:
             now = _number(folder / "pids.current")
             if most is not None and now is not None:
                 yield Free(max(0, most - now), "the cgroup's pids.max")
-
-
-def _free_swap() -> int:
-    import psutil
-
-    try:
-        return int(psutil.swap_memory().free)
-    except (psutil.Error, OSError, RuntimeError):
-        return 0
 
 
 def _folders(root: Path, kind: str, controller: str) -> Iterator[Path]:

@@ -26,8 +26,9 @@ from time import sleep
 from typing import Any
 
 from pytest_tfleak.judge import FEWEST
-from pytest_tfleak.judge import FEWEST_USED_UP
+from pytest_tfleak.judge import FEWEST_AT_LIMIT
 from pytest_tfleak.judge import SHORTEST_CONFIRMATION
+from pytest_tfleak.judge import is_enough_at_limit
 from pytest_tfleak.judge import is_suspicious
 from pytest_tfleak.judge import iterations_wanted
 from pytest_tfleak.judge import judge
@@ -108,25 +109,26 @@ def confirm(
     return notes
 
 
-def count_what_ran(loop: Loop, *, is_used_up: bool) -> None:
+def count_what_ran(loop: Loop, plan: Plan, *, is_used_up: bool) -> None:
     """Prepare the iterations that ran before the body ended the run for judgement.
 
     If it did not get far into the confirmation, the last third of the measured ones
     counts as the confirmation. Growth must still be there after a pause. A leak may use
-    up a resource in a few iterations: then all but the first call count, or even that.
+    up a resource in a few iterations: then all but the first call count.
     """
     trace = loop.trace
     if trace.confirmed < SHORTEST_CONFIRMATION * trace.measured:
         trace.count_confirmation_as_measured()
     fewest = FEWEST if is_used_up else _FEWEST
     if loop.guard.is_reached:
-        trace.stopped, fewest = loop.guard.stopped, FEWEST_USED_UP
+        trace.stopped, fewest = loop.guard.stopped, FEWEST_AT_LIMIT - 1
         trace.limit = trace.stopped.limit
+        if not is_enough_at_limit(trace, trace.stopped, plan):
+            return
     if is_used_up and trace.measured < _FEWEST:
-        first = 0 if trace.stopped is not None and trace.rows <= fewest else 1
-        trace.measured += max(0, trace.warmed_up - first)
-        trace.judges_warmup = trace.warmed_up > first
-        trace.warmed_up = min(trace.warmed_up, first)
+        trace.measured += max(0, trace.warmed_up - 1)
+        trace.judges_warmup = trace.warmed_up > 1
+        trace.warmed_up = min(trace.warmed_up, 1)
     if trace.measured < fewest:
         return
     if not trace.confirmed:

@@ -2,7 +2,9 @@
 
 A body may need much in its first call, so what counts is the growth after that. The run
 ends when a resource has grown by half of what was free then; ``memory_limit`` sets
-another limit for memory. The search for the cause of a leak gets a share of the rest.
+another limit for memory. A warm-up looks like a leak at first, so a few more iterations
+run once, as far as they fit into half of the rest: if nothing grows any more, the run
+goes on. The search for the cause of a leak gets a share of what is left.
 
 PYTEST_DONT_REWRITE
 """
@@ -14,7 +16,7 @@ from array import array
 from collections.abc import Iterator
 from collections.abc import Sequence
 
-from pytest_tfleak.plan import HALF
+from pytest_tfleak.judge import FEWEST
 from pytest_tfleak.plan import MEMORY_LIMIT
 from pytest_tfleak.plan import Plan
 from pytest_tfleak.probes.base import GuardedProbe
@@ -32,8 +34,13 @@ _SHARE = 2
 _SEARCH, _EXPERIMENTS, _SMALL = 12, 60, 512 * 2**20
 _NONE = -1  # no limit, or no figure
 _ENDLESS = 2**31
-_BASE, _LIMIT, _USED, _FREE = range(4)
-_FIGURES = 4  # of each resource
+#: So many bytes, evenly in a few iterations, are no warm-up.
+_HUGE = 2**30
+#: No run ends for less growth: an ordinary test may need as much after its first call.
+_LEAST = {"B": 64 * 2**20}
+_LEAST_COUNT = 16
+_BASE, _LIMIT, _USED, _FREE, _WENT_ON = range(5)
+_FIGURES = 5  # of each resource
 
 
 class LimitReached(Exception):  # noqa: N818 - not an error: the run has to end
@@ -45,7 +52,10 @@ class Guard:
 
     def __init__(self, probes: Sequence[GuardedProbe], plan: Plan) -> None:
         self._probes = probes
-        self._limit = plan.memory_limit
+        self._is_off = plan.memory_limit is None
+        most = plan.memory_limit
+        self._most_memory = most if isinstance(most, int) else None  # None: half
+        self._fewest = plan.warmup + FEWEST
         self._workers = _workers()
         self._rooms: tuple[Room, ...] = ()
         # arrays, since new ints in attributes would be memory that stays
@@ -55,13 +65,13 @@ class Guard:
 
     def begin(self) -> None:
         """Find the resources to watch; call it again when probes may know more."""
-        if self._limit is None:
+        if self._is_off:
             return
         known = {room.resource for room in self._rooms}
         new = tuple(r for r in self._find_rooms() if r.resource not in known)
         first = len(self._rooms)
         self._rooms += new
-        self._figures.extend(array("q", [0, _NONE, 0, 0]) * len(new))
+        self._figures.extend(array("q", [0, _NONE, 0, 0, False]) * len(new))
         self._limits += [""] * len(new)
         if self._counts[0]:
             self._start(range(first, first + len(new)))
@@ -83,7 +93,8 @@ class Guard:
             if used is None:
                 continue
             self._figures[at + _USED] = used
-            if used - self._figures[at + _BASE] >= limit:
+            is_reached = used - self._figures[at + _BASE] >= limit
+            if is_reached and not self._goes_on(place):
                 self._counts[1] = place
 
     @property
@@ -99,6 +110,7 @@ class Guard:
             limit=self._name_of_limit(room),
             signals=room.signals,
             per_iteration=grown / max(1, self._counts[0] - 1),
+            is_huge=_is_huge(room, grown),
         )
 
     @property
@@ -110,7 +122,7 @@ class Guard:
         ran = max(1, self._counts[0] - 1)
         left = _ENDLESS
         for at in range(0, len(self._figures), _FIGURES):
-            base, limit, used, _ = self._figures[at : at + _FIGURES]
+            base, limit, used, *_ = self._figures[at : at + _FIGURES]
             rate = max(0, used - base) // ran
             if limit != _NONE and rate:
                 left = min(left, max(0, base + limit - used) // rate)
@@ -126,9 +138,10 @@ class Guard:
         ran = max(1, self._counts[0] - 1)
         for place, room in enumerate(self._rooms):
             at, free = _FIGURES * place, room.free()
-            base, limit, used, _ = self._figures[at : at + _FIGURES]
+            base, limit, used, *_ = self._figures[at : at + _FIGURES]
             if limit == _NONE or free is None:
                 continue
+            self._figures[at + _WENT_ON] = True
             grown = max(0, used - base)
             more = max(limit, _SEARCH * grown // ran)
             if room.unit == "B":  # a slow leak takes many experiments
@@ -146,9 +159,9 @@ class Guard:
         at = _FIGURES * self._counts[1]
         taken = f"{room.resource} grew by {format_quantity(grown, room.unit)}"
         remedy = f"set {MEMORY_LIMIT} to allow more"
-        if self._is_set(room):
-            limit = self._figures[at + _LIMIT]
-            return f"{taken}; {MEMORY_LIMIT} is {format_quantity(limit, room.unit)}"
+        if self._most_memory is not None and room.resource == MEMORY:
+            most = format_quantity(self._most_memory, room.unit)
+            return f"{taken}; {MEMORY_LIMIT} is {most}"
         was = format_quantity(self._figures[at + _FREE], room.unit)
         limit_of_it = self._limits[self._counts[1]]
         parts = _SHARE * self._sharing(room)
@@ -160,7 +173,7 @@ class Guard:
 
     def _reached(self) -> tuple[Room, int]:
         place = self._counts[1]
-        base, _, used, _ = self._figures[_FIGURES * place : _FIGURES * (place + 1)]
+        base, _, used, *_ = self._figures[_FIGURES * place : _FIGURES * (place + 1)]
         return self._rooms[place], used - base
 
     def _find_rooms(self) -> Iterator[Room]:
@@ -171,28 +184,47 @@ class Guard:
         for place in places:
             room, at = self._rooms[place], _FIGURES * place
             used, free = room.read(), room.free()
-            if used is None or free is None:
+            if used is None or free is None or free.amount <= 0:
                 continue
             self._limits[place] = free.limit
             self._figures[at + _FREE] = free.amount
             self._figures[at + _BASE] = self._figures[at + _USED] = used
             self._figures[at + _LIMIT] = self._most(room, free)
 
+    def _goes_on(self, place: int) -> bool:
+        """Allow a few more iterations, once, and return whether any fit.
+
+        They complete the warm-up and make as many judged ones as a verdict needs. If
+        these have run, one more shows whether growth goes on.
+        """
+        room, at, ran = self._rooms[place], _FIGURES * place, self._counts[0]
+        base, _, used, _, went_on = self._figures[at : at + _FIGURES]
+        if went_on:
+            return False
+        self._figures[at + _WENT_ON] = True
+        free, each = room.free(), max(1, (used - base) // (ran - 1))
+        if free is None:
+            return False
+        fitting = self._share_of(room, free) // each
+        if not fitting and (self._sharing(room) + 1) * each <= free.amount:
+            fitting = 1
+        more = min(fitting, max(self._fewest - ran, 1))
+        if more > 0:  # the last one may take a little less
+            self._figures[at + _LIMIT] = used - base + more * each - each // 2
+        return more > 0
+
     def _most(self, room: Room, free: Free) -> int:
-        half = self._share_of(room, free)
-        if isinstance(self._limit, int):
+        least = _LEAST.get(room.unit, _LEAST_COUNT)
+        half = max(least, self._share_of(room, free))
+        if self._most_memory is not None:
             if room.resource == MEMORY:
-                return self._limit
+                return self._most_memory
             if room.resource == ADDRESSES:  # a higher limit must have an effect
-                return max(half, self._limit)
+                return max(half, self._most_memory)
         return half
 
-    def _is_set(self, room: Room) -> bool:
-        """Return whether the option sets the limit of a resource."""
-        return self._limit != HALF and room.resource == MEMORY
-
     def _share_of(self, room: Room, free: Free) -> int:
-        return max(1, free.amount // (_SHARE * self._sharing(room)))
+        return max(0, free.amount // (_SHARE * self._sharing(room)))
 
     def _sharing(self, room: Room) -> int:
         return self._workers if room.is_shared else 1
@@ -201,6 +233,10 @@ class Guard:
         if room.unit == "B":
             return MEMORY_LIMIT
         return self._limits[self._rooms.index(room)]
+
+
+def _is_huge(room: Room, grown: int) -> bool:
+    return room.unit == "B" and grown >= _HUGE
 
 
 def _workers() -> int:

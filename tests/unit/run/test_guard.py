@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import count
 from typing import Any
 
@@ -77,14 +78,79 @@ def use(machine: Machine, watching: Guard, size: int) -> int:
 
 
 def test_a_run_may_take_half_of_what_is_free_after_the_first_call() -> None:
-    machine = Machine(1100 * MIB)
+    machine = Machine(4400 * MIB)
     watching = watch(machine)
-    assert use(machine, watching, 100 * MIB) == 6  # of 1,000 MiB that were left
+    # of 4,000 MiB that were left: five, and then two of the 2,000 MiB that are left
+    assert use(machine, watching, 400 * MIB) == 8
     assert watching.describe() == (
-        "memory grew by 500 MiB, half or more of the 1000 MiB that the machine had "
+        "memory grew by 2.7 GiB, half or more of the 3.9 GiB that the machine had "
         "left; set memory_limit to allow more"
     )
-    assert watching.stopped == ("memory_limit", ("host.heap",), 100 * MIB)
+    assert watching.stopped == ("memory_limit", ("host.heap",), 400 * MIB, True)
+
+
+@pytest.mark.parametrize("calls", [5, 6, 7])
+def test_a_warm_up_that_ends_soon_after_half_goes_on(calls: int) -> None:
+    machine = Machine(320 * MIB)
+    watching = watch(machine)
+    for call in range(50):
+        machine.used += 30 * MIB if call < calls else 0
+        watching.check()
+    assert not watching.is_reached
+
+
+def test_one_large_step_does_not_end_a_run() -> None:
+    machine = Machine(1000 * MIB)
+    watching = watch(machine)
+    for call in range(50):
+        machine.used += 600 * MIB if call == 20 else 0
+        watching.check()
+    assert not watching.is_reached
+
+
+@pytest.mark.parametrize("free", [0, -1])
+def test_what_has_nothing_free_at_the_start_is_not_watched(free: int) -> None:
+    machine = Machine(free)
+    watching = watch(machine)
+    assert use(machine, watching, MIB) == 1000
+    watching.allow_more()
+    assert watching.iterations_left > 1000
+
+
+@pytest.mark.parametrize(
+    ("resource", "unit", "size"),
+    [(MEMORY, "B", 12 * MIB), ("file descriptors", "descriptors", 3)],
+)
+def test_a_little_growth_ends_no_run_however_little_is_free(
+    resource: str, unit: str, size: int
+) -> None:
+    machine = Machine(size + 1, resource, unit)
+    watching = watch(machine)
+    assert use(machine, watching, size) == 7  # 64 MiB, and 16
+
+
+def test_a_room_that_fails_is_watched_no_more() -> None:
+    class Broken(Machine):
+        reads = 0
+
+        def read_room(self) -> int:
+            self.reads += 1
+            if self.reads > 3:
+                raise OSError("gone")
+            return self.used
+
+        def rooms(self) -> Sequence[Room]:
+            return [replace(room, read=self.read_room) for room in super().rooms()]
+
+    machine = Broken(1000 * MIB)
+    (probe,) = guard([machine])
+    watching = Guard([probe], make_plan())
+    watching.begin()
+    assert use(machine, watching, 100 * MIB) == 1000
+    assert machine.reads == 4
+    assert probe.take_complaints() == [
+        "The probe 'machine' failed in rooms: OSError: gone."
+    ]
 
 
 def test_what_the_first_call_takes_does_not_count() -> None:
@@ -100,8 +166,8 @@ def test_what_the_first_call_takes_does_not_count() -> None:
 def test_the_option_sets_the_limit() -> None:
     machine = Machine(1000 * MIB)
     watching = watch(machine, "200 MiB")
-    assert use(machine, watching, 50 * MIB) == 5
-    assert watching.describe() == "memory grew by 200 MiB; memory_limit is 200 MiB"
+    assert use(machine, watching, 50 * MIB) == 10  # as many as a verdict needs
+    assert watching.describe() == "memory grew by 450 MiB; memory_limit is 200 MiB"
 
 
 def test_the_option_turns_it_off() -> None:
@@ -111,17 +177,17 @@ def test_the_option_turns_it_off() -> None:
 
 def test_a_limit_above_half_holds_for_addresses_too() -> None:
     machine = Machine(1000 * MIB, ADDRESSES)
-    assert use(machine, watch(machine, "700 MiB"), 50 * MIB) == 15
+    assert use(machine, watch(machine, "700 MiB"), 50 * MIB) == 16
     machine = Machine(1000 * MIB, ADDRESSES)
-    assert use(machine, watch(machine, "1 MiB"), 50 * MIB) == 11  # half of 950
+    assert use(machine, watch(machine, "1 MiB"), 50 * MIB) == 12  # half of 950, and one
 
 
 def test_other_resources_end_at_half() -> None:
     machine = Machine(102, "file descriptors", "descriptors")
     watching = watch(machine, "1 GiB")
-    assert use(machine, watching, 2) == 26
+    assert use(machine, watching, 2) == 27
     assert watching.describe() == (
-        "file descriptors grew by 50, half or more of the 100 that the machine had "
+        "file descriptors grew by 52, half or more of the 100 that the machine had "
         'left; memory_limit="none" goes on'
     )
     assert watching.stopped.limit == "the machine"
@@ -131,18 +197,18 @@ def test_workers_share_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTEST_XDIST_WORKER_COUNT", "4")
     machine = Machine(900 * MIB)
     watching = watch(machine)
-    assert use(machine, watching, 100 * MIB) == 2  # an eighth of 800 MiB
+    assert use(machine, watching, 100 * MIB) == 3  # an eighth of 800 MiB, and one
     assert "1/8 or more of the 800 MiB" in watching.describe()
 
 
 def test_a_search_gets_a_part_of_what_is_left() -> None:
     machine = Machine(1010 * MIB)
     watching = watch(machine)
-    assert use(machine, watching, 10 * MIB) == 51
+    assert use(machine, watching, 10 * MIB) == 52
     assert watching.iterations_left == 0
     watching.allow_more()
     assert not watching.is_reached
-    assert watching.iterations_left == 36  # three quarters of 500 MiB, less one
+    assert watching.iterations_left == 35  # three quarters of 490 MiB, less one
 
 
 @pytest.mark.parametrize(("each", "left"), [(1, 100), (5, 60), (20, 25), (50, 12)])
@@ -186,9 +252,9 @@ def test_a_loop_raises_before_the_iteration_that_has_no_room() -> None:
     loop = looped(machine, 100 * MIB)
     with loop:
         loop.warm_up()
-        with pytest.raises(LimitReached, match="memory grew by 500 MiB"):
+        with pytest.raises(LimitReached, match="memory grew by 700 MiB"):
             loop.measure()
-    assert (loop.trace.rows, machine.used) == (6, 600 * MIB)
+    assert (loop.trace.rows, machine.used) == (8, 800 * MIB)
 
 
 @pytest.mark.parametrize(
@@ -204,10 +270,10 @@ def test_later_iterations_end_early_too(again: Callable[[Loop], int]) -> None:
     loop = looped(machine, 100 * MIB)
     with loop:
         loop.iterate(loop.trace)
-        assert again(loop) == 5
+        assert again(loop) == 7
         with pytest.raises(LimitReached):
             again(loop)
-    assert machine.used == 600 * MIB
+    assert machine.used == 800 * MIB
 
 
 def test_a_probe_that_cannot_say_it_has_no_limit() -> None:
