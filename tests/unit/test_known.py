@@ -19,10 +19,12 @@ from pytest_tfleak.known import find_known
 from pytest_tfleak.known import is_lowered
 from pytest_tfleak.known import known_here
 from pytest_tfleak.known import name_clear_session
+from pytest_tfleak.plan import Plan
 from pytest_tfleak.plan import PlanError
 from pytest_tfleak.plan import make_plan
 from pytest_tfleak.run.budget import Budget
 from pytest_tfleak.run.budget import Deadline
+from pytest_tfleak.run.guard import Guard
 from pytest_tfleak.run.loop import Loop
 from pytest_tfleak.testing import trace_of
 from pytest_tfleak.trace import Signal
@@ -193,6 +195,7 @@ class Scripted:
     def __init__(self, *rates: int) -> None:
         self.rates = list(rates)
         self.trace = trace_of([0] * 105, warmup=5, signal=HEAP)
+        self.guard = Guard([], Plan())  # nothing is about to run out
 
     def run_again(
         self, _after: object, warmup: int, iterations: int, deadline: Deadline
