@@ -49,6 +49,7 @@ TYPED_IN = (
     "causes_objects",
     "causes_resources",
     "causes_stdlib",
+    "causes_system",
 )
 #: The Python with which the messages on the pages were written.
 MESSAGES_FROM = (3, 11)

@@ -198,7 +198,7 @@ def _thread(case: Case) -> str:
     names = names_at(case.finding.origin)
     held = case.evidence.held.rpartition(".")[2]
     if _is_call_of(names.call, (*_THREADS, held)):
-        return names.made
+        return names.target
     is_started = names.method == "start" and _is_made_by(case, names.receiver, _THREADS)
     return names.receiver if is_started else ""
 

@@ -46,11 +46,15 @@ def test_queue_runner_threads():
 
 def test_queue_runner_threads_mended():
     graph = queue_graph()
-    with graph.as_default(), v1.Session() as session:
-        coordinator = v1.train.Coordinator()
+    with graph.as_default():
+        session, coordinator = v1.Session(), v1.train.Coordinator()
         threads = v1.train.start_queue_runners(session, coordinator)
-        coordinator.request_stop()
-        coordinator.join(threads)
+        try:
+            assert threads
+        finally:
+            coordinator.request_stop()
+            coordinator.join(threads)
+            session.close()
 
 
 def test_executor_not_shut_down():
@@ -60,8 +64,11 @@ def test_executor_not_shut_down():
 
 
 def test_executor_not_shut_down_mended():
-    with ThreadPoolExecutor(1) as pool:
+    pool = ThreadPoolExecutor(1)
+    try:
         pool.submit(int).result()
+    finally:
+        pool.shutdown()
 
 
 def work(x):
@@ -74,9 +81,14 @@ def test_thread_never_joined():
 
 
 def test_thread_never_joined_mended():
-    thread = threading.Thread(target=len, args=[[1]])
+    ends = threading.Event()
+    thread = threading.Thread(target=ends.wait, daemon=True)
     thread.start()
-    thread.join()
+    try:
+        assert thread.is_alive()
+    finally:
+        ends.set()
+        thread.join()
 
 
 COMMAND = ["cat"]
@@ -87,19 +99,24 @@ def test_process_never_joined():
 
 
 def test_process_never_joined_mended():
-    with subprocess.Popen(COMMAND, stdin=subprocess.PIPE):
-        pass
+    process = subprocess.Popen(COMMAND, stdin=subprocess.PIPE)
+    with process:
+        process.terminate()
 
 
 @weighed
 def test_summary_writer_not_closed(tmp_path):
-    KEPT.append(tf.summary.create_file_writer(str(tmp_path)))  # planted
+    writer = tf.summary.create_file_writer(str(tmp_path))  # planted
+    KEPT.append(writer)
 
 
 @weighed
 def test_summary_writer_not_closed_mended(tmp_path):
-    writer = tf.summary.create_file_writer(str(tmp_path), name="planted")
-    writer.close()
+    writer = tf.summary.create_file_writer(str(tmp_path))
+    try:
+        writer.flush()
+    finally:
+        writer.close()
 
 
 def test_file_not_closed(tmp_path):
@@ -107,8 +124,9 @@ def test_file_not_closed(tmp_path):
 
 
 def test_file_not_closed_mended(tmp_path):
-    with (tmp_path / "file").open("w") as file:
-        file.write("x")
+    file = (tmp_path / "file").open("w")
+    KEPT.append(file)
+    file.close()
 
 
 GRAPH = tf.Graph()

@@ -74,6 +74,7 @@ check(batch)
 np.save(BUF, x)
 BUS.on_end.append(self.finish)
 loss = x * y
+runner = threading.Thread(target=f, args=[g(x)])
 study.trials.append(x)
 bus.study.trials["x"] = y
 kept.append(trial)
@@ -270,6 +271,7 @@ def test_a_thread_is_ended_where_it_waits(at: Any) -> None:
     assert "`self.thread.join()`" in text
     assert "where you make it" not in text
     assert "`worker.join()`" in fill("{end_thread}", case(origin=at("worker.start")))
+    assert "`runner.join()`" in fill("{end_thread}", case(origin=at("runner =")))
     for line in ("threads =", "server.start", "server ="):
         text = fill("{end_thread}", case(origin=at(line)))
         assert "with `thread = threading.Thread(...)` where you make it" in text
