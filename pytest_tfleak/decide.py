@@ -28,7 +28,6 @@ from pytest_tfleak.known import Known
 from pytest_tfleak.known import KnownGrowth
 from pytest_tfleak.known import Trial
 from pytest_tfleak.known import is_lowered
-from pytest_tfleak.plan import MEMORY_LIMIT
 from pytest_tfleak.plan import Plan
 from pytest_tfleak.plan import left_nothing
 from pytest_tfleak.reports.held_by import edges_of
@@ -254,8 +253,8 @@ def _doubt_of(finding: Finding, grounds: Grounds) -> Doubt:
         reason = Reason.NOT_REPEATABLE
         detail += f"{task} did not finish: {growth.failure}"
     else:
-        is_room = growth.limit == MEMORY_LIMIT
-        reason = Reason.OUT_OF_ROOM if is_room else Reason.OUT_OF_TIME
+        out_of_room = growth.is_out_of_room
+        reason = Reason.OUT_OF_ROOM if out_of_room else Reason.OUT_OF_TIME
         detail += f"{left_nothing(growth.limit)} for {task}"
     return Doubt(reason=reason, detail=detail, signal=signal)
 

@@ -204,6 +204,7 @@ class KnownGrowth:
     released: frozenset[str] = frozenset()  # signals, by clearing the Keras session
     notes: tuple[str, ...] = ()
     limit: str = "diagnose_time"  # the option that allows more time
+    is_out_of_room: bool = False  # and not out of time
     clear_session: str = ""  # the call of the Keras that the body uses, if known
 
     def joined(self, later: KnownGrowth) -> KnownGrowth:

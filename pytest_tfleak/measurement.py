@@ -64,7 +64,6 @@ from pytest_tfleak.known import KnownGrowth
 from pytest_tfleak.known import known_here
 from pytest_tfleak.known import name_clear_session
 from pytest_tfleak.known import names_clear_session
-from pytest_tfleak.plan import MEMORY_LIMIT
 from pytest_tfleak.plan import Plan
 from pytest_tfleak.plan import make_plan
 from pytest_tfleak.probes import make_probes
@@ -777,7 +776,7 @@ class Measurement:
         try:
             containers.remember(self._budget.for_causes())
             if loop.trace.stopped is not None and not self._has_room(loop):
-                return self._untried(), None
+                return self._untried(loop), None
             growth = search.run()
             if not growth.causes:
                 return growth, None
@@ -790,7 +789,7 @@ class Measurement:
             failure = self._endings.in_words(error)
             return replace(search.result, failure=failure), None
 
-    def _untried(self) -> KnownGrowth:
+    def _untried(self, loop: Loop) -> KnownGrowth:
         """Return which known causes there is no room for, if they may explain growth.
 
         They all add to a registry; if none grows, the memory is that of the body.
@@ -799,7 +798,8 @@ class Measurement:
         registered = found.intersection(names_of("registry", "context"))
         entries = (e for e in known_here() if e.remedy is None)
         untried = tuple(e for e in entries if registered.intersection(e.signals))
-        return KnownGrowth(untried=untried, limit=MEMORY_LIMIT)
+        limit = loop.guard.narrowest.limit
+        return KnownGrowth(untried=untried, limit=limit, is_out_of_room=True)
 
     def _has_room(self, loop: Loop) -> bool:
         """Return whether experiments on known causes fit into what is left."""

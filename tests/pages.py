@@ -37,6 +37,8 @@ from pytest_tfleak.plugin import hookspecs
 from pytest_tfleak.plugin import item
 from pytest_tfleak.plugin.command_line import all_options
 from pytest_tfleak.probes.base import Probe
+from pytest_tfleak.probes.room import Free
+from pytest_tfleak.probes.room import Room
 from pytest_tfleak.quantities import format_bytes
 from pytest_tfleak.quantities import parse_bytes
 from pytest_tfleak.reports.curves import Curve
@@ -338,9 +340,13 @@ def _probes() -> str:
     )
     hook = hookspecs.pytest_tfleak_probes
     signal = _heading("Signal", _fields(Signal)) + _doc(Signal)
+    rooms = (
+        _heading(kind.__name__, _fields(kind)) + _doc(kind) for kind in (Room, Free)
+    )
     texts = [
         *("## The hook\n", _entry(hook.__name__, hook), "## The protocol\n"),
         *(_doc(Probe), *methods, "## A signal\n", signal),
+        *("## A resource that may run out\n", *rooms),
     ]
     return "\n".join(texts)
 
@@ -374,7 +380,8 @@ def _is_enum(kind: Any) -> bool:
 
 
 def _fields(kind: Any) -> str:
-    return f"({', '.join(getattr(kind, '__dataclass_fields__', ()))})"
+    names = getattr(kind, "__dataclass_fields__", getattr(kind, "_fields", ()))
+    return f"({', '.join(names)})"
 
 
 def _heading(name: str, signature: str) -> str:

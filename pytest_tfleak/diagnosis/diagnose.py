@@ -62,8 +62,8 @@ _SLOWER, _NATIVE_SLOWER = 4, 10
 _RUNS, _LEAST_ROOM = 3, 4
 
 NO_ROOM = (
-    "There was no memory left to run the body again and look for who holds it. A body "
-    "that takes less in each call shows it."
+    "There was too little room left ({resource}) to run the body again and look for "
+    "who holds it. A body that takes less in each call shows it."
 )
 NO_TIME = "There was no time to look for who holds it; allow more with diagnose_time."
 NO_TIME_FOR_LINES = (
@@ -163,7 +163,7 @@ class Inquiry:
             return insights
         room = self._loop.guard.iterations_left
         if room < _LEAST_ROOM:
-            insights.notes.append(NO_ROOM)
+            insights.notes.append(self._no_room())
             return insights
         iterations = min(iterations, max(_FEWEST, room // _RUNS))
         if not is_traced:
@@ -297,9 +297,12 @@ class Inquiry:
         if kept.groups:
             return
         if self._loop.guard.is_reached:
-            insights.notes.append(NO_ROOM)
+            insights.notes.append(self._no_room())
         elif not kept.is_complete:
             insights.notes.append(NO_TIME)
+
+    def _no_room(self) -> str:
+        return NO_ROOM.format(resource=self._loop.guard.narrowest.resource)
 
     def _unexplained(
         self, findings: Sequence[Finding], insights: Insights

@@ -38,7 +38,7 @@ Read = Callable[[], "int | None"]
 
 
 class Free(NamedTuple):
-    """How much is free, and what limits it, as a noun."""
+    """How much of a resource is free, and what limits it, as a noun: "the machine"."""
 
     amount: int
     limit: str
@@ -46,7 +46,12 @@ class Free(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Room:
-    """A resource that may run out while a body runs again and again."""
+    """A resource that may run out while a body runs again and again.
+
+    ``free`` says how much is left and what limits it, or None for no limit; ``read``
+    says how much is in use, in the same unit, or None for no figure. ``signals`` are
+    those whose growth uses it up. ``is_shared`` if other workers of xdist use it, too.
+    """
 
     resource: str  # "memory", "file descriptors"
     unit: str  # "B", or the plural of what is counted

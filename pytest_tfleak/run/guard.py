@@ -15,6 +15,7 @@ import os
 from array import array
 from collections.abc import Iterator
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from pytest_tfleak.judge import FEWEST
 from pytest_tfleak.plan import MEMORY_LIMIT
@@ -45,6 +46,13 @@ _FIGURES = 5  # of each resource
 
 class LimitReached(Exception):  # noqa: N818 - not an error: the run has to end
     """A resource is used up as far as a run may; the text says which and how far."""
+
+
+class Narrowest(NamedTuple):
+    """Which resource is the first to run out, and what limits it."""
+
+    resource: str
+    limit: str
 
 
 class Guard:
@@ -119,14 +127,21 @@ class Guard:
 
         It is a large number if nothing grows.
         """
-        ran = max(1, self._counts[0] - 1)
-        left = _ENDLESS
-        for at in range(0, len(self._figures), _FIGURES):
-            base, limit, used, *_ = self._figures[at : at + _FIGURES]
-            rate = max(0, used - base) // ran
-            if limit != _NONE and rate:
-                left = min(left, max(0, base + limit - used) // rate)
-        return left
+        return min(map(self._left, range(len(self._rooms))), default=_ENDLESS)
+
+    @property
+    def narrowest(self) -> Narrowest:
+        """Return the resource of which the fewest iterations are left."""
+        room = self._rooms[min(range(len(self._rooms)), key=self._left)]
+        return Narrowest(room.resource, self._name_of_limit(room))
+
+    def _left(self, place: int) -> int:
+        ran, at = max(1, self._counts[0] - 1), _FIGURES * place
+        base, limit, used, *_ = self._figures[at : at + _FIGURES]
+        rate = max(0, used - base) // ran
+        if limit == _NONE or not rate:
+            return _ENDLESS
+        return max(0, base + limit - used) // rate
 
     def allow_more(self) -> None:
         """Allow the search for a cause a part of what is free now.

@@ -497,6 +497,5 @@ def test_without_room_for_experiments_only_registries_suggest_known_growth(
     verdict = Measurement(lambda: None, make_plan(), setting).run()
     assert (verdict.status, verdict.reason) == (status, reason), verdict.detail
     assert verdict.iterations < 20
-    assert "Stopped early, after 12 iterations: memory grew by 550 MiB" in str(
-        verdict.notes
-    )
+    notes = str(verdict.notes)
+    assert "Stopped early, after 12 iterations: memory grew by 550 MiB" in notes

@@ -37,7 +37,6 @@ from pytest_tfleak.known import KnownGrowth
 from pytest_tfleak.known import Trial
 from pytest_tfleak.known import is_lowered
 from pytest_tfleak.known import known_here
-from pytest_tfleak.plan import MEMORY_LIMIT
 from pytest_tfleak.plan import Plan
 from pytest_tfleak.run.budget import NO_DEADLINE
 from pytest_tfleak.run.budget import Budget
@@ -184,7 +183,7 @@ class Experiments:
     def _note_that_time_is_up(self) -> None:
         limit = f"{self._deadline.option} was up"
         if not self._has_room():
-            limit = f"{MEMORY_LIMIT} was reached"
+            limit = f"too little room was left ({self._loop.guard.narrowest.resource})"
         note = f"Not all known causes were tried: {limit}."
         if note not in self._notes:
             self._notes.append(note)
@@ -228,13 +227,15 @@ class Search(Experiments):
     @property
     def result(self) -> KnownGrowth:
         """Return what was found so far."""
+        has_room = self._has_room()
         return KnownGrowth(
             causes=self._causes,
             untried=tuple(self._untried),
             trials=tuple(self._trials),
             released=frozenset(self._released),
             notes=tuple(self._notes),
-            limit=self._limit if self._has_room() else MEMORY_LIMIT,
+            limit=self._limit if has_room else self._loop.guard.narrowest.limit,
+            is_out_of_room=not has_room,
             clear_session=clear_session_at_hand(self._kerases),
         )
 

@@ -231,6 +231,18 @@ def test_where_a_search_does_not_fit_none_runs() -> None:
     assert watching.describe().startswith("memory grew by 800 MiB, half or more")
 
 
+def test_the_narrowest_resource_is_named() -> None:
+    memory = Machine(10_000 * MIB)
+    threads = Machine(1_000, "threads", "threads")
+    watching = Guard(guard([memory, threads]), make_plan())
+    watching.begin()
+    for _ in range(10):
+        memory.used += MIB
+        threads.used += 10
+        watching.check()
+    assert watching.narrowest == ("threads", "the machine")
+
+
 def test_memory_that_is_freed_can_be_used_again() -> None:
     machine = Machine(1000 * MIB)
     watching = watch(machine)
