@@ -16,6 +16,7 @@ from types import FrameType
 from types import FunctionType
 from types import ModuleType
 from typing import Any
+from weakref import ref
 
 from pytest_tfleak.probes.base import GuardedProbe
 from pytest_tfleak.probes.census import Census
@@ -71,11 +72,15 @@ class Leftovers:
     def _left(self) -> Iterator[tuple[str, list[Any]]]:
         for probe in self._probes:
             for signal, objects in probe.still_there().items():
-                roots = self._handed.values()
+                roots = [_object_of(value) for value in self._handed.values()]
                 held = ids_reachable(roots, objects) if objects else set()
                 left = [o for o in objects if id(o) not in held]
-                del objects
+                del objects, roots
                 yield signal, left
+
+
+def _object_of(value: object) -> object:
+    return value() if isinstance(value, ref) else value
 
 
 _MOST_VISITED = 300_000

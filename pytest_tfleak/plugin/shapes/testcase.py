@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import inspect
 from typing import Any
+from weakref import ref
 
 import pytest
 from _pytest.unittest import TestCaseFunction
@@ -46,6 +47,17 @@ class TestCaseShape(FunctionShape):
         if self._sets_seed():
             set_global_seed(seed)
             drop_graph_seed()  # the graph is new: the class has replaced it
+
+    def handed(self) -> dict[str, object]:
+        """Return the values of fixtures, and the instance of the first call, weakly.
+
+        Each call has an instance of its own. Another plugin may keep the first, such as
+        flaky, and with it what ``setUp`` put into its attributes.
+        """
+        handed = super().handed()
+        if (first := vars(self._item).get("_instance")) is not None:
+            handed["instance:self"] = ref(first)
+        return handed
 
     def is_inherited(self) -> bool:
         """Return whether the method is a library's, such as ``test_session``."""
