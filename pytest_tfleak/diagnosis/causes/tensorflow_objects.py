@@ -415,8 +415,8 @@ CAUSES = (
     Cause(
         slug="values-pile-up",
         priority=Priority.GENERAL,
-        explains="Numbers or texts of each call are put into {holder} and never "
-        "removed. Each is small, but they add up.",
+        explains="Numbers, texts or bytes of each call are put into {holder} and "
+        "never removed.",
         remedy=f"Limit it: {_LIMIT}",
         rule=lambda e: _is_put(e) and e.held in _VALUES,
     ),
