@@ -30,6 +30,18 @@ def _few_plugins(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("PYTEST_ADDOPTS", " ".join(f"-p no:{name}" for name in names))
 
 
+#: Where each test also runs on two workers; elsewhere, that is slow.
+_ON_WORKERS = ("test_fixtures", "test_json", "test_output")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        chosen = getattr(getattr(item, "callspec", None), "params", {}).get("run")
+        if chosen == "xdist" and item.path.stem not in _ON_WORKERS:
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(params=["one process", "xdist"])
 def run(request: pytest.FixtureRequest, pytester: pytest.Pytester) -> Run:
     """Return a function that runs pytest, in one process or with two workers."""

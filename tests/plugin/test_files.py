@@ -295,15 +295,16 @@ def outcome(suite: pytest.Pytester) -> tuple[dict[str, Any], dict[str, Any]]:
     "args",
     [
         "-n2",
-        "-n0",
-        "-n2 --dist=loadscope",
         "-p no:terminal",
-        "--tb=no",
         "-qq",
-        "--color=no",
         "--color=yes",
-        "-s",
-        "--no-summary",
+        *(
+            pytest.param(args, marks=pytest.mark.slow)
+            for args in (
+                *("-n0", "-n2 --dist=loadscope", "--tb=no", "--color=no"),
+                *("-s", "--no-summary"),
+            )
+        ),
     ],
 )
 def test_files_are_the_same_whatever_the_terminal_and_the_workers(

@@ -45,9 +45,12 @@ PLUGINS = [
     ("pytest_repeat", "--count=1"),
     ("pytest_rerunfailures", "--reruns=1"),
     ("pytest_timeout", "--timeout=60"),
-    *(("xdist", f"-n2 --dist={by}") for by in ("load", "loadfile", "loadgroup")),
-    *(("xdist", f"-n2 --dist={by}") for by in ("loadscope", "worksteal")),
+    ("xdist", "-n2 --dist=loadscope"),
     ("xdist", "-n1 --dist=each"),
+    *(
+        pytest.param("xdist", f"-n2 --dist={by}", marks=pytest.mark.slow)
+        for by in ("load", "loadfile", "loadgroup", "worksteal")
+    ),
 ]
 
 
