@@ -243,9 +243,10 @@ def _ask_psutil(name: Literal["virtual_memory", "swap_memory"]) -> Any:
 def _free_in_groups(root: Path, swap: int) -> Iterator[Free]:
     """Yield what is free in the cgroup of this process, and in each of its parents."""
     for folder in _folders(root, "cgroup2", ""):
-        limit = _number(folder / "memory.max")
+        if (limit := _number(folder / "memory.max")) is None:
+            continue
         used = _in_use(folder, "memory.current", ("inactive_file", "active_file"))
-        if limit is not None and used is not None:
+        if used is not None:
             most = _number(folder / "memory.swap.max")
             swapped = _number(folder / "memory.swap.current") or 0
             more = swap if most is None else min(swap, max(0, most - swapped))
@@ -253,9 +254,10 @@ def _free_in_groups(root: Path, swap: int) -> Iterator[Free]:
     reclaimable = ("total_inactive_file", "total_active_file")
     for folder in _folders(root, "cgroup", "memory"):
         for kind, more in (("memory", swap), ("memory.memsw", 0)):
-            limit = _number(folder / f"{kind}.limit_in_bytes")
+            if (limit := _number(folder / f"{kind}.limit_in_bytes")) is None:
+                continue
             used = _in_use(folder, f"{kind}.usage_in_bytes", reclaimable)
-            if limit is not None and used is not None:
+            if used is not None:
                 name = f"the cgroup's {kind}.limit_in_bytes"
                 yield Free(max(0, limit - used) + more, name)
 
@@ -263,9 +265,10 @@ def _free_in_groups(root: Path, swap: int) -> Iterator[Free]:
 def _free_pids(root: Path) -> Iterator[Free]:
     for kind, controller in (("cgroup2", ""), ("cgroup", "pids")):
         for folder in _folders(root, kind, controller):
-            most = _number(folder / "pids.max")
+            if (most := _number(folder / "pids.max")) is None:
+                continue
             now = _number(folder / "pids.current")
-            if most is not None and now is not None:
+            if now is not None:
                 yield Free(max(0, most - now), "the cgroup's pids.max")
 
 

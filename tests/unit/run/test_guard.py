@@ -30,6 +30,12 @@ MIB = 2**20
 HEAP = make_signal("host.heap")
 
 
+@pytest.fixture(autouse=True)
+def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These tests themselves may run on one of several workers."""
+    monkeypatch.delenv("PYTEST_XDIST_WORKER_COUNT", raising=False)
+
+
 class Machine(Probe):
     """A machine with some memory; the body takes ``step`` of it in each call."""
 
