@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.plugin.conftest import Run
+from tests.plugin.shapes.conftest import Measure
 
 OUTCOMES = """
 import unittest
@@ -200,3 +201,35 @@ def test_an_inherited_method_that_skips_itself_is_not_listed(
     result.assert_outcomes(skipped=2)
     result.stdout.fnmatch_lines(["NOT MEASURED*Test::test_it*"])
     result.stdout.no_fnmatch_line("*test_session*")
+
+
+def test_what_another_plugin_keeps_of_the_first_instance_is_no_leak(
+    measure: Measure,
+) -> None:
+    """The plugin ``flaky`` keeps it so while the test runs."""
+    conftest = """
+        import pytest
+
+        @pytest.hookimpl(wrapper=True)
+        def pytest_runtest_protocol(item):
+            kept = item.instance
+            result = yield
+            del kept
+            return result
+        """
+    test = """
+        import tensorflow as tf
+        import unittest
+
+        class Test(unittest.TestCase):
+            def setUp(self):
+                self.graph = tf.Graph()
+                with self.graph.as_default():
+                    self.y = tf.constant(1.0)
+
+            def test_it(self):
+                with tf.compat.v1.Session(graph=self.graph) as session:
+                    session.run(self.y)
+        """
+    verdicts = measure({"conftest": conftest, "test_it": test})
+    assert verdicts == {"test_it.py::Test::test_it": "clean"}
