@@ -94,12 +94,14 @@ def test_open_stays_what_it_is() -> None:
         assert pickle.loads(pickle.dumps(open)) is OPEN
 
 
-def test_a_method_that_user_code_puts_back_later_is_undone() -> None:
+def test_a_method_that_user_code_puts_back_later_is_undone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     original = threading.Thread.start
     with SystemLog(audits=False) as log:
         saved = threading.Thread.start
     assert saved is not original
-    threading.Thread.start = saved  # type: ignore[method-assign]
+    monkeypatch.setattr(threading.Thread, "start", saved)
     stop = threading.Event()
     thread = threading.Thread(target=stop.wait, daemon=True)
     thread.start()
