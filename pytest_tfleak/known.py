@@ -6,7 +6,7 @@ does not fail a test.
 
 To add an entry, write it here, and in ``diagnosis/experiments/`` the intervention that
 it names, which is listed in ``INTERVENTIONS`` of ``tensorflow.py`` there. A remedy is
-explained by a cause of the same name in ``diagnosis/causes/known.py``. In a remedy,
+explained by a cause of the same name in ``diagnosis/causes/proven.py``. In a remedy,
 ``{clear_session}`` stands for the call of the Keras that the body uses.
 
 PYTEST_DONT_REWRITE

@@ -21,8 +21,8 @@ from typing import Any
 
 import pytest_tfleak
 from pytest_tfleak.diagnosis.causes import growth
-from pytest_tfleak.diagnosis.causes import known as known_causes
 from pytest_tfleak.diagnosis.causes import managers
+from pytest_tfleak.diagnosis.causes import proven
 from pytest_tfleak.diagnosis.causes import python
 from pytest_tfleak.diagnosis.causes import sessions
 from pytest_tfleak.diagnosis.causes import system
@@ -67,7 +67,7 @@ SUBJECTS: Mapping[str, ModuleType] = {
     "Python and its standard library": python,
     "Threads, processes, files": system,
     "How it grows": growth,
-    "TensorFlow's own growth, and open scopes": known_causes,
+    "TensorFlow's own growth, and open scopes": proven,
 }
 #: Recorded series to show: what is seen, the body, the signal.
 PICTURES = (

@@ -6,8 +6,8 @@ They are written in the files beside this one, by subject, and only put in order
 from __future__ import annotations
 
 from pytest_tfleak.diagnosis.causes import growth
-from pytest_tfleak.diagnosis.causes import known
 from pytest_tfleak.diagnosis.causes import managers
+from pytest_tfleak.diagnosis.causes import proven
 from pytest_tfleak.diagnosis.causes import python
 from pytest_tfleak.diagnosis.causes import sessions
 from pytest_tfleak.diagnosis.causes import system
@@ -15,7 +15,7 @@ from pytest_tfleak.diagnosis.causes import tensorflow_objects
 from pytest_tfleak.diagnosis.causes.cause import Cause
 from pytest_tfleak.diagnosis.causes.cause import Evidence
 
-_SUBJECTS = (known, managers, python, system, sessions, growth, tensorflow_objects)
+_SUBJECTS = (proven, managers, python, system, sessions, growth, tensorflow_objects)
 
 #: In order of priority; rows of the same priority stay in the order of their file.
 CAUSES: tuple[Cause, ...] = tuple(
