@@ -255,11 +255,13 @@ def write_report(path: Path, text: str) -> None:
     """Write a private file; a link that is in its place is replaced."""
     new = path.with_name(f".{path.name}-{token_hex(4)}.tmp")
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _SAFE, 0o600)
-    with os.fdopen(
-        descriptor, "w", encoding="utf-8", errors="backslashreplace"
-    ) as file:
-        file.write(text)
-    new.replace(path)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(text.encode("utf-8", "backslashreplace"))
+        new.replace(path)
+    except BaseException:
+        new.unlink(missing_ok=True)
+        raise
 
 
 def _entries(path: Path) -> Iterator[dict[str, Any]]:

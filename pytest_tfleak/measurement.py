@@ -485,11 +485,12 @@ class Measurement:
                 run.loop.measure(run.early.look)
             if run.early.is_due and self._take_known_away(run):
                 run.leftovers.count(before)
-            return self._measure_until_limit(run)
+            self._measure_until_limit(run)
         except LimitReached as reached:  # judged later: its traceback is no survivor
             return str(reached)
+        return ""
 
-    def _measure_until_limit(self, run: _Run) -> str:
+    def _measure_until_limit(self, run: _Run) -> None:
         """Run the rest, and again if experiments on known causes took up the room."""
         __tracebackhide__ = True
         try:
@@ -499,11 +500,10 @@ class Measurement:
             is_enough = is_enough_at_limit(run.loop.trace, stopped, self._plan)
             if is_enough or not run.early.is_away:
                 raise
+            run.loop.guard.allow_more()
         else:
-            return ""
-        run.loop.guard.allow_more()
+            return
         self._measure_rest(run)
-        return ""
 
     def _take_known_away(self, run: _Run) -> bool:
         """Take causes of known growth away for the rest of the loop, if there are any.

@@ -208,7 +208,7 @@ def tree_of(file: str) -> ast.Module | None:
         return None
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=16)
 def definitions_in(file: str) -> Mapping[str, Definition]:
     """Return the functions and classes of a file by their qualified names."""
     tree = tree_of(file)

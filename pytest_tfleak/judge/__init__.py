@@ -452,7 +452,7 @@ def _doubt_of(case: _Case, trace: Trace) -> Doubt | None:
     name = case.signal.name
     shape = None if case.growth is None else case.growth.shape
     if not _is_confirmed(trace):
-        reason = Reason.OUT_OF_TIME
+        reason = _why_unconfirmed(trace)
         detail = f"{name} grows, but " + (
             trace.unconfirmed or f"{left_nothing(trace.limit)} to confirm it"
         )
@@ -465,6 +465,10 @@ def _doubt_of(case: _Case, trace: Trace) -> Doubt | None:
     else:
         return None
     return Doubt(reason=reason, detail=detail, signal=name)
+
+
+def _why_unconfirmed(trace: Trace) -> Reason:
+    return Reason.OUT_OF_TIME if trace.stopped is None else Reason.OUT_OF_ROOM
 
 
 def _unexplained(cases: Sequence[_Case], trace: Trace) -> Iterator[_Case]:
@@ -503,7 +507,7 @@ def _doubt_of_unexplained(case: _Case, trace: Trace) -> Doubt:
     if not _is_confirmed(trace):
         why = trace.unconfirmed or f"{left_nothing(trace.limit)} to confirm it"
         detail = f"{name} grows, but {why}"
-        return Doubt(reason=Reason.OUT_OF_TIME, detail=detail, signal=name)
+        return Doubt(reason=_why_unconfirmed(trace), detail=detail, signal=name)
     rate = 0.0 if case.seen is None else case.seen.per_iteration
     detail = (
         f"{name} grows by {format_quantity(rate, case.signal.unit)} per iteration, "

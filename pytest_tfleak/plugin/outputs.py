@@ -188,7 +188,7 @@ class Outputs:
                 raise pytest.UsageError(
                     f"{file.flag}: cannot write {safe(str(file.path))}: {_words(error)}"
                 ) from None
-            # a pipe has no earlier content, and to read it would wait for ever
+            # a pipe has no earlier content, and to read it would wait forever
             if file.flag == "--tfleak-save-baseline" and not file.path.is_fifo():
                 self._earlier[file.flag] = open_baseline(file.path, file.flag)
 

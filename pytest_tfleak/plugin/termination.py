@@ -29,7 +29,7 @@ class Termination:
 
     def __init__(self) -> None:
         self._was_received = False
-        self._is_forked = False
+        self._handles_fork = False
         self._watchdog: _Watchdog | None = None
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -55,8 +55,8 @@ class Termination:
             return  # on Windows
         with suppress(ImportError, AttributeError, OSError, RuntimeError):
             self._watchdog = _Watchdog()
-        if not self._is_forked:
-            self._is_forked = True
+        if not self._handles_fork:
+            self._handles_fork = True
             os.register_at_fork(after_in_child=self.restore)
 
     def restore(self) -> None:

@@ -5,7 +5,6 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
-import os
 from array import array
 from collections.abc import Callable
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from pytest_tfleak.probes.heap import HeapReader
 from pytest_tfleak.probes.heap import find_heap_reader
 from pytest_tfleak.probes.heap import why_unread
 from pytest_tfleak.probes.room import Room
+from pytest_tfleak.probes.room import make_memory_reader
 from pytest_tfleak.probes.room import memory_rooms
 from pytest_tfleak.signals import make_signal
 from pytest_tfleak.trace import Signal
@@ -25,11 +25,6 @@ if TYPE_CHECKING:
     import psutil  # imported late: it takes 5 ms, which pytest's header can save
 
 SIGNALS = (make_signal("host.heap"), make_signal("host.rss"), make_signal("host.uss"))
-
-_STATUS = "/proc/self/status"
-#: The parts of RSS without the pages of files, which the system may drop at any time.
-_OWN_PAGES = (b"\nRssAnon:", b"\nRssShmem:")
-_READ_AT_ONCE = 16_384  # bytes, more than the file's 2,000
 
 
 class HostProbe(Probe):
@@ -105,35 +100,4 @@ def find_rss_reader() -> Callable[[], int]:
 
     All readings must use the same function, as a change would look like a step.
     """
-    try:
-        _read_own_pages()
-    except (AttributeError, OSError, ValueError):  # not Linux, or an old version
-        return _make_psutil_reader()
-    return _read_own_pages
-
-
-def _make_psutil_reader() -> Callable[[], int]:
-    import psutil
-
-    process = psutil.Process()
-
-    def read() -> int:
-        rss: int = process.memory_info().rss
-        return rss
-
-    return read
-
-
-def _read_own_pages() -> int:
-    status = os.open(_STATUS, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        text = os.read(status, _READ_AT_ONCE)
-    finally:
-        os.close(status)
-    return sum(_kibibytes_after(name, text) for name in _OWN_PAGES) * 1024
-
-
-def _kibibytes_after(name: bytes, text: bytes) -> int:
-    """Return the figure after a name in the kernel's text. Raises ValueError."""
-    at = text.index(name) + len(name)
-    return int(text[at : text.index(b"kB", at)])
+    return make_memory_reader()

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from typing import Literal
@@ -29,9 +30,10 @@ from warnings import simplefilter
 MEMORY, ADDRESSES = "memory", "address space"
 #: The signals of host memory whose growth shows that it runs out.
 _OF_MEMORY = ("host.heap", "host.allocator", "host.tensors", "host.rss")
-#: A limit of cgroups, version 1, from which there is none.
+#: From this number on, a limit is none: cgroups, version 1, write one near 2**63.
 _UNLIMITED = 2**62
 _READ_AT_ONCE = 16_384  # bytes, more than /proc/self/status has
+_OWN_PAGES, SWAPPED = (b"\nRssAnon:", b"\nRssShmem:"), b"\nVmSwap:"
 _STATUS, _SIZES = "/proc/self/status", "/proc/self/statm"
 
 Read = Callable[[], "int | None"]
@@ -69,7 +71,7 @@ def memory_rooms(root: Path = Path("/")) -> list[Room]:
             unit="B",
             signals=_OF_MEMORY,
             free=lambda: free_memory(root),
-            read=make_memory_reader(),
+            read=make_memory_reader(SWAPPED),
             is_shared=True,
         )
     ]
@@ -134,11 +136,16 @@ def thread_room(count: Read, root: Path = Path("/")) -> Room | None:
     )
 
 
-def make_memory_reader() -> Read:
-    """Return a reader of the memory that only this process can free: RSS and swap."""
+def make_memory_reader(*more: bytes) -> Callable[[], int]:
+    """Return a reader of RSS without pages of files, and ``more`` figures of Linux.
+
+    The system may drop pages of files at any time. Where the kernel does not show them
+    apart, the reader includes them.
+    """
+    read = partial(_read_status, (*_OWN_PAGES, *more))
     with suppress(AttributeError, OSError, ValueError):
-        _read_own_memory()
-        return _read_own_memory
+        read()
+        return read
     return _make_psutil_reader("rss")
 
 
@@ -155,9 +162,8 @@ def read_descriptors() -> int | None:
 # The process itself
 
 
-def _read_own_memory() -> int:
+def _read_status(names: Sequence[bytes]) -> int:
     text = _read(_STATUS)
-    names = (b"\nRssAnon:", b"\nRssShmem:", b"\nVmSwap:")
     return sum(_kibibytes_after(name, text) for name in names) * 1024
 
 
@@ -174,7 +180,7 @@ def _make_address_reader() -> Read | None:
     return _make_psutil_reader("vms")
 
 
-def _make_psutil_reader(name: Literal["rss", "vms"]) -> Read:
+def _make_psutil_reader(name: Literal["rss", "vms"]) -> Callable[[], int]:
     import psutil
 
     process = psutil.Process()
@@ -280,11 +286,11 @@ def _folders(root: Path, kind: str, controller: str) -> Iterator[Path]:
     path = _path_of_group(root, controller)
     if path is None:
         return
-    for mount in _mounts(root, kind, controller):
+    mount = next(_mounts(root, kind, controller), None)
+    if mount is not None:
         inner = _relative(path, mount.root)
         folder = root / mount.point.lstrip("/")
         yield from (folder.joinpath(*inner[:k]) for k in range(len(inner), -1, -1))
-        return
 
 
 def _path_of_group(root: Path, controller: str) -> str | None:

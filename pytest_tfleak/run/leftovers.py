@@ -6,6 +6,7 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 import gc
+import weakref
 from collections import Counter
 from collections.abc import Collection
 from collections.abc import Iterable
@@ -16,12 +17,15 @@ from types import FrameType
 from types import FunctionType
 from types import ModuleType
 from typing import Any
-from weakref import ref
 
 from pytest_tfleak.probes.base import GuardedProbe
 from pytest_tfleak.probes.census import Census
 from pytest_tfleak.probes.census import full_name
 from pytest_tfleak.trace import Trace
+
+
+class WeaklyHanded(weakref.ref[Any]):
+    """An object that is handed to a test, but not kept for it."""
 
 
 class Leftovers:
@@ -80,7 +84,7 @@ class Leftovers:
 
 
 def _object_of(value: object) -> object:
-    return value() if isinstance(value, ref) else value
+    return value() if type(value) is WeaklyHanded else value
 
 
 _MOST_VISITED = 300_000

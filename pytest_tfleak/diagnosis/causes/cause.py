@@ -40,6 +40,11 @@ class Priority(IntEnum):
     MEMORY = 140  # memory without any known object
 
 
+def never(_: Evidence) -> bool:
+    """Return False."""
+    return False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cause:
     """A row of the table of causes."""
@@ -51,7 +56,8 @@ class Cause:
     #: {holder}, {limit} and others from the case, and leaves out a clause for which
     #: the evidence is missing. "" if nothing is known that would help.
     remedy: str
-    rule: Callable[[Evidence], bool]
+    #: Without one, a sweep of faults finds it.
+    rule: Callable[[Evidence], bool] = never
     #: Whether it is a last resort: if another finding has a cause, show that instead.
     is_vague: bool = False
 

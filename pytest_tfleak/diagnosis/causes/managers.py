@@ -7,13 +7,7 @@ fail: these have no rule for a test without one.
 from __future__ import annotations
 
 from pytest_tfleak.diagnosis.causes.cause import Cause
-from pytest_tfleak.diagnosis.causes.cause import Evidence
 from pytest_tfleak.diagnosis.causes.cause import Priority
-
-
-def _of_a_sweep(_: Evidence) -> bool:
-    return False
-
 
 CAUSES = (
     Cause(
@@ -23,7 +17,6 @@ CAUSES = (
         "of it never runs.",
         remedy="Clean up in a `finally`, whatever else is done there: `try: ... "
         "finally: ...`.",
-        rule=_of_a_sweep,
     ),
     Cause(
         slug="enter-fails-after-opening",
@@ -32,7 +25,6 @@ CAUSES = (
         "{exit} only if {enter} has returned, so nobody cleans up.",
         remedy="Let `{enter}` clean up itself: `except BaseException:`, the clean-up, "
         "`raise`; or do what may fail before anything is opened.",
-        rule=_of_a_sweep,
     ),
     Cause(
         slug="fails-before-yield",
@@ -41,7 +33,6 @@ CAUSES = (
         "before the yield, where no finally cleans up yet.",
         remedy="Begin the `try` directly after what its `finally` closes has been "
         "opened, so that all that may fail is inside: `try: ... finally: ...`.",
-        rule=_of_a_sweep,
     ),
     Cause(
         slug="yield-without-finally",
@@ -50,7 +41,6 @@ CAUSES = (
         "manager, and what follows the yield never runs.",
         remedy="Put the yield into a `try`, and the clean-up into its `finally`: "
         "`try: ... finally: ...`.",
-        rule=_of_a_sweep,
     ),
     Cause(
         slug="cancelled-without-finally",
@@ -60,7 +50,6 @@ CAUSES = (
         "`Exception`, so its except clause does not see it.",
         remedy="Clean up in a `finally`: `try: ... finally: ...`; or catch it too: "
         "`except BaseException:`.",
-        rule=_of_a_sweep,
     ),
     Cause(
         slug="exit-returns-true",
@@ -69,7 +58,6 @@ CAUSES = (
         "up. This also hides the error, so the error goes unnoticed.",
         remedy="Clean up first, whatever the error is, and end with `return True`; or "
         "let the error through: `return False`, after the clean-up.",
-        rule=_of_a_sweep,
     ),
     Cause(
         slug="exit-only-on-success",
@@ -78,7 +66,6 @@ CAUSES = (
         "the error first.",
         remedy="Clean up whatever the error is: move it out of the `if` in `{exit}`, "
         "or in front of it.",
-        rule=_of_a_sweep,
     ),
     Cause(
         slug="exit-stack-half-filled",
@@ -87,7 +74,6 @@ CAUSES = (
         "what it holds by then.",
         remedy="Fill it in a with statement, and take over what it holds at its end: "
         "{in_with}, then {take_over}.",
-        rule=_of_a_sweep,
     ),
     Cause(
         slug="exit-hides-error",
@@ -96,7 +82,6 @@ CAUSES = (
         "is left of the block never runs, and the code after it goes on as if it had.",
         remedy="Clean up in a `finally` inside of that block: `try: ... finally: ...`; "
         "or let the error through, to where the clean-up is: `return False`.",
-        rule=_of_a_sweep,
     ),
     Cause(
         slug="manager-entered-twice",

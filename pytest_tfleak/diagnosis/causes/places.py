@@ -53,8 +53,6 @@ _THREADS = ("Thread", "Timer")
 _WRITES = ("write", "writelines", "extend", "append")
 _SUBMITS = re.compile(r"([\w.]+)\.(?:submit|map|apply|apply_async|imap)\(")
 _HOLDER = "what keeps it"  # in the text on what happens, if no holder is known
-#: By type of container.
-_REMOVE = {"list": "{name}.remove({x})", "set": "{name}.discard({x})"}
 #: By type of a buffer.
 _EMPTY = {
     "_io.BytesIO": "`{name}.seek(0)`, `{name}.truncate()`",

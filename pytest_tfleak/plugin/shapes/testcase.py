@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import inspect
 from typing import Any
-from weakref import ref
 
 import pytest
 from _pytest.unittest import TestCaseFunction
@@ -20,6 +19,7 @@ from pytest_tfleak.plugin.seed import global_seed
 from pytest_tfleak.plugin.seed import set_global_seed
 from pytest_tfleak.plugin.shapes import RunTest
 from pytest_tfleak.plugin.shapes.function import FunctionShape
+from pytest_tfleak.run.leftovers import WeaklyHanded
 from pytest_tfleak.tf import names
 from pytest_tfleak.user_code import is_users
 
@@ -56,7 +56,7 @@ class TestCaseShape(FunctionShape):
         """
         handed = super().handed()
         if (first := vars(self._item).get("_instance")) is not None:
-            handed["instance:self"] = ref(first)
+            handed["instance:self"] = WeaklyHanded(first)
         return handed
 
     def is_inherited(self) -> bool:

@@ -14,6 +14,7 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import field
+from dataclasses import replace
 from typing import Any
 
 from pytest_tfleak.probes.allocator import in_use
@@ -216,14 +217,8 @@ def _room_in_pool(context: Any, card: _Card, on_card: Room) -> Room:
             return None
         return Free(free.amount + max(0, held - read()), free.limit)
 
-    return Room(
-        resource=f"memory of tensors on {card.label}",
-        unit="B",
-        signals=_ON_CARD,
-        free=free,
-        read=read,
-        is_shared=on_card.is_shared,
-    )
+    resource = f"memory of tensors on {card.label}"
+    return replace(on_card, resource=resource, free=free, read=read)
 
 
 def _why_no_card() -> GpuReason:

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from pytest_tfleak.probes import room
+from pytest_tfleak.probes.room import SWAPPED
 from pytest_tfleak.probes.room import Free
 from pytest_tfleak.probes.room import descriptor_room
 from pytest_tfleak.probes.room import free_memory
@@ -233,7 +234,7 @@ def test_threads_are_limited_by_cgroup(tmp_path: Path) -> None:
 def test_memory_that_was_swapped_out_is_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
     text = b"Name:\tx\nVmSwap:\t 300 kB\nRssAnon:\t 200 kB\nRssShmem:\t  50 kB\n"
     monkeypatch.setattr(room, "_read", lambda _: b"\n" + text)
-    assert make_memory_reader()() == 550 * 1024
+    assert make_memory_reader(SWAPPED)() == 550 * 1024
 
 
 def test_without_the_kernel_s_figures_psutil_reads(
