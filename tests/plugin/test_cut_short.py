@@ -43,7 +43,7 @@ def _cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def run(pytester: pytest.Pytester, *options: str) -> pytest.RunResult:
     given = ("--tfleak", "--tfleak-diagnose=off", *options)
-    result = pytester.runpytest_subprocess(*given)
+    result = pytester.runpytest_subprocess(*given, timeout=120)
     assert "INTERNALERROR" not in result.stdout.str() + result.stderr.str()
     return result
 

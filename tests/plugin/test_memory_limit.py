@@ -22,6 +22,12 @@ def keep(size=20_000_000):
 """
 
 
+@pytest.fixture(autouse=True)
+def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These tests themselves may run on one of several workers, which share."""
+    monkeypatch.delenv("PYTEST_XDIST_WORKER_COUNT", raising=False)
+
+
 def run(pytester: pytest.Pytester, source: str, *options: str) -> tuple[str, str]:
     pytester.makepyfile(test_it=f"{KEEPS}\n{source}")
     result = pytester.runpytest_subprocess("-p", "no:randomly", *options)

@@ -124,7 +124,7 @@ def test_a_name_is_there(key: str) -> None:
     name = NAMES[key]
     places = [place for place in name.places if has(place)]
     if not places:
-        pytest.skip("of another version")
+        pytest.skip("it has no place in what is installed")
     for place in places:
         assert place.look_up() is not names._ABSENT, place
     found = name.get()

@@ -164,6 +164,8 @@ def test_memory_outside_of_any_heap_is_a_doubt() -> None:
     assert verdict.detail is not None
     # other memory of the process may come and go beside it
     assert re.match(r"host\.rss grows by \S+ [MK]iB per iteration", verdict.detail)
+    rate = verdict.signal("host.rss").per_iteration
+    assert rate is not None and 0.5 * MIB < rate < 2 * MIB
     assert find_leaks(keep, iterations=20, host_per_iteration="2 MiB").status is CLEAN
     assert find_leaks(let_go, iterations=20).status is CLEAN
     for memory in kept:
