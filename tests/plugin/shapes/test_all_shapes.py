@@ -97,6 +97,22 @@ class Test(tf.test.TestCase, parameterized.TestCase):
     def test_failed(self, number):
         self.assertAllEqual(tf.constant(number), 2)
 """
+KERAS = """
+import tensorflow as tf
+from absl.testing import parameterized
+from keras import layers
+from keras.src import testing
+KEPT = []
+
+class Test(testing.TestCase):
+    def test_clean(self): self.run_class_serialization_test(layers.ReLU())
+    def test_failed(self): self.assertAllClose(tf.ones([2]), tf.zeros([2]))
+
+    @parameterized.named_parameters(("leak", True), ("clean", False))
+    def test_parameter_(self, is_kept):
+        y = layers.ReLU(name="r")(tf.ones([2]))
+        KEPT.append(y if is_kept else None)
+"""
 DOCTESTS = """
 import tensorflow as tf
 KEPT = []
@@ -145,6 +161,14 @@ class Test(unittest.TestCase):
     @few
     @given(st.integers())
     def test_leak(self, x): KEPT.append(tf.ones([2]))
+
+    @few
+    @given(st.integers())
+    def test_clean(self, x): tf.constant(x)
+
+    @few
+    @given(st.integers())
+    def test_failed(self, x): self.fail()
 """
 ASYNC = """
 import {library}
@@ -166,7 +190,7 @@ async def test_clean(x):
 
 async def test_failed(x):
     await {library}.sleep(0)
-    assert not KEPT
+    assert False
 """
 TASKS = """
 async def test_leak_in_a_task():
@@ -179,6 +203,7 @@ SHAPES = {
     "test_function": FUNCTION,
     "test_testcase": TEST_CASE,
     "test_tensorflow": TENSORFLOW,
+    "test_keras": KERAS,
     "doctests": DOCTESTS,
     "test_hypothesis": HYPOTHESIS,
 }
@@ -189,6 +214,11 @@ VERDICTS = {
     "failed": "body_failed",
     "skipped": "body_skipped",
 }
+ALSO_ON_WORKERS = pytest.mark.parametrize(
+    "workers",
+    [(), pytest.param(("-n2",), marks=pytest.mark.slow)],
+    ids=["one process", "xdist"],
+)
 
 
 def expected(name: str) -> str:
@@ -203,21 +233,25 @@ def expected(name: str) -> str:
 def test_every_shape_is_measured(measure: Measure, workers: tuple[str, ...]) -> None:
     verdicts = measure(SHAPES, "--doctest-modules", *workers)
     assert verdicts == {name: expected(name) for name in verdicts}
-    assert len(verdicts) == 31  # without the test_session of tf.test.TestCase
+    assert len(verdicts) == 37  # without the test_session of tf.test.TestCase
 
 
-def test_asyncio_tests_are_measured(measure: Measure) -> None:
+@ALSO_ON_WORKERS
+def test_asyncio_tests_are_measured(measure: Measure, workers: tuple[str, ...]) -> None:
     pytest.importorskip("pytest_asyncio")
     source = ASYNC.format(library="asyncio", mark="") + TASKS
-    verdicts = measure({"test_it": source}, "--asyncio-mode=auto")
+    verdicts = measure({"test_it": source}, "--asyncio-mode=auto", *workers)
     assert verdicts == {name: expected(name) for name in verdicts}
     assert len(verdicts) == 4
 
 
-def test_anyio_tests_are_measured_in_each_loop(measure: Measure) -> None:
+@ALSO_ON_WORKERS
+def test_anyio_tests_are_measured_in_each_loop(
+    measure: Measure, workers: tuple[str, ...]
+) -> None:
     pytest.importorskip("anyio")
     pytest.importorskip("trio")
     source = ASYNC.format(library="anyio", mark="pytestmark = pytest.mark.anyio")
-    verdicts = measure({"test_it": source})
+    verdicts = measure({"test_it": source}, *workers)
     assert verdicts == {name: expected(name) for name in verdicts}
     assert len(verdicts) == 6
