@@ -396,8 +396,16 @@ class RunOptions:
     )
     baseline: str | None = _option(
         None,
-        "fail only for what is not in this file; if it is missing, it is written",
+        "fail only for what is not in this file; if it is missing, it is written (in "
+        "CI, that is an error)",
         **_FILE,
+    )
+    baseline_required: bool = _switched(
+        False,
+        "make it a usage error when the file of --tfleak-baseline is missing, as it is "
+        "wherever CI is set",
+        group="report",
+        sources=_RUN,
     )
     save_baseline: str | None = _option(
         None, "write the findings of this run to this file", **_FILE

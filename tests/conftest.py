@@ -66,9 +66,9 @@ def _chosen(slow: list[pytest.Item]) -> list[pytest.Item]:
 
 @pytest.fixture(autouse=True)
 def _inner_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep inner runs in a fixed order, and out of the summary of a CI job."""
+    """Keep inner runs in a fixed order, and unaware of a CI job around them."""
     monkeypatch.setenv("PYTEST_ADDOPTS", "-p no:randomly")
-    for name in ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY"):
+    for name in ("CI", "BUILD_NUMBER", "GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY"):
         monkeypatch.delenv(name, raising=False)
 
 

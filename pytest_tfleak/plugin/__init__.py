@@ -36,8 +36,7 @@ from pytest_tfleak.plugin.failure import terminal_draws
 from pytest_tfleak.plugin.finished import FinishedTests
 from pytest_tfleak.plugin.journaling import JournalKeeper
 from pytest_tfleak.plugin.outputs import Outputs
-from pytest_tfleak.plugin.outputs import open_baseline
-from pytest_tfleak.plugin.outputs import resolve
+from pytest_tfleak.plugin.outputs import baseline_of
 from pytest_tfleak.plugin.pytest_html import add_rows
 from pytest_tfleak.plugin.seed import SeedKeeper
 from pytest_tfleak.plugin.termination import Termination
@@ -93,11 +92,7 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", command_line.marker_help())
     config.stash[RUN] = run = command_line.run_options(config)
-    config.stash[BASELINE] = baseline = (
-        open_baseline(resolve(config, run.baseline), "--tfleak-baseline")
-        if run.baseline
-        else None
-    )
+    config.stash[BASELINE] = baseline = baseline_of(config, run)
     config.pluginmanager.register(SeedKeeper(_is_measured), "tfleak-seeds")
     config.stash[TIMEOUTS] = timeouts = Timeouts()
     config.pluginmanager.register(timeouts, "tfleak-timeouts")

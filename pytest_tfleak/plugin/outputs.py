@@ -29,6 +29,7 @@ from pytest_tfleak.plan import file_option
 from pytest_tfleak.plugin.failure import terminal_draws
 from pytest_tfleak.plugin.finished import PackedVerdicts
 from pytest_tfleak.reports.text import safe
+from pytest_tfleak.run.ci import ci_variable
 
 if TYPE_CHECKING:
     from pytest_tfleak.compare.baseline import Baseline
@@ -100,11 +101,29 @@ def resolve(config: pytest.Config, file: str) -> Path:
     return config.invocation_params.dir / expanded
 
 
-def open_baseline(path: Path, flag: str) -> Baseline:
-    """Return the baseline in a file. Raises pytest.UsageError if it holds none.
+def baseline_of(config: pytest.Config, run: RunOptions) -> Baseline | None:
+    """Return the baseline of a run, None if it has none.
 
-    Every xdist worker reads it, since each accepts its own findings.
+    Every xdist worker reads it, since each accepts its own findings. Raises
+    pytest.UsageError for a bad file, and for one that is missing but must not be.
     """
+    if not run.baseline:
+        return None
+    path = resolve(config, run.baseline)
+    baseline = _open_baseline(path, "--tfleak-baseline")
+    saved = resolve(config, run.save_baseline) if run.save_baseline else None
+    why = "baseline_required" if run.baseline_required else ci_variable()
+    if baseline.recorded and why is not None and not _is_same(path, saved):
+        raise pytest.UsageError(
+            f"--tfleak-baseline: {safe(str(path))} does not exist, and is not written "
+            f"because {why} is set: record it with "
+            f"--tfleak-save-baseline={safe(run.baseline)} and commit it"
+        )
+    return baseline
+
+
+def _open_baseline(path: Path, flag: str) -> Baseline:
+    """Return the baseline in a file. Raises pytest.UsageError if it holds none."""
     from pytest_tfleak.compare.baseline import BaselineError
     from pytest_tfleak.compare.baseline import read_baseline
 
@@ -190,7 +209,7 @@ class Outputs:
                 ) from None
             # a pipe has no earlier content, and to read it would wait forever
             if file.flag == "--tfleak-save-baseline" and not file.path.is_fifo():
-                self._earlier[file.flag] = open_baseline(file.path, file.flag)
+                self._earlier[file.flag] = _open_baseline(file.path, file.flag)
 
     def _taken(self) -> Iterator[tuple[str, str]]:
         """Yield the files of this run that ours must not replace, and their flags."""

@@ -32,6 +32,7 @@ from pytest_tfleak.reports.text import shorten
 from pytest_tfleak.reports.text import signed
 from pytest_tfleak.run.budget import NO_DEADLINE
 from pytest_tfleak.run.budget import Deadline
+from pytest_tfleak.run.ci import ci_variable
 from pytest_tfleak.run.stopwatch import DIAGNOSIS
 from pytest_tfleak.run.stopwatch import KNOWN_GROWTH
 from pytest_tfleak.trace import MISSING
@@ -250,7 +251,7 @@ def open_terminal(config: pytest.Config) -> LiveTerminal | None:
         return None  # another plugin draws, or this xdist worker has no terminal
     if config.get_verbosity() < 0 or _writes_past_capture(config):
         return None
-    if sys.platform == "win32" or os.environ.get("TERM", "dumb") == "dumb" or _is_ci():
+    if sys.platform == "win32" or os.environ.get("TERM", "dumb") == "dumb" or ci_variable():
         return None
     try:
         descriptor = reporter._tw._file.fileno()
@@ -267,7 +268,3 @@ def _writes_past_capture(config: pytest.Config) -> bool:
         return True
     logging = config.pluginmanager.getplugin("logging-plugin")
     return logging is not None and logging._log_cli_enabled()
-
-
-def _is_ci() -> bool:
-    return any(os.environ.get(name) for name in ("CI", "BUILD_NUMBER"))

@@ -123,6 +123,68 @@ def test_a_missing_baseline_is_recorded_beside_one_that_is_saved(
     assert (pytester.path / "other.json").exists()
 
 
+@pytest.mark.parametrize(
+    ("variables", "ini", "args", "why"),
+    [
+        ({"CI": "true"}, "", [], "CI"),
+        ({"BUILD_NUMBER": "7"}, "", [], "BUILD_NUMBER"),
+        ({}, "", ["--tfleak-baseline-required"], "baseline_required"),
+        ({}, "tfleak_baseline_required = true", [], "baseline_required"),
+        ({"CI": "1"}, "", ["--tfleak-save-baseline=other.json"], "CI"),
+        ({"CI": "1"}, "", ["-n2"], "CI"),
+    ],
+    ids=["CI", "Jenkins", "flag", "ini", "saved elsewhere", "xdist"],
+)
+def test_a_missing_baseline_is_an_error_where_it_must_be_there(
+    pytester: pytest.Pytester,
+    monkeypatch: pytest.MonkeyPatch,
+    leaking: None,
+    variables: dict[str, str],
+    ini: str,
+    args: list[str],
+    why: str,
+) -> None:
+    pytester.makeini(f"[pytest]\n{ini}")
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    if "-n2" in args:
+        pytest.importorskip("xdist")
+    result = pytester.runpytest_inprocess(READ, *args)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    (line,) = filter(None, result.stderr.lines)
+    assert f"{FILE} does not exist, and is not written because {why} is set" in line
+    assert line.endswith(f"record it with {SAVE} and commit it")
+    assert "test session starts" not in result.stdout.str()
+    assert not (pytester.path / FILE).exists()
+
+
+@pytest.mark.parametrize("value", ["", "0", "false"])
+def test_a_missing_baseline_is_written_where_ci_is_off(
+    pytester: pytest.Pytester,
+    monkeypatch: pytest.MonkeyPatch,
+    leaking: Callable[..., None],
+    value: str,
+) -> None:
+    leaking()
+    monkeypatch.setenv("CI", value)
+    assert pytester.runpytest_inprocess(READ).ret == pytest.ExitCode.OK
+    assert recorded(pytester) == []
+
+
+def test_ci_writes_a_baseline_that_it_is_told_to_save(
+    pytester: pytest.Pytester,
+    monkeypatch: pytest.MonkeyPatch,
+    leaking: Callable[..., None],
+) -> None:
+    monkeypatch.setenv("CI", "true")
+    pytester.runpytest_inprocess(SAVE, "-k", "one").assert_outcomes(failed=1)
+    assert names_recorded(pytester) == ["test_one"]
+    pytester.runpytest_inprocess(READ, "-k", "one").assert_outcomes(passed=1)
+    (pytester.path / FILE).unlink()
+    pytester.runpytest_inprocess(READ, SAVE, "-k", "one").assert_outcomes(passed=1)
+    assert names_recorded(pytester) == ["test_one"]
+
+
 def test_tests_that_do_not_run_keep_their_entries(
     pytester: pytest.Pytester, run: Run, leaking: Callable[..., None]
 ) -> None:

@@ -91,6 +91,7 @@ def test_each_source_offers_its_own_rows() -> None:
     files = {"baseline", "save_baseline"}
     assert rows["command line"] - rows["ini"] == {"all_tests", *files}
     of_runs = {"exit_timeout", "repeat", "junit", "spread_gpus", "max_total_time"}
+    of_runs |= {"baseline_required"}
     assert rows["ini"] - rows["library"] == of_runs
     assert {row.name for row in TABLE} == set().union(*rows.values())
 
