@@ -205,7 +205,7 @@ class Verdict:
     nodeid: str
     status: Status
     reason: Reason | None = None
-    via: str = "marker"  # what requested it: marker | fixture | library
+    via: str = "marker"  # what requested it: marker | --tfleak | fixture | library
     detail: str | None = None  # the reason in one sentence
     depth: str = "full"  # full | quick | leftovers
     iterations: int = 0  # those judged, confirmation included

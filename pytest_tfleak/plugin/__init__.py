@@ -257,7 +257,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
         and "tfleak" not in getattr(item, "fixturenames", ())
         and not total.has_turn(item.nodeid)
     ):
-        context.record(without_turn(item.nodeid, total.why_not))
+        context.record(without_turn(item.nodeid, request.via, total.why_not))
         return (yield)
     measured = MeasuredItem(item, request, context)
     with measured.in_place_of_runtest(), total.spent():

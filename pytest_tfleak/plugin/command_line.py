@@ -143,6 +143,11 @@ class Request:
     is_marked_itself: bool  # not only its class or module
 
     @property
+    def via(self) -> str:
+        """Return what requested it, as a verdict names it."""
+        return "marker" if self.is_marked else "--tfleak"
+
+    @property
     def repeats(self) -> bool:
         """Return whether the test is to be called more than once."""
         return self.plan.enabled and self.plan.depth != "leftovers"

@@ -142,6 +142,7 @@ class MeasuredItem:
         self._item = item
         self._plan = request.plan
         self._is_marked = request.is_marked
+        self._via = request.via
         self._context = context
         self._runtest = item.runtest
         self.verdict: Verdict | None = None
@@ -164,13 +165,13 @@ class MeasuredItem:
         shape = self._shape()
         if isinstance(shape, RunsOnce):
             self._runtest()
-            self.verdict = _not_measured(self._item.nodeid, shape.reason, shape.detail)
+            self.verdict = self._not_measured(shape.reason, shape.detail)
             return
         if isinstance(shape, NotRepeated):
             self._measure_calls(shape)
             return
         self._plan = replace(self._plan, repeat=shape.repeat)
-        setting = self._context.setting(self._item.nodeid, "marker", shape.handed())
+        setting = self._context.setting(self._item.nodeid, self._via, shape.handed())
         setting = replace(setting, teardown=shape.teardown(), renewed=shape.renewed())
         if self._plan.faults:
             setting = replace(setting, surround=shape.surround)
@@ -185,8 +186,8 @@ class MeasuredItem:
             if ENDINGS.is_skip(error) and shape.is_inherited():
                 measurement.verdict = None  # such as test_session of tf.test.TestCase
             if _has_not_begun(measurement, error):
-                measurement.verdict = _not_measured(
-                    self._item.nodeid, Reason.NOT_STARTED, in_words(error)
+                measurement.verdict = self._not_measured(
+                    Reason.NOT_STARTED, in_words(error)
                 )
                 runs_again = not self._is_marked
             elif isinstance(error, NestedMeasurementError) and not self._is_marked:
@@ -204,9 +205,10 @@ class MeasuredItem:
         fail_if_demanded(self.verdict, self._plan, self._is_marked, self._context)
 
     def _measures_itself(self) -> Verdict:
-        return _not_measured(
-            self._item.nodeid, Reason.MEASURES_ITSELF, "calls the library"
-        )
+        return self._not_measured(Reason.MEASURES_ITSELF, "calls the library")
+
+    def _not_measured(self, reason: Reason, detail: str) -> Verdict:
+        return _not_measured(self._item.nodeid, self._via, reason, detail)
 
     def _is_settled(self, measurement: Measurement, error: BaseException) -> bool:
         """Return whether no verdict is left to act on after the body raised.
@@ -231,7 +233,7 @@ class MeasuredItem:
     def _measure_calls(self, shape: NotRepeated) -> None:
         """Run the test, mostly once as pytest does, and judge what it leaves open."""
         __tracebackhide__ = True
-        setting = self._context.setting(self._item.nodeid, "marker", {})
+        setting = self._context.setting(self._item.nodeid, self._via, {})
         early = EarlyTeardown(self._item)
         setting = replace(setting, tear_down_early=early.tear_down)
         measurement = Measurement(shape.call, self._plan, setting)
@@ -335,9 +337,9 @@ class Checker:
         return take_snapshot(self._context.probes)
 
 
-def without_turn(nodeid: str, why: str) -> Verdict:
+def without_turn(nodeid: str, via: str, why: str) -> Verdict:
     """Return the verdict on a test that there was no time to measure."""
-    return _not_measured(nodeid, Reason.NO_TIME_LEFT, why)
+    return _not_measured(nodeid, via, Reason.NO_TIME_LEFT, why)
 
 
 def fail_if_demanded(
@@ -410,6 +412,6 @@ def _in_a_word(error: BaseException) -> str:
     return "skipped" if ENDINGS.is_skip(error) else type(error).__name__
 
 
-def _not_measured(nodeid: str, reason: Reason, detail: str) -> Verdict:
+def _not_measured(nodeid: str, via: str, reason: Reason, detail: str) -> Verdict:
     ended = Ended(reason=reason, detail=detail)
-    return decide(Grounds(nodeid=nodeid, ended=ended))
+    return decide(Grounds(nodeid=nodeid, via=via, ended=ended))

@@ -78,6 +78,7 @@ _ALLOW = "to allow it"
 _LABEL = 11
 _CALLS = {
     "marker": "@pytest.mark.tfleak({})",
+    "--tfleak": "@pytest.mark.tfleak({})",
     "fixture": "tfleak.check(..., {})",
     "library": "{}",
 }

@@ -251,7 +251,11 @@ def open_terminal(config: pytest.Config) -> LiveTerminal | None:
         return None  # another plugin draws, or this xdist worker has no terminal
     if config.get_verbosity() < 0 or _writes_past_capture(config):
         return None
-    if sys.platform == "win32" or os.environ.get("TERM", "dumb") == "dumb" or ci_variable():
+    if (
+        sys.platform == "win32"
+        or os.environ.get("TERM", "dumb") == "dumb"
+        or ci_variable()
+    ):
         return None
     try:
         descriptor = reporter._tw._file.fileno()

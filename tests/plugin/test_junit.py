@@ -9,6 +9,11 @@ from typing import Any
 import pytest
 from junitparser import xunit2
 
+from pytest_tfleak.reports import junit
+from tests.builders import make_finding
+from tests.builders import make_leak
+from tests.builders import make_verdict
+
 Run = Callable[..., pytest.RunResult]
 FILES = ("--junitxml=junit.xml", "--tfleak-json=report.json")
 SUITE = """
@@ -77,25 +82,67 @@ def test_properties_agree_with_the_json_report_to_the_digit(
         found, (test,) = properties(in_junit[name]), in_json[name]
         assert json.loads(found["tfleak.verdict"]) == test
         assert found["tfleak.status"] == test["status"]
-        for key in ("iterations", "warmup", "seconds"):
-            assert found[f"tfleak.{key}"] == json.dumps(test[key])
-        for signal in test["signals"]:
-            for figure in ("per_iteration", "total", "allowance"):
-                shown = found.get(f"tfleak.{signal['name']}.{figure}", "null")
-                assert shown == json.dumps(signal[figure])
+        assert found["tfleak.depth"] == test["depth"]
+        assert found["tfleak.seconds"] == json.dumps(test["seconds"])
+        for finding in test["findings"]:
+            if finding["signal"] == found["tfleak.signal"]:
+                assert found["tfleak.rate"] == json.dumps(finding["per_iteration"])
+                assert found["tfleak.cause"] == finding["cause"]
 
 
 def test_properties_say_what_was_found(suite: pytest.Pytester) -> None:
     suite.runpytest_inprocess(*FILES)
     found = {name: properties(case) for name, case in cases(suite).items()}
-    assert "python.blocks" in found["test_leaky"]["tfleak.findings"]
-    assert float(found["test_leaky"]["tfleak.python.blocks.per_iteration"]) > 64
-    assert "tfleak.findings" not in found["test_clean"]
+    leaky = {k.removeprefix("tfleak."): v for k, v in found["test_leaky"].items()}
+    assert float(leaky.pop("rate")) > 64
+    assert float(leaky.pop("seconds")) > 0
+    assert json.loads(leaky.pop("verdict"))["status"] == "leak"
+    assert leaky == {
+        "status": "leak",
+        "door": "marker",
+        "depth": "full",
+        "signal": "python.blocks",
+        "unit": "blocks",
+        "holder": "leaks.KEPT",
+        "line": "leaks.py:4",
+        "cause": "object-kept",
+    }
+    assert set(found["test_clean"]) == {
+        *("tfleak.status", "tfleak.door", "tfleak.depth", "tfleak.seconds"),
+        *("tfleak.verdict", "own"),
+    }
     assert found["test_clean"]["own"] == "kept"
     assert found["test_short"]["tfleak.reason"] == "too_few_iterations"
     assert found["test_opted_out"]["tfleak.detail"] == "slow"
-    assert found["test_clean"]["tfleak.tf.tensors.status"] == "unavailable"
-    assert "tfleak.tf.tensors.per_iteration" not in found["test_clean"]
+
+
+def test_the_door_is_what_asked_for_the_measurement(
+    suite: pytest.Pytester, run: Run
+) -> None:
+    run(*FILES, "--tfleak", "--tfleak-depth=leftovers")
+    found = {name: properties(case) for name, case in cases(suite).items()}
+    assert found["test_plain"]["tfleak.door"] == "--tfleak"
+    assert found["test_clean"]["tfleak.door"] == "marker"
+    assert found["test_opted_out"]["tfleak.door"] == "marker"
+    assert found["test_twice"]["tfleak.door"] == "fixture"
+    assert found["test_twice"]["tfleak.2.door"] == "fixture"
+    assert found["test_twice"]["tfleak.3.door"] == "--tfleak"
+    assert found["test_plain"]["tfleak.depth"] == "leftovers"
+
+
+def test_what_is_left_has_a_number_and_no_rate() -> None:
+    left = make_finding("tf.sessions", None, total=2)
+    found = dict(junit.properties(make_leak(left)))
+    assert (found["tfleak.left"], found["tfleak.unit"]) == ("2", left.unit)
+    assert "tfleak.rate" not in found
+
+
+def test_findings_that_fail_nothing_are_only_in_the_whole_verdict() -> None:
+    accepted = make_finding(accepted=True, baseline="accepted")
+    found = dict(junit.properties(make_verdict(findings=(accepted,))))
+    assert "tfleak.signal" not in found
+    (finding,) = json.loads(found["tfleak.verdict"])["findings"]
+    assert finding["baseline"] == "accepted"
 
 
 def test_a_failure_carries_the_whole_message(suite: pytest.Pytester, run: Run) -> None:
@@ -116,8 +163,7 @@ def test_several_verdicts_of_a_test_are_numbered(
     assert sorted(verdicts) == sorted(
         json.dumps(test, separators=(",", ":")) for test in (first, second)
     )
-    assert found["tfleak.iterations"] == "10"
-    assert found["tfleak.2.iterations"] == "11"
+    assert [json.loads(verdict)["iterations"] for verdict in verdicts] == [10, 11]
 
 
 @pytest.mark.parametrize(
@@ -226,6 +272,7 @@ def test_bad_text_gives_well_formed_xml(pytester: pytest.Pytester, run: Run) -> 
     assert opted_out["tfleak.detail"] == shown
     ((_, case),) = by_name.items()
     found = properties(case)
-    assert found[f"tfleak.things{shown}.per_iteration"] == "1.0"
+    assert found["tfleak.unit"] == shown
+    assert found["tfleak.rate"] == "1.0"
     verdict = json.loads(found["tfleak.verdict"])
     assert evil.replace("\udcff", "\\udcff") in verdict["findings"][0]["unit"]
