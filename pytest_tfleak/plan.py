@@ -202,7 +202,7 @@ _FILE: dict[str, Any] = {
 
 def file_option(name: str, help: str) -> Option:
     """Return the option that names the file of a report."""
-    return Option(name=name, default=None, help=help, **_FILE)
+    return Option(name=name, default=None, help=help, **{**_FILE, "sources": _RUN})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

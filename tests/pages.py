@@ -28,7 +28,7 @@ from pytest_tfleak.diagnosis.causes import sessions
 from pytest_tfleak.diagnosis.causes import system
 from pytest_tfleak.diagnosis.causes import tensorflow_objects
 from pytest_tfleak.diagnosis.causes.cause import Cause
-from pytest_tfleak.diagnosis.causes.places import PLACES
+from pytest_tfleak.diagnosis.causes.in_general import in_general
 from pytest_tfleak.known import KNOWN
 from pytest_tfleak.known import Known
 from pytest_tfleak.known import name_clear_session
@@ -150,13 +150,9 @@ def pages_of_causes() -> Iterator[tuple[Path, str]]:
 
 def shown(text: str) -> str:
     """Return a text of a cause, with words for what the case fills in."""
-    for name, place in PLACES.items():
-        text = text.replace(f"{{{name}}}", place.shown)
-    text = name_clear_session(text, KERASES[0].clear_session)
     # Markdown would make __exit__ bold
-    text = re.sub(r"(?<![`\w])(__\w+__)(?=[^`]*(?:`[^`]*`[^`]*)*$)", r"`\1`", text)
-    is_code = re.match(r"\w+\(", text)  # ``fit() returns ...``
-    return text if is_code else text[:1].upper() + text[1:]
+    dunder = r"(?<![`\w])(__\w+__)(?=[^`]*(?:`[^`]*`[^`]*)*$)"
+    return re.sub(dunder, r"`\1`", in_general(text))
 
 
 def _table(head: str, rows: Iterable[Iterable[str]], align: str = "") -> str:

@@ -81,7 +81,7 @@ def run_options(config: pytest.Config) -> RunOptions:
     Raises pytest.UsageError for a bad value.
     """
     try:
-        values = _from_ini(config)
+        values = _beside_ini(config, _from_ini(config))
     except PlanError as error:
         raise pytest.UsageError(f"tfleak ini: {error}") from None
     try:
@@ -90,8 +90,7 @@ def run_options(config: pytest.Config) -> RunOptions:
         raise pytest.UsageError(f"tfleak command line: {error}") from None
     values |= given
     plan = {f.name: values.pop(f.name) for f in fields(Plan) if f.name in values}
-    names = [r.name for r in outputs.REPORTERS if r.name in values]
-    reports = {name: values.pop(name) for name in names}
+    reports = {name: values.pop(name) for name in _reports_in(values)}
     return RunOptions(
         plan=Plan(**plan),
         sets_depth="depth" in plan,
@@ -118,6 +117,18 @@ def without_effect(config: pytest.Config, run: RunOptions) -> list[str]:
 def _from_ini(config: pytest.Config) -> dict[str, Any]:
     given = {row: _ini_value(config, row) for row in all_options("ini")}
     return {row.name: row.read(v) for row, v in given.items() if v is not None}
+
+
+def _beside_ini(config: pytest.Config, values: dict[str, Any]) -> dict[str, Any]:
+    """Return the ini's options, with files relative to it as in pytest's own."""
+    folder = config.rootpath if config.inipath is None else config.inipath.parent
+    names = _reports_in(values)
+    paths = {name: folder / outputs.expanded(values[name]) for name in names}
+    return values | {name: str(path) for name, path in paths.items()}
+
+
+def _reports_in(values: dict[str, Any]) -> list[str]:
+    return [r.name for r in outputs.REPORTERS if r.name in values]
 
 
 def _from_command_line(config: pytest.Config) -> dict[str, Any]:

@@ -33,7 +33,7 @@ from pytest_tfleak.run.ci import ci_variable
 
 if TYPE_CHECKING:
     from pytest_tfleak.compare.baseline import Baseline
-    from pytest_tfleak.reports.github import Place
+    from pytest_tfleak.reports.places import Place
     from pytest_tfleak.verdict import Ledger
     from pytest_tfleak.verdict import Verdict
 
@@ -46,15 +46,17 @@ class Reporter:
     title: str  # what the terminal calls the file
     help: str
     module: str  # has a function render(document) -> str; imported only to write
+    #: Whether ``render`` takes the places of the tests and the repository, too.
+    needs_places: bool = False
 
     @property
     def option(self) -> Option:
         """Return the option that names the file."""
         return file_option(self.name, self.help)
 
-    def render(self, document: dict[str, Any]) -> str:
+    def render(self, document: dict[str, Any], *places: object) -> str:
         """Return the text of the file."""
-        text: str = import_module(self.module).render(document)
+        text: str = import_module(self.module).render(document, *places)
         return text
 
 
@@ -71,6 +73,13 @@ REPORTERS = (
         title="HTML report",
         help="write what was found to this file, as a web page",
         module="pytest_tfleak.reports.html",
+    ),
+    Reporter(
+        name="sarif",
+        title="SARIF report",
+        help="write the leaks to this file, as SARIF for code scanning and editors",
+        module="pytest_tfleak.reports.sarif",
+        needs_places=True,
     ),
 )
 #: The exit status of a run that could not write one of its files, if it ended well.
@@ -96,9 +105,13 @@ class _File:
 
 def resolve(config: pytest.Config, file: str) -> Path:
     """Return a path from the command line as absolute: tests may change directory."""
+    return config.invocation_params.dir / expanded(file)
+
+
+def expanded(file: str) -> str:
+    """Return a path with the values of ``~`` and of variables."""
     # Path.expanduser would raise for an unknown user
-    expanded = os.path.expandvars(os.path.expanduser(file))  # noqa: PTH111
-    return config.invocation_params.dir / expanded
+    return os.path.expandvars(os.path.expanduser(file))  # noqa: PTH111
 
 
 def baseline_of(config: pytest.Config, run: RunOptions) -> Baseline | None:
@@ -150,7 +163,9 @@ class Outputs:
         #: A baseline that this run only reads and must not write.
         self._read_only: Path | None = None
         self._earlier: dict[str, Baseline] = {}  # what each file held before, by flag
-        self._report_modules = [r.module for r in REPORTERS if r.name in run.reports]
+        reporters = [reporter for reporter in REPORTERS if reporter.name in run.reports]
+        self._report_modules = [reporter.module for reporter in reporters]
+        self._needs_places = _is_on_github() or any(r.needs_places for r in reporters)
         self._files = [*self._report_files(run), *self._baseline_files(run)]
         self._environment: dict[str, Any] = {}
         self._places: dict[str, Place] = {}
@@ -169,8 +184,36 @@ class Outputs:
                     flag=reporter.option.command_line_flag,
                     title=reporter.title,
                     path=resolve(self._config, run.reports[reporter.name]),
-                    text=reporter.render,
+                    text=partial(self._report_text, reporter),
                 )
+
+    def _report_text(self, reporter: Reporter, document: dict[str, Any]) -> str:
+        if not reporter.needs_places:
+            return reporter.render(document)
+        return reporter.render(document, self._all_places(), self._repository())
+
+    def _all_places(self) -> dict[str, Place]:
+        """Return the place of each test, also of those that were never reported."""
+        from pytest_tfleak.reports.places import Place
+
+        root = self._config.rootpath
+        return {
+            verdict.nodeid: Place(
+                file=str(root / verdict.nodeid.partition("::")[0]),
+                line=None,
+                failed=True,
+            )
+            for verdict in self._verdicts()
+        } | self._places
+
+    def _repository(self) -> Path:
+        """Return the folder to which paths in reports are relative."""
+        workspace = os.environ.get("GITHUB_WORKSPACE")
+        if workspace:
+            return Path(workspace)
+        root = self._config.rootpath
+        tops = (path for path in (root, *root.parents) if (path / ".git").exists())
+        return next(tops, root)
 
     def _baseline_files(self, run: RunOptions) -> Iterator[_File]:
         """Yield the baseline to write because it is missing, and the one to save."""
@@ -266,8 +309,8 @@ class Outputs:
         self.take({"verdicts": verdicts, "environment": environment, "complete": True})
         if verdicts and hasattr(report, "worker_id"):
             self.workers.add(report.worker_id)
-        if verdicts and _is_on_github():
-            from pytest_tfleak.reports.github import Place
+        if verdicts and self._needs_places:
+            from pytest_tfleak.reports.places import Place
 
             file, line, _ = report.location
             self._places[report.nodeid] = Place(
@@ -360,9 +403,8 @@ class Outputs:
     def _annotate(self, document: dict[str, Any]) -> None:
         from pytest_tfleak.reports import github
 
-        root = os.environ.get("GITHUB_WORKSPACE") or self._config.rootpath
         self._commands += github.commands(
-            document, self._places, Path(root), terminal_draws()
+            document, self._places, self._repository(), terminal_draws()
         )
         summary = os.environ.get("GITHUB_STEP_SUMMARY")
         if not summary or not document["tests"]:

@@ -10,7 +10,6 @@ import re
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
-from dataclasses import dataclass
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,9 @@ from typing import Any
 from pytest_tfleak.reports.leaks import entries_by_leak
 from pytest_tfleak.reports.message import failure_text
 from pytest_tfleak.reports.message import headline
+from pytest_tfleak.reports.places import Place
+from pytest_tfleak.reports.places import Position
+from pytest_tfleak.reports.places import position_in
 from pytest_tfleak.reports.text import safe
 from pytest_tfleak.reports.text import shorten
 from pytest_tfleak.reports.text import truncate
@@ -36,15 +38,6 @@ _MOST_TESTS = 20  # of one leak, besides the worst
 #: Reasons that pytest itself reports.
 _OF_THE_TEST = (Reason.BODY_FAILED, Reason.BODY_SKIPPED, Reason.INTERRUPTED)
 _MARKDOWN = re.compile(r"""[&<>"'`|*_~\[\]\\#!:@$]""")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """Where a test is defined, and whether pytest counts it as failed."""
-
-    file: str  # an absolute path
-    line: int | None
-    failed: bool
 
 
 def commands(
@@ -66,7 +59,7 @@ def commands(
     levels = {verdict.nodeid: level for level, verdict in leveled}
     for one in _in_groups([verdict for _, verdict in leveled]):
         first, place = one[0], places.get(one[0].nodeid)
-        at_test = _position(root, place.file, place.line) if place else None
+        at_test = position_in(root, place.file, place.line) if place else None
         for position, findings in _by_position(first.failing, at_test, root):
             # one annotation for all tests explains the leak itself
             part = replace(first, findings=findings, same_as=None)
@@ -138,31 +131,19 @@ def _in_groups(verdicts: Sequence[Verdict]) -> Iterator[Sequence[Verdict]]:
             yield [verdict]
 
 
-Position = tuple[str, int | None]
-
-
 def _by_position(
     findings: Sequence[Finding], at_test: Position | None, root: Path
 ) -> Iterator[tuple[Position | None, tuple[Finding, ...]]]:
     groups: dict[Position | None, list[Finding]] = {}
     for finding in ordered(findings):
         lines = filter(None, (finding.stored, finding.origin))
-        places = (_position(root, line.file, line.line) for line in lines)
+        places = (position_in(root, line.file, line.line) for line in lines)
         position = next(filter(None, places), None)
         groups.setdefault(position or at_test, []).append(finding)
     for position, group in groups.items():
         yield position, tuple(group)
     if not groups:
         yield at_test, ()
-
-
-def _position(root: Path, file: str, line: int | None) -> Position | None:
-    """Return a position in the repository, None if the file is outside of it."""
-    try:
-        path = (root / file).resolve().relative_to(root.resolve())
-    except (OSError, ValueError):
-        return None
-    return path.as_posix(), line
 
 
 def _command(

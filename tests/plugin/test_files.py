@@ -54,6 +54,13 @@ def assert_refused(suite: pytest.Pytester, result: pytest.RunResult, line: str) 
 
 
 REPORTS = [reporter.option.command_line_flag for reporter in outputs.REPORTERS]
+#: Reports that do not fit on the full disk; without leaks, a SARIF file does.
+TOO_LARGE = [
+    (flag, selected)
+    for flag in REPORTS
+    for selected in ("clean", "clean or leaky")
+    if (flag, selected) != ("--tfleak-sarif", "clean")
+]
 FLAGS = [*REPORTS, "--tfleak-save-baseline"]
 
 
@@ -181,8 +188,7 @@ def test_a_symlink_stays_one_and_the_mode_is_kept(suite: pytest.Pytester) -> Non
 
 @needs_resource
 @pytest.mark.usefixtures("untraced")
-@pytest.mark.parametrize("selected", ["clean", "clean or leaky"])
-@pytest.mark.parametrize("flag", REPORTS)
+@pytest.mark.parametrize(("flag", "selected"), TOO_LARGE)
 def test_on_a_full_disk_the_old_file_stays_and_the_exit_status_says_so(
     suite: pytest.Pytester, flag: str, selected: str
 ) -> None:

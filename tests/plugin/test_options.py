@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from pytest_tfleak.plan import Option
@@ -10,7 +12,9 @@ from pytest_tfleak.plan import RunOptions
 from pytest_tfleak.plan import Source
 from pytest_tfleak.plan import option_table
 from pytest_tfleak.plugin import command_line
+from pytest_tfleak.plugin import outputs
 
+REPORTS = [reporter.option for reporter in outputs.REPORTERS]
 MARKED = "import pytest\n@pytest.mark.tfleak({})\ndef test_it(): pass"
 
 
@@ -55,6 +59,12 @@ def set_of(config: pytest.Config) -> dict[str, object]:
     return found
 
 
+def expected_in_ini(folder: Path) -> dict[str, object]:
+    """Return the values of all options of the ini file, which is in this folder."""
+    files = {row.name: str(folder / written(row)) for row in REPORTS}
+    return expected_of("ini") | files
+
+
 def expected_of(source: Source) -> dict[str, object]:
     """Return the parsed values of all options of a source."""
     rows = command_line.all_options(source)
@@ -73,17 +83,21 @@ def test_each_option_can_be_set_on_the_command_line(pytester: pytest.Pytester) -
 
 
 def test_each_option_can_be_set_in_the_ini_file(pytester: pytest.Pytester) -> None:
-    lines = [f"{row.ini_key} = {written(row)}" for row in option_table("ini")]
+    lines = [
+        f"{row.ini_key} = {written(row)}" for row in command_line.all_options("ini")
+    ]
     pytester.makeini("\n".join(["[pytest]", *lines]))
-    assert set_of(pytester.parseconfig()) == expected_of("ini")
+    assert set_of(pytester.parseconfig()) == expected_in_ini(pytester.path)
 
 
 def test_each_option_can_be_set_as_a_text_in_pyproject(
     pytester: pytest.Pytester,
 ) -> None:
-    lines = [f'{row.ini_key} = "{written(row)}"' for row in option_table("ini")]
+    lines = [
+        f'{row.ini_key} = "{written(row)}"' for row in command_line.all_options("ini")
+    ]
     pytester.makepyprojecttoml("\n".join(["[tool.pytest.ini_options]", *lines]))
-    assert set_of(pytester.parseconfig()) == expected_of("ini")
+    assert set_of(pytester.parseconfig()) == expected_in_ini(pytester.path)
 
 
 def test_each_option_can_be_set_by_the_marker(pytester: pytest.Pytester) -> None:
@@ -192,3 +206,15 @@ def test_override_ini_wins_over_the_ini_file(pytester: pytest.Pytester) -> None:
 def test_patterns_on_the_command_line_add_up(pytester: pytest.Pytester) -> None:
     config = pytester.parseconfig("--tfleak-ignore=a.*", "--tfleak-ignore=b.*")
     assert set_of(config) == {"ignore": ("a.*", "b.*")}
+
+
+def test_a_file_in_the_ini_is_relative_to_it(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytester.makeini("[pytest]\ntfleak_sarif = reports/leaks.sarif")
+    below = pytester.mkdir("below")
+    monkeypatch.chdir(below)
+    config = pytester.parseconfig("--rootdir=..", "-c", "../tox.ini")
+    assert set_of(config) == {"sarif": str(pytester.path / "reports/leaks.sarif")}
+    config = pytester.parseconfig("-c", "../tox.ini", "--tfleak-sarif=here.sarif")
+    assert set_of(config) == {"sarif": "here.sarif"}

@@ -8,10 +8,10 @@ import pytest
 
 from pytest_tfleak.reports.document import make_document
 from pytest_tfleak.reports.github import LARGEST_SUMMARY
-from pytest_tfleak.reports.github import Place
 from pytest_tfleak.reports.github import add_step_summary
 from pytest_tfleak.reports.github import commands
 from pytest_tfleak.reports.github import step_summary
+from pytest_tfleak.reports.places import Place
 from pytest_tfleak.verdict import FailedCall
 from pytest_tfleak.verdict import FailingCalls
 from pytest_tfleak.verdict import Finding
