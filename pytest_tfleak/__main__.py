@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         status: int = options.run(options)
     except (DocumentError, JournalError, _CommandError) as error:
-        message = str(error).encode("ascii", "backslashreplace").decode()
+        message = safe(str(error), unicode=False)
         program = f"{parser.prog} {options.command}"
         parser.exit(_USAGE, f"{program}: error: {message}\n")
     return status
@@ -58,26 +58,40 @@ def _compare(options: argparse.Namespace) -> int:
 def _recover(options: argparse.Namespace) -> int:
     """Make the reports of a run that ended without one, and print its summary."""
     run = _latest() if options.journal is None else read_journal(options.journal)
+    try:
+        summary, document = _summary(run), run.document()
+        texts = [
+            (path, render(document))
+            for path, render in (
+                (options.json, json.render),
+                (options.html, html.render),
+            )
+            if path is not None
+        ]
+    except Exception as error:  # of types that fit, but no run has written it
+        why = f"{type(error).__name__}: {error}"
+        raise _CommandError(f"{run.path}: cannot be shown: {why}") from None
+    _write(summary)
+    for path, text in texts:
+        try:
+            write_file(path, text)
+        except OSError as error:
+            why = error.strerror or str(error)
+            raise _CommandError(f"cannot write {path}: {why}") from None
+        _write([safe(f"report written to {path}", _draws())])
+    return 0
+
+
+def _summary(run: LostRun) -> list[str]:
+    """Return what a run had measured, as lines."""
     ledger = Ledger()
     for verdict in run.results():
         ledger.add(verdict)
     doubt = "" if run.is_over() else "; or it still runs"
-    _write(
-        [
-            safe(f"{run.path}: {run.describe()}{doubt}", _draws()),
-            *(line.text for line in summary_lines(ledger, unicode=_draws())),
-        ]
-    )
-    document = run.document()
-    for path, render in ((options.json, json.render), (options.html, html.render)):
-        if path is not None:
-            try:
-                write_file(path, render(document))
-            except OSError as error:
-                why = error.strerror or str(error)
-                raise _CommandError(f"cannot write {path}: {why}") from None
-            _write([safe(f"report written to {path}", _draws())])
-    return 0
+    return [
+        safe(f"{run.path}: {run.describe()}{doubt}", _draws()),
+        *(line.text for line in summary_lines(ledger, unicode=_draws())),
+    ]
 
 
 def _latest() -> LostRun:

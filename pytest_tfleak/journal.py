@@ -38,7 +38,8 @@ _OLD = 7 * 86_400  # seconds
 #: After so many seconds without a line, a run on another machine counts as over.
 _IDLE = 6 * 3600
 _MOST = 64 * 2**20  # bytes of one verdict, unpacked
-_LARGEST = 2**30  # bytes of a journal that is read
+_LARGEST = 2**29  # bytes of a journal that is read, and of all verdicts, unpacked
+_MOST_NAMED = 20  # running tests
 _APPEND = os.O_WRONLY | os.O_APPEND
 _NEW = _APPEND | os.O_CREAT | os.O_EXCL
 #: Not on Windows.
@@ -165,7 +166,9 @@ class LostRun:
         leaks = sum(verdict.status is Status.LEAK for verdict in self.verdicts)
         if leaks:
             counts += f", {leaks} of them LEAK"
-        where = ", ".join(self.running) or "no test"
+        named = self.running[:_MOST_NAMED]
+        rest = len(self.running) - len(named)
+        where = ", ".join([*named, *[f"{rest:,} more"] * (rest > 0)]) or "no test"
         return f"it ended in {where}, after it had measured {counts}"
 
 
@@ -235,6 +238,7 @@ def read_journal(path: Path) -> LostRun:
         created=created if type(created) is float else 0.0,
     )
     running: dict[str, None] = {}
+    room = _LARGEST
     for entry in lines:
         match entry:
             case {"start": str(nodeid)}:
@@ -242,9 +246,11 @@ def read_journal(path: Path) -> LostRun:
             case {"end": str(nodeid)}:
                 running.pop(nodeid, None)
             case {"environment": dict(environment)}:
-                run.environment.update(environment)
+                run.environment.update(_facts(environment))
             case {"verdict": str(packed)}:
-                verdict = _unpacked(packed)
+                text = _unpacked(packed, min(_MOST, room))
+                room -= len(text)
+                verdict = _verdict(text)
                 if verdict is not None:
                     run.verdicts.append(verdict)
     run.running = list(running)
@@ -280,18 +286,38 @@ def _entries(path: Path) -> Iterator[dict[str, Any]]:
                 yield entry
 
 
-def _unpacked(packed: str) -> Verdict | None:
-    """Return a verdict, None for anything else: a file may be damaged."""
-    from pytest_tfleak.verdict import Verdict
-
+def _unpacked(packed: str, most: int) -> bytes:
+    """Return at most so many bytes of a verdict: few may unpack to very many."""
+    if most <= 0:
+        return b""
     try:
         data = base64.b64decode(packed, validate=True)
-        text = zlib.decompressobj().decompress(data, _MOST)
-        return Verdict.from_dict(json.loads(text))
-    except (ArithmeticError, LookupError, RecursionError, TypeError, ValueError):
+        return zlib.decompressobj().decompress(data, most)
+    except (ValueError, zlib.error):
+        return b""
+
+
+def _verdict(text: bytes) -> Verdict | None:
+    """Return a verdict, None for anything else: a file may be damaged, or forged."""
+    from pytest_tfleak.verdict import Verdict
+    from pytest_tfleak.verdict import has_its_types
+
+    try:
+        verdict = Verdict.from_dict(json.loads(text))
+    except (AttributeError, LookupError, RecursionError, TypeError, ValueError):
         return None
-    except (AttributeError, zlib.error):
-        return None
+    return verdict if has_its_types(verdict) else None
+
+
+def _facts(environment: dict[str, Any]) -> dict[str, Any]:
+    """Return the facts that are as ``look_up()`` returns them."""
+    plain = (str, int, float, type(None))
+    return {
+        name: value
+        for name, value in environment.items()
+        if isinstance(value, plain)
+        or (isinstance(value, list) and all(isinstance(one, str) for one in value))
+    }
 
 
 def _mark_of(rootdir: Path) -> str:
@@ -320,7 +346,7 @@ def _created(pid: int) -> float | None:
 
     try:
         return float(psutil.Process(pid).create_time())
-    except (psutil.Error, OSError, ValueError):
+    except (psutil.Error, OSError, OverflowError, ValueError):
         return None
 
 

@@ -15,9 +15,14 @@ import math
 from collections import Counter
 from dataclasses import dataclass
 from dataclasses import field
+from dataclasses import is_dataclass
 from enum import Enum
+from functools import cache
 from importlib import import_module
 from typing import Any
+from typing import get_args
+from typing import get_origin
+from typing import get_type_hints
 
 from pytest_tfleak.retaining_path import RetainingPath
 from pytest_tfleak.retaining_path import path_of
@@ -25,6 +30,7 @@ from pytest_tfleak.signals import counts_whole_run
 from pytest_tfleak.signals import row_of
 
 SCHEMA = 1
+_MOST = 2**64  # of numbers in a file of somebody else
 
 
 class Status(str, Enum):
@@ -294,6 +300,34 @@ class Verdict:
             faults=None if faults is None else FaultSummary(**faults),
             **data,
         )
+
+
+def has_its_types(value: Any, type_: Any = Verdict) -> bool:
+    """Return whether a value, and all in it, is of the type that its field declares.
+
+    ``from_dict`` does not look: a file of somebody else may hold anything. Numbers must
+    be finite, and not so large that to show them would fail.
+    """
+    if isinstance(type_, type) and is_dataclass(type_):
+        hints = _hints(type_)
+        return type(value) is type_ and all(
+            has_its_types(getattr(value, name), hint) for name, hint in hints.items()
+        )
+    if get_origin(type_) is tuple:
+        inner = get_args(type_)[0]
+        return type(value) is tuple and all(has_its_types(v, inner) for v in value)
+    if get_args(type_):  # a union
+        return any(has_its_types(value, one) for one in get_args(type_))
+    if type_ is float:
+        return type(value) in (int, float) and abs(value) < _MOST  # not for NaN
+    if type_ is int:
+        return type(value) is int and abs(value) < _MOST
+    return type(value) is type_
+
+
+@cache
+def _hints(type_: type) -> dict[str, Any]:
+    return get_type_hints(type_)
 
 
 def _words() -> Any:

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings
 
 # NumPy cannot be imported twice in a process, and runs of pytester in this process
 # forget the modules that they imported.
@@ -24,6 +26,16 @@ with suppress(ImportError):
 
 FAKES = Path(__file__).parent / "fakes"
 MOMENT = 0.05  # seconds
+
+# Machines that run many tests at once are slow now and then: nothing is judged by time.
+for profile, examples in (("ci", 25), ("fuzz", 2_000)):
+    settings.register_profile(
+        profile,
+        max_examples=examples,
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+    )
+settings.load_profile(os.environ.get("TFLEAK_FUZZ", "ci"))
 
 #: Runs a program with the fake libraries, and returns its output. The first argument is
 #: what the fake NVML reports; keywords are environment variables.

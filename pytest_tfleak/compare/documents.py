@@ -8,6 +8,12 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
+from pytest_tfleak.quantities import format_bytes
+
+LARGEST = 2**29  # bytes: a larger file is not read
+#: Lists and objects in one another: JSON of ours has no more than a dozen.
+DEEPEST = 100
+
 
 class DocumentError(ValueError):
     """A file is not the expected document; the message says why in one line."""
@@ -18,18 +24,16 @@ def read_document(path: Path, *, what: str, schema: int) -> dict[str, Any]:
 
     Raises FileNotFoundError, and DocumentError for anything else that is wrong.
     """
+    content = _content(path, what)
     try:
-        text = path.read_text("utf-8-sig")
-    except FileNotFoundError:
-        raise
-    except IsADirectoryError:
-        raise DocumentError(f"{path}: is a directory, expected {what}") from None
-    except OSError as error:
-        raise DocumentError(f"{path}: cannot be read: {error.strerror}") from None
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise DocumentError(f"{path}: is not JSON: it is not UTF-8 text") from None
     try:
-        data = json.loads(text, parse_constant=_refuse)
+        data = json.loads(text, parse_constant=_refuse, object_pairs_hook=_object)
+        _check_depth(data)
+    except DocumentError as error:
+        raise DocumentError(f"{path}: is not {what}: {error}") from None
     except (ValueError, RecursionError) as error:
         raise DocumentError(f"{path}: {_why_not_json(text, error)}") from None
     found = data.get("schema") if isinstance(data, dict) else None
@@ -42,6 +46,22 @@ def read_document(path: Path, *, what: str, schema: int) -> dict[str, Any]:
         )
     document: dict[str, Any] = data
     return document
+
+
+def _content(path: Path, what: str) -> bytes:
+    try:
+        with path.open("rb") as file:  # perhaps a pipe, whose size nobody knows
+            content = file.read(LARGEST + 1)
+    except FileNotFoundError:
+        raise
+    except IsADirectoryError:
+        raise DocumentError(f"{path}: is a directory, expected {what}") from None
+    except OSError as error:
+        raise DocumentError(f"{path}: cannot be read: {error.strerror}") from None
+    if len(content) > LARGEST:
+        most = format_bytes(LARGEST)
+        raise DocumentError(f"{path}: is not {what}: it has more than {most}")
+    return content
 
 
 def text_in(data: Mapping[str, Any], key: str) -> str:
@@ -76,6 +96,30 @@ def shown(value: object) -> str:
 
 def _refuse(name: str) -> None:
     raise ValueError(f"{name} is not a number")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object. Raises DocumentError if a key would hide another."""
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise DocumentError(f"an object has the key {shown(name)} twice")
+        found[name] = value
+    return found
+
+
+def _check_depth(data: object) -> None:
+    level = [data]
+    for _ in range(DEEPEST):
+        inner = [item for item in level if isinstance(item, (dict, list))]
+        if not inner:
+            return
+        level = [
+            item
+            for found in inner
+            for item in (found.values() if isinstance(found, dict) else found)
+        ]
+    raise DocumentError("it is nested too deeply")
 
 
 def _why_not_json(text: str, error: Exception) -> str:

@@ -9,6 +9,7 @@ import pytest
 
 from pytest_tfleak.journal import IN_CACHE
 from pytest_tfleak.journal import Journal
+from pytest_tfleak.journal import LostRun
 from pytest_tfleak.journal import folders_to_read
 from pytest_tfleak.journal import folders_to_write
 from pytest_tfleak.journal import has_journal
@@ -105,14 +106,18 @@ class JournalKeeper:
         from pytest_tfleak.reports.json import render
 
         for run in lost_runs(folders, self._config.rootpath):
-            report = run.report
-            write_report(report, render(run.document()))
-            run.path.unlink()
-            with suppress(ValueError):
-                report = report.relative_to(self._config.invocation_params.dir)
-            self.recovered.append(
-                safe(
-                    f"tfleak: an earlier run left no report: {run.describe()}; that "
-                    f"is in {report}"
-                )
+            with suppress(Exception):  # it must not hide that of another run
+                self._report(run, render(run.document()))
+
+    def _report(self, run: LostRun, text: str) -> None:
+        report = run.report
+        write_report(report, text)
+        run.path.unlink()
+        with suppress(ValueError):
+            report = report.relative_to(self._config.invocation_params.dir)
+        self.recovered.append(
+            safe(
+                f"tfleak: an earlier run left no report: {run.describe()}; that is in "
+                f"{report}"
             )
+        )

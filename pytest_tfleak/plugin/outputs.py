@@ -242,7 +242,7 @@ class Outputs:
             other = flags.setdefault(os.path.realpath(file.path), file.flag)
             if other != file.flag:
                 raise pytest.UsageError(
-                    f"{other} and {file.flag} name one file: {file.path}"
+                    f"{other} and {file.flag} name one file: {safe(str(file.path))}"
                 )
             try:
                 prepare(file.path)

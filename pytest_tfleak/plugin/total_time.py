@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _KEY = "tfleak/measured"
 _MOST_TESTS = 20_000
+_MOST = 2**62  # anybody may have written the file
 #: The number of the run in which a test was last measured, and how long that took.
 Turn = tuple[int, float]
 
@@ -105,7 +106,9 @@ class TotalTime:
         turns: dict[str, Turn] = {}
         for nodeid, turn in stored.items():
             match turn:
-                case [int(number), int() | float() as seconds]:
+                case [int(number), int() | float() as seconds] if (
+                    0 <= number < _MOST and 0 <= seconds < _MOST  # also false for NaN
+                ):
                     turns[nodeid] = (number, float(seconds))
         return turns
 

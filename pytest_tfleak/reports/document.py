@@ -30,6 +30,8 @@ TOOL = "pytest-tfleak"
 #: How many seconds a pipe may stay without a reader, or its reader may pause.
 PATIENCE = 30.0
 _PAUSE = 0.05
+#: Not translated to other ends of lines on Windows; a link is not followed.
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 
 
 def make_document(
@@ -147,17 +149,27 @@ def write_file(path: Path, text: str) -> None:
         return
     path = Path(os.path.realpath(path))  # so that a symlink stays one
     new = _beside(path)
+    mode = _mode_of(path)
+    # as private as the old file from the start, not only once it is complete
+    descriptor = os.open(new, _NEW, 0o666 if mode is None else mode & 0o600)
     try:
-        with new.open("xb") as file:
+        with os.fdopen(descriptor, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        with suppress(FileNotFoundError):
-            new.chmod(stat.S_IMODE(path.stat().st_mode))
+        if mode is not None:
+            new.chmod(mode)
         new.replace(path)
     except BaseException:
         new.unlink(missing_ok=True)
         raise
+
+
+def _mode_of(path: Path) -> int | None:
+    try:
+        return stat.S_IMODE(path.stat().st_mode)
+    except FileNotFoundError:
+        return None
 
 
 def _write_to_pipe(path: Path, data: bytes) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from pytest_tfleak.plugin.total_time import TotalTime
 from pytest_tfleak.plugin.total_time import choose_tests
 
 SUITE = """
@@ -25,6 +28,21 @@ NAMES = ["a", "b", "c", "d"]
 
 def test_without_earlier_runs_all_tests_may_have_a_turn() -> None:
     assert choose_tests(NAMES, {}, 10) == {"a", "b", "c", "d"}
+
+
+def test_a_cache_that_anybody_has_written_is_read() -> None:
+    stored = {
+        "t_a": [1, 2.5],
+        "t_b": [10**400, 1],
+        "t_c": [1, 10**400],
+        "t_d": [1, float("nan")],
+        "t_e": [-1, 1],
+        "t_f": ["1", 1],
+        "t_g": 1,
+    }
+    config: Any = SimpleNamespace()
+    config.cache = SimpleNamespace(get=lambda key, default: stored)
+    assert TotalTime(config, 1.0)._read() == {"t_a": (1, 2.5)}
 
 
 def test_those_never_measured_come_before_those_measured_longest_ago() -> None:

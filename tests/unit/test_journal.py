@@ -17,8 +17,10 @@ from pathlib import Path
 import pytest
 
 from pytest_tfleak import journal as module
+from pytest_tfleak.__main__ import main
 from pytest_tfleak.journal import Journal
 from pytest_tfleak.journal import JournalError
+from pytest_tfleak.journal import LostRun
 from pytest_tfleak.journal import folders_to_read
 from pytest_tfleak.journal import folders_to_write
 from pytest_tfleak.journal import lost_runs
@@ -238,6 +240,50 @@ def test_a_verdict_that_unpacks_to_too_much_is_left_out(
     assert read_journal(journal.path).verdicts == [LEAK]
     monkeypatch.setattr(module, "_MOST", 100)
     assert read_journal(journal.path).verdicts == []
+
+
+def test_verdicts_that_together_unpack_to_too_much_are_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = write(tmp_path)
+    for _ in range(9):
+        journal.add_verdict(LEAK.to_dict())
+    size = len(json.dumps(LEAK.to_dict()))
+    assert journal.path.stat().st_size < 8 * size
+    monkeypatch.setattr(module, "_LARGEST", 8 * size + 9)
+    assert read_journal(journal.path).verdicts == [LEAK] * 8
+
+
+def test_many_running_tests_are_counted(tmp_path: Path) -> None:
+    run = LostRun(path=tmp_path, running=[f"t{k}" for k in range(1_000)])
+    assert "t18, t19, 980 more, after" in run.describe()
+
+
+def test_facts_of_other_types_are_left_out(tmp_path: Path) -> None:
+    journal = write(tmp_path)
+    odd = {"gpu": ["A", 1], "python": {"a": []}, "cpus": 8, "lacks": ["b"]}
+    journal.write({"environment": odd})
+    found = read_journal(journal.path).environment
+    assert found == {"python": "CPython", "cpus": 8, "lacks": ["b"]}
+
+
+def test_what_no_run_has_written_is_refused_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    journal, data = write(tmp_path), LEAK.to_dict()
+    path: dict[str, object] = {
+        "root": {"kind": "\x1bno\n"},
+        "steps": [],
+        "target": "",
+        "array": None,
+    }
+    data["findings"][0]["path"] = path
+    journal.add_verdict(data)
+    with pytest.raises(SystemExit, match="2"):
+        main(["recover", str(journal.path)])
+    out, error = capsys.readouterr()
+    assert not out and error.removesuffix("\n").isprintable()
+    assert "cannot be shown: KeyError" in error
 
 
 def test_old_journals_are_dropped(tmp_path: Path) -> None:

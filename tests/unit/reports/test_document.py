@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import json
 import os
+import sys
 import threading
 from pathlib import Path
 
@@ -147,6 +148,22 @@ class TestFile:
             write_file(path, "new")
         assert path.read_text() == "old"
         assert list(tmp_path.iterdir()) == [path]
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="modes are as on POSIX")
+    def test_is_never_less_private_than_the_old_one(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path = tmp_path / "report"
+        path.touch(0o600)
+        modes: list[int] = []
+        monkeypatch.setattr(
+            os, "fsync", lambda file: modes.append(os.fstat(file).st_mode & 0o777)
+        )
+        for mode in (0o600, 0o644):
+            path.chmod(mode)
+            write_file(path, "new")
+            assert path.stat().st_mode & 0o777 == mode
+        assert modes == [0o600, 0o600]
 
     def test_is_tried_without_a_trace(self, tmp_path: Path) -> None:
         path = tmp_path / "new" / "report"
