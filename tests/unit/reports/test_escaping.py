@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable
 from html.parser import HTMLParser
+from json import loads
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,15 +20,17 @@ from pytest_tfleak.compare.baseline import summary_lines as baseline_lines
 from pytest_tfleak.compare.reports import compare_reports
 from pytest_tfleak.compare.reports import comparison_lines
 from pytest_tfleak.compare.reports import read_report
-from pytest_tfleak.plugin.outputs import REPORTERS
 from pytest_tfleak.plugin.pytest_html import row_extra
 from pytest_tfleak.reports import github
 from pytest_tfleak.reports import html
+from pytest_tfleak.reports import json
 from pytest_tfleak.reports import junit
+from pytest_tfleak.reports import sarif
 from pytest_tfleak.reports.document import make_document
 from pytest_tfleak.reports.message import failure_text
 from pytest_tfleak.reports.message import headline
 from pytest_tfleak.reports.notebook import as_html
+from pytest_tfleak.reports.places import Place
 from pytest_tfleak.reports.terminal import header_lines
 from pytest_tfleak.reports.terminal import summary_lines
 from pytest_tfleak.reports.terminal import time_lines
@@ -134,12 +136,33 @@ def baseline_of(found: list[Verdict], file: str) -> dict[str, Any]:
 @given(runs, environments)
 def test_json(found: list[Verdict], facts: dict[str, Any]) -> None:
     document = make_document(found, facts, complete=True)
-    for reporter in REPORTERS:
-        reporter.render(document).encode("utf-8")
-        if reporter.name == "json":
-            text = reporter.render(document)
-            assert text.isascii()
-            assert json.loads(text, parse_constant=refuse) == document
+    text = json.render(document)
+    assert text.isascii()
+    assert loads(text, parse_constant=refuse) == document
+
+
+@given(runs)
+def test_sarif(found: list[Verdict]) -> None:
+    document = make_document(found, {}, complete=False)
+    text = sarif.render(document, places_of(document), ROOT)
+    assert text.isascii()
+    (run,) = loads(text, parse_constant=refuse)["runs"]
+    messages = [result["message"]["text"] for result in run["results"]]
+    for result in run["results"]:
+        messages += [
+            one["message"]["text"] for one in result.get("relatedLocations", ())
+        ]
+    assert_printable(messages)
+    for text in messages:  # links lead to locations of the result, and nowhere else
+        for target in re.findall(r"(?<!\\)\[[^\]]*\]\(([^)]*)\)", text):
+            assert target.isdigit(), text
+
+
+def places_of(document: dict[str, Any]) -> dict[str, Place]:
+    return {
+        test["nodeid"]: Place(file=str(ROOT / test["nodeid"]), line=1, failed=True)
+        for test in document["tests"]
+    }
 
 
 def refuse(name: str) -> None:
@@ -149,11 +172,7 @@ def refuse(name: str) -> None:
 @given(runs)
 def test_annotations(found: list[Verdict]) -> None:
     document = make_document(found, {}, complete=True)
-    places = {
-        verdict.nodeid: github.Place(file=verdict.nodeid, line=1, failed=True)
-        for verdict in found
-    }
-    for line in github.commands(document, places, ROOT):
+    for line in github.commands(document, places_of(document), ROOT):
         assert_printable([line])
         shape = r"::(error|warning) (file=[^:,]*,line=\d+,)?title=[^:,]*::"
         assert re.match(shape, line), line
@@ -203,7 +222,7 @@ def test_comparisons(
     def report(name: str, found: list[Verdict]) -> Any:
         path = Path(folder, name)
         document = make_document(found, facts, complete=True)
-        path.write_text(REPORTERS[0].render(document), "ascii")
+        path.write_text(json.render(document), "ascii")
         return read_report(path)
 
     with TemporaryDirectory() as folder:
