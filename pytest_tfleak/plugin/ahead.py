@@ -6,6 +6,9 @@ runs short: by then it is too late to import a module.
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Generator
+from contextlib import contextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -35,10 +38,23 @@ _MODULE_OF_OPTION = {"xmlpath": "pytest_tfleak.reports.junit"}
 
 def import_ahead(config: pytest.Config) -> None:
     """Import what a measured test and its report need."""
-    for module in _MODULES:
-        import_module(module)
-    for option, module in _MODULE_OF_OPTION.items():
-        if config.getoption(option, None):
+    with _without_collections():
+        for module in _MODULES:
             import_module(module)
+        for option, module in _MODULE_OF_OPTION.items():
+            if config.getoption(option, None):
+                import_module(module)
     look_up = import_module("pytest_tfleak.run.environment").look_up
     look_up()  # for its side effect: Python caches what it finds out on the platform
+
+
+@contextmanager
+def _without_collections() -> Generator[None, None, None]:
+    """Keep the collector from looking through all of TensorFlow while modules load."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()

@@ -131,6 +131,8 @@ class _Recalled:
 
 #: Garbage of so many measurements may wait for a full collection, and so many bytes.
 _MOST_USES, _MOST_GROWTH = 20, 256 * 1024 * 1024
+#: The factor by which the blocks in use may grow until all garbage is collected.
+_MOST_ADDED = 1.25
 #: Whether the collector has the three generations whose order ``_Recalled`` relies on.
 _IS_ORDERED = sys.implementation.name == "cpython" and sys.version_info < (3, 14)
 
@@ -238,6 +240,8 @@ class Census:
         self._is_hiding = True
         Census._recalled = None  # this changes the order that it relies on
         self._is_users_frozen = _has_user_frozen()
+        if not _last_collection:
+            _last_collection[:] = _in_use()
         self._stand_in()
         self._freeze_all()
 
@@ -545,17 +549,23 @@ def _forget(types: weakref.ref[_Types], key: int, reference: object) -> None:
         living.forget(key, reference)
 
 
-#: How often objects were hidden since the last collection of all, and the resident
-#: memory after it.
-_hidden = [0, 0]
+#: The blocks and the resident bytes that were in use when all garbage was last collected.
+_last_collection: list[int] = []
 
 
 def _collect_if_due() -> None:
-    """Collect all garbage after many uses, or if the process has grown much."""
-    _hidden[0] += 1
-    if _hidden[0] >= _MOST_USES or _resident() - _hidden[1] > _MOST_GROWTH:
+    """Collect all garbage if a quarter has been added since, as CPython would itself."""
+    blocks, resident = _in_use()
+    if (
+        blocks > _MOST_ADDED * _last_collection[0]
+        or resident - _last_collection[1] > _MOST_GROWTH
+    ):
         gc.collect()
-        _hidden[:] = 0, _resident()
+        _last_collection[:] = _in_use()
+
+
+def _in_use() -> tuple[int, int]:
+    return sys.getallocatedblocks(), _resident()
 
 
 def _resident() -> int:
