@@ -34,6 +34,7 @@ from itertools import takewhile
 from operator import is_not
 from typing import Any
 from typing import ClassVar
+from typing import NamedTuple
 
 from pytest_tfleak.signals import TypeName
 from pytest_tfleak.tf.patch import Patches
@@ -49,6 +50,11 @@ _freeze, _unfreeze, _count_frozen = gc.freeze, gc.unfreeze, gc.get_freeze_count
 _FROZEN_AT_START = 1_000
 
 
+#: Garbage may wait until the blocks in use have grown by a factor, or until so many
+#: bytes were added.
+_MOST_ADDED, _MOST_GROWTH = 1.25, 256 * 1024 * 1024
+
+
 class _FrozenMark:
     """Becomes visible to the collector when other code thaws frozen objects."""
 
@@ -59,6 +65,25 @@ class _NewMark:
 
 class _ThawMark:
     """Stands in the collector's list between what was thawed and what is newer."""
+
+
+class _InUse(NamedTuple):
+    """What the process had allocated when all garbage was collected."""
+
+    blocks: int
+    resident: int  # bytes
+
+    @property
+    def has_grown(self) -> bool:
+        """Return whether so much was added that all garbage should be collected again.
+
+        CPython's own collector waits for a quarter more objects, too.
+        """
+        now = _in_use()
+        return (
+            now.blocks > _MOST_ADDED * self.blocks
+            or now.resident - self.resident > _MOST_GROWTH
+        )
 
 
 class _Types:
@@ -102,13 +127,7 @@ class _Recalled:
     unfollowed: array[int]
     mark: _ThawMark
     collections: int  # how many full ones had run
-    uses: int
-    collected_at: int
-
-    @property
-    def is_due(self) -> bool:
-        """Return whether it is time for a full collection, which frees old cycles."""
-        return self.uses >= _MOST_USES or _resident() - self.collected_at > _MOST_GROWTH
+    collected_at: _InUse
 
     def find_newer(self, watched: tuple[object, ...]) -> tuple[list[Any], int] | None:
         """Return the objects made since then, and how many others there are.
@@ -119,20 +138,17 @@ class _Recalled:
         """
         if self.watched != watched or self.collections != _full_collections():
             return None
-        if self.is_due or _has_user_frozen():
+        if self.collected_at.has_grown or _has_user_frozen():
             return None
         older = gc.get_objects(2)
         newer = list(takewhile(partial(is_not, self.mark), reversed(older)))
-        if len(newer) == len(older):
-            return None
         count = len(older) - len(newer)
+        del older  # a young object itself, which the collector would look through
+        if not count:
+            return None
         return [*gc.get_objects(0), *gc.get_objects(1), *newer], count
 
 
-#: Garbage of so many measurements may wait for a full collection, and so many bytes.
-_MOST_USES, _MOST_GROWTH = 20, 256 * 1024 * 1024
-#: The factor by which the blocks in use may grow until all garbage is collected.
-_MOST_ADDED = 1.25
 #: Whether the collector has the three generations whose order ``_Recalled`` relies on.
 _IS_ORDERED = sys.implementation.name == "cpython" and sys.version_info < (3, 14)
 
@@ -166,8 +182,7 @@ class Census:
         self._total = 0  # objects at the first freeze
         self._carried = 0  # objects made since then that are frozen
         self._is_hiding = False
-        self._uses = 0  # how often what was followed is used since a full collection
-        self._collected_at = 0  # bytes of resident memory after that collection
+        self._collected_at = _InUse(0, 0)  # what was in use after a full collection
         self.new_objects = 0
         #: How often the body has run.
         self.iterations = 0
@@ -225,7 +240,7 @@ class Census:
         del recalled, newer  # what it holds must not be counted as older
         _unfreeze()  # or objects hidden now would look new when they reappear
         gc.collect()
-        self._collected_at = _resident()
+        self._collected_at = _in_use()
         self._follow_all(gc.get_objects(), is_known=True)
         self._freeze_all()
         self._total = _count_frozen()
@@ -241,7 +256,7 @@ class Census:
         Census._recalled = None  # this changes the order that it relies on
         self._is_users_frozen = _has_user_frozen()
         if not _last_collection:
-            _last_collection[:] = _in_use()
+            _last_collection.append(_in_use())
         self._stand_in()
         self._freeze_all()
 
@@ -256,8 +271,7 @@ class Census:
 
     def _adopt(self, recalled: _Recalled) -> None:
         """Follow what an earlier census followed, if it is still alive."""
-        self._types, self._uses = recalled.types, recalled.uses + 1
-        self._collected_at = recalled.collected_at
+        self._types, self._collected_at = recalled.types, recalled.collected_at
         for index, followed in enumerate(recalled.followed):
             self._frozen[index] = recalled.unfollowed[index]
             self._unfollowed[index] = recalled.unfollowed[index]
@@ -328,7 +342,6 @@ class Census:
             unfollowed=self._unfollowed,
             mark=mark,
             collections=_full_collections(),
-            uses=self._uses,
             collected_at=self._collected_at,
         )
 
@@ -549,23 +562,19 @@ def _forget(types: weakref.ref[_Types], key: int, reference: object) -> None:
         living.forget(key, reference)
 
 
-#: The blocks and the resident bytes that were in use when all garbage was last collected.
-_last_collection: list[int] = []
+#: What was in use when hidden garbage was last collected, if it was.
+_last_collection: list[_InUse] = []
 
 
 def _collect_if_due() -> None:
-    """Collect all garbage if a quarter has been added since, as CPython would itself."""
-    blocks, resident = _in_use()
-    if (
-        blocks > _MOST_ADDED * _last_collection[0]
-        or resident - _last_collection[1] > _MOST_GROWTH
-    ):
+    """Collect all garbage, hidden until now, if much has been added since."""
+    if _last_collection[0].has_grown:
         gc.collect()
-        _last_collection[:] = _in_use()
+        _last_collection[:] = [_in_use()]
 
 
-def _in_use() -> tuple[int, int]:
-    return sys.getallocatedblocks(), _resident()
+def _in_use() -> _InUse:
+    return _InUse(sys.getallocatedblocks(), _resident())
 
 
 def _resident() -> int:

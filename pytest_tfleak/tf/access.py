@@ -152,8 +152,8 @@ def call_clear_session() -> str | None:
     why = why_left_alone()
     if why is not None:
         return why
-    note_default_graphs()
     for clear in _clears():
+        note_default_graphs()  # one Keras may replace what another one has made
         clear()
     return None
 

@@ -121,7 +121,7 @@ class EarlySearch(Experiments):
             return False
         rows = self._loop.trace.rows
         if not self._watchers:
-            if self._growing(1):
+            if self._is_quick_warm or self._growing(1):
                 self._watch()
             self._is_over = not self._watchers and rows > _LAST_LOOK
             return False
@@ -130,6 +130,15 @@ class EarlySearch(Experiments):
         if self._candidates:
             self._count_kinds()
         return bool(self._candidates)
+
+    @property
+    def _is_quick_warm(self) -> bool:
+        """Return whether a quick test has just ended its warm-up.
+
+        What watching takes itself would look like growth of the few judged iterations.
+        """
+        trace = self._loop.trace
+        return self._plan.depth == "quick" and trace.rows == trace.warmup
 
     def take_away(self) -> bool:
         """Take the causes away if that ends growth, and return whether it does.
