@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from pytest_tfleak.probes import census as census_module
 from pytest_tfleak.probes.census import Census
 from pytest_tfleak.probes.census import full_name
 from pytest_tfleak.probes.census import thawed
@@ -167,16 +168,32 @@ def test_a_census_looks_at_all_objects_for_other_kinds(census: Census) -> None:
         later.thaw()
 
 
-def test_garbage_of_earlier_tests_is_collected_now_and_then() -> None:
-    collections = gc.get_stats()[2]["collections"]
-    dropped = weakref.ref(Thing())
-    for _ in range(22):
-        later = Census()
-        later.watch("things", [THING])
-        later.freeze()
-        later.thaw()
-    assert gc.get_stats()[2]["collections"] > collections
-    assert dropped() is None
+@pytest.mark.parametrize("hides", [True, False])
+@pytest.mark.parametrize(("blocks", "is_collected"), [(125, False), (126, True)])
+def test_older_garbage_is_collected_once_a_quarter_was_added(
+    monkeypatch: pytest.MonkeyPatch, hides: bool, blocks: int, is_collected: bool
+) -> None:
+    in_use = [100]
+    monkeypatch.setattr(
+        census_module, "_in_use", lambda: census_module._InUse(in_use[0], 0)
+    )
+    monkeypatch.setattr(census_module, "_last_collection", [])
+    monkeypatch.setattr(Census, "_recalled", None)
+    measure(hides)
+    thing = Thing()
+    dropped = weakref.ref(thing)
+    gc.collect(1)  # moves it to the oldest objects
+    del thing
+    in_use[0] = blocks
+    measure(hides)
+    assert (dropped() is None) == is_collected
+
+
+def measure(hides: bool) -> None:
+    census = Census()
+    census.watch("things", [THING])
+    census.hide() if hides else census.freeze()
+    census.thaw()
 
 
 def test_excluded_types_are_not_counted() -> None:

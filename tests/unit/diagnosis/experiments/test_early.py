@@ -11,6 +11,7 @@ from pytest_tfleak.diagnosis.experiments import early
 from pytest_tfleak.diagnosis.experiments import search
 from pytest_tfleak.diagnosis.experiments.intervention import Intervention
 from pytest_tfleak.diagnosis.experiments.tensorflow import INTERVENTIONS
+from pytest_tfleak.judge.sequential import WARMUP as WARMUP_OF_QUICK
 from pytest_tfleak.known import KNOWN
 from pytest_tfleak.measurement import Measurement
 from pytest_tfleak.measurement import Setting
@@ -112,6 +113,25 @@ def test_growth_is_taken_away_before_it_is_judged(library: Library) -> None:
     assert (verdict.iterations, verdict.confirmation) == (ITERATIONS, 0)
     assert library.counts[ENTRIES] < ITERATIONS
     assert not library.away
+
+
+def test_a_quick_test_watches_from_the_end_of_its_warm_up(library: Library) -> None:
+    looks: list[int] = []
+    library.grows = {ENTRIES}
+    watch = early.EarlySearch._watch
+
+    def note(search: early.EarlySearch) -> None:
+        looks.append(library.calls)
+        watch(search)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(early.EarlySearch, "_watch", note)
+        verdict = measure(library, depth="quick")
+    assert looks == [WARMUP_OF_QUICK]
+    assert verdict.status is Status.CLEAN
+    assert causes(verdict) == {ENTRIES: "first"}
+    # two judged calls show growth; what follows runs without its cause
+    assert library.counts[ENTRIES] == WARMUP_OF_QUICK + 2
 
 
 def test_what_one_test_has_shown_needs_no_experiments_in_the_next(
