@@ -21,14 +21,15 @@ from pytest_tfleak.quantities import format_quantity
 from pytest_tfleak.reports.text import safe
 from pytest_tfleak.reports.text import signed
 
-WIDTH, HEIGHT = 640, 190
-_LEFT, _RIGHT, _TOP, _BOTTOM = 76, 10, 20, 24
+WIDTH, HEIGHT = 640, 210
+_LEFT, _RIGHT, TOP, _BOTTOM = 76, 10, 40, 24
 _SMALL_STEP, _SMALL_HEIGHT = 4, 96  # in units that the page scales
 MOST_POINTS = 400  # more points could not be seen apart
 MOST_SMALL_POINTS = 64
 #: A steep allowance or a noisy warm-up may extend the judged range by this share.
 _MARGIN = 0.6
 _LETTER = 6.0  # approximate width of a letter, to see whether a label fits
+_APART = 15 * _LETTER  # the least distance of a mark from the last one, which is long
 
 Point = tuple[int, int | None]  # a row of the series, and its reading
 
@@ -96,7 +97,7 @@ def draw_large(curve: Curve) -> str:
     if not curve.judged:
         return ""
     step = (WIDTH - _LEFT - _RIGHT) / max(len(curve.series) - 1, 1)
-    scale = _Scale(curve, _LEFT, step, _TOP, HEIGHT - _BOTTOM)
+    scale = _Scale(curve, _LEFT, step, TOP, HEIGHT - _BOTTOM)
     drawn = (
         f'<path class="{mark}" fill="none" stroke-linecap="round" '
         f'stroke-linejoin="round" {_STYLES[mark]} d="{path}"/>'
@@ -244,16 +245,23 @@ def _bands(curve: Curve, scale: _Scale) -> Iterator[str]:
         left, right = scale.x(max(start - 0.5, 0)), scale.x(min(end - 0.5, last))
         if name != "measured":
             yield (
-                f'<rect class="band" x="{left}" y="{_TOP - 6}" '
-                f'width="{right - left}" height="{HEIGHT - _TOP - _BOTTOM + 6}" '
+                f'<rect class="band" x="{left}" y="{TOP - 6}" '
+                f'width="{right - left}" height="{HEIGHT - TOP - _BOTTOM + 6}" '
                 'fill-opacity=".06"/>'
             )
         if right - left > len(name) * _LETTER:
-            yield f'<text x="{left + 4}" y="{_TOP - 9}" opacity=".75">{name}</text>'
+            yield (
+                f'<text class="part" x="{left + 4}" y="{TOP - 9}" opacity=".75">'
+                f"{name}</text>"
+            )
 
 
 def _value_axis(curve: Curve, scale: _Scale) -> Iterator[str]:
-    """Yield lines and labels: growth since the first judged reading."""
+    """Yield what the axis shows, and its lines and labels."""
+    yield (
+        f'<text x="0" y="14">change of {escape(safe(curve.name))} '
+        "since iteration 1</text>"
+    )
     for tick in _ticks(
         scale.low - scale.first, scale.high - scale.first, curve.unit == "B"
     ):
@@ -283,8 +291,9 @@ def _ticks(low: float, high: float, is_bytes: bool) -> list[float]:
 def _iteration_axis(curve: Curve, scale: _Scale) -> Iterator[str]:
     judged = len(curve.series) - curve.warmup
     marks = {1, judged}
-    if curve.confirmation:
-        marks.add(judged - curve.confirmation)
+    measured = judged - curve.confirmation
+    if curve.confirmation and scale.step * curve.confirmation > _APART:
+        marks.add(measured)
     y = HEIGHT - _BOTTOM + 16
     for mark in sorted(marks):
         x = scale.x(curve.warmup + mark - 1)

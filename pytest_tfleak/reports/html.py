@@ -8,6 +8,7 @@ the page's policy allows no script other than its own.
 from __future__ import annotations
 
 import hashlib
+import re
 from base64 import b64encode
 from collections.abc import Iterator
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ from pytest_tfleak.reports.curves import Curve
 from pytest_tfleak.reports.curves import draw_large
 from pytest_tfleak.reports.curves import draw_small
 from pytest_tfleak.reports.message import count_of
+from pytest_tfleak.reports.message import failure_text
 from pytest_tfleak.reports.message import took_by_part
 from pytest_tfleak.reports.page import LeakEntry
 from pytest_tfleak.reports.page import cut
@@ -38,8 +40,13 @@ from pytest_tfleak.verdict import Verdict
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-#: Only so many tests, the worst, have large curves, to keep the page small.
+#: Only so many tests, the worst, have large curves and their message, to keep the page
+#: small.
 MOST_FULL = 250
+#: So many leaks are open at first, and so many are listed before "more leaks".
+MOST_OPEN, MOST_LEAKS = 5, 20
+_LONGEST_MESSAGE = 10_000
+_CODE = re.compile("`([^`]+)`")
 
 
 def render(document: dict[str, Any]) -> str:
@@ -49,7 +56,8 @@ def render(document: dict[str, Any]) -> str:
         ledger.add(Verdict.from_dict({**data, "schema": SCHEMA}))
     verdicts = ledger.verdicts()
     entries = [make_entry(verdict) for verdict in verdicts]
-    leaks = make_leak_entries(verdicts)
+    places = {v.nodeid: place for place, v in reversed([*enumerate(verdicts)])}
+    leaks = make_leak_entries(verdicts, places)
     counts = ledger.counts()
     style, script = _source("page.css"), _source("page.js")
     return (
@@ -67,6 +75,9 @@ def render(document: dict[str, Any]) -> str:
             counts=counts,
             entries=entries,
             leaks=leaks,
+            places=places,
+            most_open=MOST_OPEN,
+            most_leaks=MOST_LEAKS,
             most_full=MOST_FULL,
             known=sum(bool(entry.accepted) for entry in entries),
             seconds=sum(entry.verdict.seconds for entry in entries),
@@ -94,12 +105,24 @@ def make_templates() -> Environment:
         undefined=StrictUndefined,
     )
     templates.filters.update(
-        count=format_count, cut=cut, seconds=format_seconds, signed=signed
+        code=_code, count=format_count, cut=cut, seconds=format_seconds, signed=signed
     )
     templates.globals.update(
-        words=STATUSES, count_of=count_of, small=_small, large=_large
+        words=STATUSES, count_of=count_of, small=_small, large=_large, message=_message
     )
     return templates
+
+
+def _code(text: str) -> str:
+    """Return a sentence as HTML, with what stands between backticks as code."""
+    from markupsafe import Markup
+    from markupsafe import escape
+
+    return Markup(_CODE.sub(r"<code>\1</code>", str(escape(text))))
+
+
+def _message(verdict: Verdict) -> str:
+    return failure_text(verdict)[:_LONGEST_MESSAGE]
 
 
 def _small(curve: Curve | None) -> str:
@@ -192,7 +215,7 @@ def _table(facts: dict[str, Any]) -> list[tuple[str, list[str]]]:
 def _listed(value: Any) -> list[Any]:
     if isinstance(value, dict):
         return [f"{key}: {_text(item)}" for key, item in value.items()]
-    return value if isinstance(value, list) else [value]
+    return (value or ["none"]) if isinstance(value, list) else [value]
 
 
 def _text(value: Any) -> str:

@@ -56,7 +56,7 @@ _Row = tuple[str, str]  # a label and a text
 _BREAK: _Row = ("", "")  # an empty line
 
 _HEADLINE = 80  # columns
-_SHORTEST_FIGURES = 3  # forms of a figure, before a path is shortened
+SHORTEST_FIGURES = 3  # forms of a figure, before a path is shortened
 #: A step of so much of the growth, at least, is told apart from it.
 _STEP = 0.1
 _LONGEST_LIST = 300
@@ -181,7 +181,7 @@ def _why_rows(verdict: Verdict, found: Sequence[Finding]) -> Iterator[_Row]:
     if verdict.same_as is not None:
         yield "same as", same_as(verdict)
     else:
-        yield from _cause_rows(found)
+        yield from cause_rows(found)
         yield "read more", cause_page(lead.cause) or ""
     look_for = row_of(lead.signal, lead.unit).look_for
     if look_for and not (lead.advice or lead.line):
@@ -415,10 +415,11 @@ def _called(origin: Origin) -> str:
     return f"{place_of(origin)} in {safe(origin.function)}"
 
 
-def _cause_rows(findings: Sequence[Finding]) -> Iterator[_Row]:
-    """Yield the causes, the experiments and the advice of findings as rows.
+def cause_rows(findings: Sequence[Finding]) -> Iterator[tuple[str, str]]:
+    """Yield the causes, the experiments and the advice of one leak, each with a label.
 
-    If the objects that pile up have a cause, the memory they use needs no other one.
+    The most important finding is first. If the objects that pile up have a cause, the
+    memory they use needs no other one.
     """
     lead = findings[0]
     if lead.cause is not None and lead.known is None:
@@ -489,7 +490,12 @@ def _room(width: int) -> int:
 
 
 def how_to_allow(verdict: Verdict, findings: Sequence[Finding]) -> str:
-    """Return the marker or call that accepts all findings, "" if no keyword does."""
+    """Return what accepts all findings, with notes on it, "" if no keyword does."""
+    return "; ".join(parts_of_allowing(verdict, findings))
+
+
+def parts_of_allowing(verdict: Verdict, findings: Sequence[Finding]) -> list[str]:
+    """Return the marker or call that accepts all findings, and notes on it."""
     needed: dict[str, float] = {}
     units: dict[str, str] = {}
     for finding in _whole(findings):
@@ -497,7 +503,7 @@ def how_to_allow(verdict: Verdict, findings: Sequence[Finding]) -> str:
             value = max(_needed(finding, verdict), needed.get(finding.allow, 0.0))
             needed[finding.allow], units[finding.allow] = value, finding.unit
     if not needed:
-        return ""
+        return []
     keywords = ", ".join(
         f"{safe(name)}={_value(value, units[name])}" for name, value in needed.items()
     )
@@ -505,7 +511,7 @@ def how_to_allow(verdict: Verdict, findings: Sequence[Finding]) -> str:
     without = [short_name(f.signal) for f in _whole(findings) if not f.allow]
     if without:
         parts.append(f"nothing allows {', '.join(without)}")
-    return "; ".join(parts)
+    return parts
 
 
 def _spans(options: Sequence[str]) -> Iterator[str]:
@@ -614,7 +620,7 @@ def lead_text(verdict: Verdict, width: int) -> str:
         return first_that_fits(texts, width)
     place = place_of(lead.line)
     fitting = (text for text in texts if place in text and columns(text) <= width)
-    figures = list(figures_alone(lead, verdict))[-_SHORTEST_FIGURES:]
+    figures = list(figures_alone(lead, verdict))[-SHORTEST_FIGURES:]
     return next(fitting, None) or _with_short_place(figures, place, width)
 
 

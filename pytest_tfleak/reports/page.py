@@ -10,24 +10,28 @@ from collections.abc import Iterator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+from typing import NamedTuple
 
 from pytest_tfleak.quantities import format_count
 from pytest_tfleak.quantities import format_quantity
 from pytest_tfleak.reports.curves import Curve
 from pytest_tfleak.reports.held_by import edges_of
 from pytest_tfleak.reports.leaks import group_by_leak
+from pytest_tfleak.reports.leaks import leaks_in
 from pytest_tfleak.reports.links import cause_page
+from pytest_tfleak.reports.message import SHORTEST_FIGURES
+from pytest_tfleak.reports.message import cause_rows
 from pytest_tfleak.reports.message import closest_text
+from pytest_tfleak.reports.message import count_of
 from pytest_tfleak.reports.message import each
 from pytest_tfleak.reports.message import explained_part
 from pytest_tfleak.reports.message import failing_calls
 from pytest_tfleak.reports.message import figures_alone
 from pytest_tfleak.reports.message import headline
 from pytest_tfleak.reports.message import holder_of_leak
-from pytest_tfleak.reports.message import how_to_allow
 from pytest_tfleak.reports.message import is_stored_apart
 from pytest_tfleak.reports.message import known_growth
-from pytest_tfleak.reports.message import named
+from pytest_tfleak.reports.message import parts_of_allowing
 from pytest_tfleak.reports.message import place_of
 from pytest_tfleak.reports.message import reason_texts
 from pytest_tfleak.reports.message import remedy_of
@@ -72,9 +76,6 @@ _EXPLANATIONS = (
     "origin",
     "stack",
     "native",
-    "causes",
-    "advice",
-    "more",
     "baseline",
     "fingerprint",
 )
@@ -89,16 +90,18 @@ class Entry:
     name: str
     growth: str  # of the most important signal, or of that closest to its allowance
     signal: str
+    rate: float | None  # the same as a number, to sort by
+    unit: str  # only numbers of the same unit can be compared
     curve: Curve | None
     memory: float | None  # bytes per iteration, None if not measured
     brief: str  # the most important facts
     headline: str
-    failing: tuple[FindingEntry, ...]
-    accepted: tuple[FindingEntry, ...]
+    leaks: tuple[OwnLeak, ...]
+    accepted: tuple[OwnLeak, ...]
     known: tuple[str, ...]
-    look_for: str
     remedy: str
     allow: str
+    allow_notes: tuple[str, ...]
     signals: tuple[SignalEntry, ...]
     level: tuple[str, ...]
     missing: tuple[tuple[str, str], ...]
@@ -106,6 +109,16 @@ class Entry:
     ran: str
     took: str  # seconds by part
     same_as: str  # an earlier test with the same leak, and the line there
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnLeak:
+    """One leak of a test, as texts: what moved, why, and what to do."""
+
+    lead: FindingEntry
+    others: tuple[FindingEntry, ...]
+    why: tuple[tuple[str, str], ...]  # a label and a text
+    more: str  # the address of the page on the cause
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,10 +139,6 @@ class FindingEntry:
     stack: tuple[tuple[str, str], ...]
     native: tuple[str, ...]
     python: str  # how much of it Python objects explain
-    experiments: tuple[str, ...]
-    causes: tuple[str, ...]
-    advice: str
-    more: str  # the address of the page on the cause
     baseline: str
     fingerprint: str
 
@@ -151,31 +160,39 @@ class SignalEntry:
 class LeakEntry:
     """One leak and the tests that it fails, as texts."""
 
+    title: str
     what: str
     holder: str
     where: str  # the line to look at first
+    why: tuple[tuple[str, str], ...]  # a label and a text
+    more: str  # the address of the page on the cause
     fingerprint: str
     tests: tuple[tuple[int, str, str], ...]  # place in the list, name and growth
 
 
-def make_leak_entries(verdicts: Sequence[Verdict]) -> list[LeakEntry]:
-    """Return the leaks of a run as texts, worst first."""
-    places: dict[str, int] = {}
-    for place, verdict in enumerate(verdicts):
-        places.setdefault(verdict.nodeid, place)
+def make_leak_entries(
+    verdicts: Sequence[Verdict], places: dict[str, int]
+) -> list[LeakEntry]:
+    """Return the leaks of a run as texts, worst first.
+
+    ``places`` says where the list of all tests has the test of a name.
+    """
     entries = []
     for leak in group_by_leak(verdicts):
         lead, first = leak.lead, leak.verdicts[0]
         entry = LeakEntry(
+            title=_title(lead),
             what=cut(what_of(lead) or next(figures_alone(lead, first)), 300),
             holder=cut(holder_of_leak(lead), 300),
             where=cut(where_to_look(lead), 300),
+            why=_why(ordered(first.findings)),
+            more=cause_page(lead.cause) or "",
             fingerprint=cut(leak.fingerprint, 100),
             tests=tuple(
                 (
                     places[verdict.nodeid],
                     cut(verdict.nodeid, _LONGEST_NAME),
-                    cut(next(figures_alone(ordered(verdict.findings)[0], verdict))),
+                    cut(_short_figure(ordered(verdict.findings)[0], verdict)),
                 )
                 for verdict in leak.verdicts
             ),
@@ -184,32 +201,36 @@ def make_leak_entries(verdicts: Sequence[Verdict]) -> list[LeakEntry]:
     return entries
 
 
+def _short_figure(finding: Finding, verdict: Verdict) -> str:
+    return [*figures_alone(finding, verdict)][-SHORTEST_FIGURES:][0]
+
+
 def make_entry(verdict: Verdict) -> Entry:
     """Return one test as texts."""
     failing = ordered(verdict.failing)
-    growth, lead = _main_figure(verdict, failing)
+    figure = _main_figure(verdict, failing)
     moved, level, missing = _sort_out(verdict)
-    look_for = ""
-    if failing and not (failing[0].advice or failing[0].line):
-        look_for = row_of(failing[0].signal, failing[0].unit).look_for
+    allow = [cut(text) for text in parts_of_allowing(verdict, failing)]
     whole = shorten(safe(verdict.nodeid[:_LONGEST_TEXT]), _LONGEST_NAME)
     file, colons, name = whole.partition("::")
     return Entry(
         verdict=verdict,
         file=file if colons else "",
         name=(name if colons else whole) or "(no name)",
-        growth=growth,
-        signal=short_name(lead) if lead else "",
-        curve=_curve_of(verdict, lead),
+        growth=figure.text,
+        signal=short_name(figure.signal),
+        rate=figure.rate,
+        unit=safe(figure.unit),
+        curve=_curve_of(verdict, figure.signal),
         memory=_memory(verdict),
         brief=" · ".join(_brief(verdict, failing)),
         headline=cut(headline(verdict)),
-        failing=_describe_all(failing, verdict),
-        accepted=_describe_all(ordered(verdict.accepted), verdict),
+        leaks=_describe_leaks(leaks_in(failing), verdict),
+        accepted=_describe_leaks([[f] for f in ordered(verdict.accepted)], verdict),
         known=tuple(_accepted(verdict)),
-        look_for=look_for,
         remedy=remedy_of(verdict),
-        allow=cut(how_to_allow(verdict, failing)) if failing else "",
+        allow=allow[0] if allow else "",
+        allow_notes=tuple(allow[1:]),
         signals=tuple(moved),
         level=tuple(level),
         missing=tuple(missing),
@@ -220,22 +241,32 @@ def make_entry(verdict: Verdict) -> Entry:
     )
 
 
-def _main_figure(
-    verdict: Verdict, failing: Sequence[Finding]
-) -> tuple[str, str | None]:
-    """Return the figure that represents a test, and the name of its signal."""
+class _Figure(NamedTuple):
+    """The figure that represents a test, and its signal."""
+
+    text: str = ""
+    signal: str = ""
+    rate: float | None = None
+    unit: str = ""
+
+
+def _main_figure(verdict: Verdict, failing: Sequence[Finding]) -> _Figure:
     if failing:
         lead = failing[0]
+        name, unit = lead.signal, lead.unit
         if lead.per_iteration is None:
-            state = row_of(lead.signal, lead.unit).state
-            return f"{format_count(lead.total)} {state}", lead.signal
+            state = row_of(name, unit).state
+            text = f"{format_count(lead.total)} {state}"
+            return _Figure(text, name, lead.total, f"{unit} {state}")
         if is_total(lead):
-            return f"{signed(lead.total, lead.unit)} in all", lead.signal
-        return signed(lead.per_iteration, lead.unit), lead.signal
+            text = f"{signed(lead.total, unit)} in all"
+            return _Figure(text, name, lead.total, f"{unit} in all")
+        return _Figure(signed(lead.per_iteration, unit), name, lead.per_iteration, unit)
     closest = closeness(verdict)
     if closest is None or not closest[1]:
-        return "", None
-    return signed(closest[0].per_iteration or 0.0, closest[0].unit), closest[0].name
+        return _Figure()
+    signal, rate = closest[0], closest[0].per_iteration or 0.0
+    return _Figure(signed(rate, signal.unit), signal.name, rate, signal.unit)
 
 
 def _memory(verdict: Verdict) -> float | None:
@@ -264,6 +295,8 @@ def _brief(verdict: Verdict, failing: Sequence[Finding]) -> Iterator[str]:
             yield cut(where, _LONGEST_NAME)
         if path is not None:
             yield f"held by {cut(edges_of(path)[0], 120)}"
+        if more := len(leaks_in(failing)) - 1:
+            yield count_of(more, "more leak")
     elif verdict.status is not Status.CLEAN:
         yield cut(next(reason_texts(verdict)), 300)
     elif verdict.accepted:
@@ -280,28 +313,47 @@ def _accepted(verdict: Verdict) -> Iterator[str]:
         yield f"in the baseline: {cut(next(figures_alone(finding, verdict)))}"
 
 
-def _describe_all(
-    findings: Sequence[Finding], verdict: Verdict
-) -> tuple[FindingEntry, ...]:
-    """Return findings as texts, each without what an earlier one already says."""
-    entries: list[FindingEntry] = []
-    for finding in findings:
-        entry = _describe(finding, verdict)
-        for before in entries:
-            entry = _without_repeats(entry, before)
-        entries.append(entry)
-    return tuple(entries)
+def _describe_leaks(
+    leaks: Sequence[Sequence[Finding]], verdict: Verdict
+) -> tuple[OwnLeak, ...]:
+    """Return leaks as texts, each finding without what an earlier one already says."""
+    before: list[FindingEntry] = []
+    described: list[OwnLeak] = []
+    for findings in leaks:
+        start = len(before)
+        for finding in findings:
+            entry = _describe(finding, verdict)
+            for earlier in before:
+                entry = _without_repeats(entry, earlier)
+            before.append(entry)
+        lead, *others = before[start:]
+        why, more = _why(findings), cause_page(findings[0].cause) or ""
+        if any((leak.why, leak.more) == (why, more) for leak in described):
+            why, more = (), ""
+        described.append(OwnLeak(lead=lead, others=tuple(others), why=why, more=more))
+    return tuple(described)
+
+
+def _why(findings: Sequence[Finding]) -> tuple[tuple[str, str], ...]:
+    """Return why one leak happens and what to do, each text with a label."""
+    lead = findings[0]
+    rows = [(label, cut(text)) for label, text in cause_rows(findings)]
+    look_for = row_of(lead.signal, lead.unit).look_for
+    if look_for and not (lead.advice or lead.line):
+        rows.append(("look for", look_for))
+    return tuple(rows[:_MOST_LINES])
+
+
+def _title(finding: Finding) -> str:
+    return safe(row_of(finding.signal, finding.unit).grows[:_LONGEST_TEXT])
 
 
 def _describe(finding: Finding, verdict: Verdict) -> FindingEntry:
     """Return one finding of a verdict as texts."""
-    words = row_of(finding.signal, finding.unit)
     curve = _curve_of(verdict, finding.signal, finding)
     stored = finding.stored if is_stored_apart(finding) else None
-    causes = [cut(named(finding.known))] if finding.known else []
-    causes += [cut(finding.why)] if finding.why else []
     return FindingEntry(
-        title=safe(words.grows[:_LONGEST_TEXT]),
+        title=_title(finding),
         figure=cut(next(figures_alone(finding, verdict))),
         limit=_limit(finding),
         only_when=cut(failing_calls(finding.failing)) if finding.failing else "",
@@ -314,10 +366,6 @@ def _describe(finding: Finding, verdict: Verdict) -> FindingEntry:
         stack=tuple(_line(line) for line in finding.stack[:_MOST_LINES]),
         native=tuple(_lines(finding.native)),
         python=cut(explained_part(finding)),
-        experiments=tuple(_experiments(finding)),
-        causes=tuple(causes),
-        advice=cut(finding.advice),
-        more=cause_page(finding.cause) or "",
         baseline=_BASELINE.get(finding.baseline or "", ""),
         fingerprint=cut(finding.fingerprint, 100),
     )
@@ -352,13 +400,6 @@ def _line(line: Origin) -> tuple[str, str]:
     return f"{cut(place_of(line), _LONGEST_NAME)} in {cut(line.function, 200)}", cut(
         line.text, 300
     ).strip()
-
-
-def _experiments(finding: Finding) -> Iterator[str]:
-    before = format_quantity(finding.per_iteration or 0.0, finding.unit)
-    for experiment in finding.experiments[:_MOST_LINES]:
-        after = format_quantity(experiment.per_iteration, finding.unit)
-        yield f"{before} becomes {after} {cut(experiment.name, 300)}"
 
 
 def _without_repeats(entry: FindingEntry, before: FindingEntry) -> FindingEntry:
@@ -427,12 +468,12 @@ def cut(text: str | None, most: int = _LONGEST_TEXT) -> str:
 def curve_of_lead(verdict: Verdict) -> Curve | None:
     """Return the curve of the signal that represents a test, if it changed."""
     failing = ordered(verdict.failing)
-    _, name = _main_figure(verdict, failing)
+    name = _main_figure(verdict, failing).signal
     return _curve_of(verdict, name, failing[0] if failing else None)
 
 
 def _curve_of(
-    verdict: Verdict, name: str | None, finding: Finding | None = None
+    verdict: Verdict, name: str, finding: Finding | None = None
 ) -> Curve | None:
     """Return the curve of a signal that changed, with a finding's allowance."""
     found = (signal for signal in verdict.signals if signal.name == name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -81,8 +82,27 @@ def test_the_worst_test_comes_first_until_the_user_sorts(
     assert shown(opened) == sorted(order)
     assert sort_by(opened, "name") == "descending"
     assert shown(opened) == sorted(order, reverse=True)
-    assert sort_by(opened, "growth") == "descending"
+    assert sort_by(opened, "verdict") == "descending"
     assert shown(opened) == order
+
+
+def test_growth_is_sorted_with_the_rates_of_one_unit_together(opened: Any) -> None:
+    script = """
+        return [...document.querySelectorAll("#tests > tbody")]
+            .map((body) => [body.dataset.unit, body.dataset.growth])
+            .filter(([, growth]) => growth)
+    """
+    for direction in ("descending", "ascending"):
+        assert sort_by(opened, "growth") == direction
+        by_unit = {
+            unit: [float(growth) for _, growth in rates]
+            for unit, rates in groupby(opened.execute_script(script), lambda x: x[0])
+        }
+        units = {unit for unit, _ in opened.execute_script(script)}
+        assert len(units) == len(by_unit) > 2
+        for rates in by_unit.values():
+            assert rates == sorted(rates, reverse=direction == "descending")
+        assert not find(opened, "#tests > tbody:last-of-type .g").text
 
 
 @pytest.mark.parametrize("key", ["memory", "iterations", "seconds"])
@@ -134,8 +154,8 @@ def test_the_only_test_is_open(browser: Any, tmp_path: Path) -> None:
 def test_everything_is_reached_by_keyboard(opened: Any) -> None:
     from selenium.webdriver.common.keys import Keys
 
-    leaks = "#leaks summary, #leaks li > ul a"
-    above = len(opened.find_elements("css selector", leaks))
+    leaks = opened.find_elements("css selector", "#leaks summary, #leaks a")
+    above = sum(link.is_displayed() for link in leaks)
     reached = []
     for _ in range(above + 16):
         opened.switch_to.active_element.send_keys(Keys.TAB)
@@ -148,6 +168,45 @@ def test_everything_is_reached_by_keyboard(opened: Any) -> None:
     assert kinds == ["input checkbox", "input search", "button button", "summary "]
     opened.switch_to.active_element.send_keys(Keys.ENTER)
     assert find(opened, "details[open] .test").is_displayed()
+
+
+@pytest.mark.parametrize("clipboard", ["a secure page's", "none"])
+def test_the_message_is_copied(opened: Any, clipboard: str) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    if clipboard == "none":
+        script = "Object.defineProperty(navigator, 'clipboard', {value: undefined})"
+        opened.execute_script(script)
+    body = find(opened, "#tests > tbody.leak")
+    find(body, "summary").click()
+    for button, start in zip(
+        body.find_elements("css selector", ".copy"),
+        ("LEAK: ", "@pytest.mark.tfleak("),
+        strict=True,
+    ):
+        button.click()
+        find(opened, ".copy[aria-label^='Copied: ']")
+        box = find(opened, "#search")
+        box.send_keys(Keys.CONTROL, "v")
+        assert str(box.get_property("value")).startswith(start)
+        box.send_keys(Keys.CONTROL, "a")
+        box.send_keys(Keys.BACKSPACE)
+
+
+def test_all_leaks_are_open_on_paper(opened: Any) -> None:
+    closed = "return document.querySelectorAll('#leaks details:not([open])').length"
+    before = opened.execute_script(closed)
+    assert before > 0
+    opened.execute_script("dispatchEvent(new Event('beforeprint'))")
+    assert opened.execute_script(closed) == 0
+    opened.execute_script("dispatchEvent(new Event('afterprint'))")
+    assert opened.execute_script(closed) >= before
+
+
+def test_a_page_is_opened_at_a_test(browser: Any, page: str) -> None:
+    browser.get("about:blank")
+    browser.get(f"{page}#test-2")
+    assert find(browser, "#test-2 details[open] .test").is_displayed()
 
 
 def test_a_leak_leads_to_its_tests(opened: Any) -> None:
@@ -219,8 +278,10 @@ def test_tables_and_details_work_without_a_script(no_script: Any) -> None:
     assert len(rows) == TESTS and rows[0].is_displayed()
     body = find(no_script, "#tests > tbody.leak")
     find(body, "summary").click()
-    for part in (".chart", ".signals", "pre"):
+    for part in (".chart", ".signals", "dd pre"):
         assert find(body, part).is_displayed()
+    assert not find(body, "[data-copy]").is_displayed()
+    assert not no_script.find_elements("css selector", ".copy")
 
 
 @pytest.fixture(params=["light", "dark"])

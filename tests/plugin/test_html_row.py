@@ -12,12 +12,17 @@ from tests.plugin.conftest import Run
 pytest.importorskip("pytest_html")
 
 
-def rows(pytester: pytest.Pytester) -> dict[str, list[str]]:
-    """Return the HTML that the plugin added to each test in pytest-html's report."""
+def results_of(pytester: pytest.Pytester) -> dict[str, Any]:
+    """Return what pytest-html's report has of each test."""
     page = (pytester.path / "report.html").read_text("utf-8")
     match = re.search(r'data-jsonblob="([^"]*)"', page)
     assert match is not None
     tests: dict[str, Any] = json.loads(unescape(match[1]))["tests"]
+    return tests
+
+
+def rows(pytester: pytest.Pytester) -> dict[str, list[str]]:
+    """Return the HTML that the plugin added to each test in pytest-html's report."""
     return {
         name.partition("::")[2]: [
             extra["content"]
@@ -25,8 +30,18 @@ def rows(pytester: pytest.Pytester) -> dict[str, list[str]]:
             for extra in result["extras"]
             if extra["name"] == "tfleak"
         ]
-        for name, results in tests.items()
+        for name, results in results_of(pytester).items()
     }
+
+
+def log_of(pytester: pytest.Pytester, name: str) -> str:
+    (log,) = (
+        result["log"]
+        for test, results in results_of(pytester).items()
+        for result in results
+        if test.endswith(name)
+    )
+    return str(log)
 
 
 def report(run: Run, *more: str) -> pytest.RunResult:
@@ -34,7 +49,7 @@ def report(run: Run, *more: str) -> pytest.RunResult:
 
 
 @pytest.mark.usefixtures("leaks")
-def test_a_leaking_test_has_its_curve_and_finding_in_its_row(
+def test_a_leaking_test_has_its_curve_beside_its_message(
     run: Run, pytester: pytest.Pytester
 ) -> None:
     pytester.makepyfile(
@@ -42,20 +57,31 @@ def test_a_leaking_test_has_its_curve_and_finding_in_its_row(
         import pytest
         from leaks import leak
 
-        @pytest.mark.tfleak(iterations=10)
+        @pytest.mark.tfleak(iterations=10, diagnose=False)
         def test_leaky():
             leak()
+
+        @pytest.mark.xfail
+        @pytest.mark.tfleak(iterations=10, diagnose=False)
+        def test_expected():
+            leak()
+
+        @pytest.mark.tfleak
+        def test_broken():
+            assert False
 
         def test_plain():
             pass
         """
     )
-    report(run).assert_outcomes(failed=1, passed=1)
+    report(run).assert_outcomes(failed=2, passed=1, xfailed=1)
     found = rows(pytester)
-    (row,) = found["test_leaky"]
-    assert "<strong>LEAK: " in row and 'class="chart"' in row
-    assert "to allow it" in row
-    assert found["test_plain"] == []
+    for name in ("test_leaky", "test_expected"):
+        (row,) = found[name]
+        assert 'class="chart"' in row
+        assert (row + log_of(pytester, name)).count("to allow it") == 1
+    assert found["test_broken"] == found["test_plain"] == []
+    assert "not measured: " in log_of(pytester, "test_broken")
 
 
 def test_each_check_of_a_test_has_its_own_part(

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from pytest_tfleak.reports.curves import HEIGHT
 from pytest_tfleak.reports.curves import MOST_POINTS
+from pytest_tfleak.reports.curves import TOP
 from pytest_tfleak.reports.curves import WIDTH
 from pytest_tfleak.reports.curves import Curve
 from pytest_tfleak.reports.curves import describe
@@ -70,7 +71,13 @@ def test_warm_up_measured_and_confirmation_are_distinguished(
 def test_the_large_picture_names_the_parts_and_counts_judged_iterations() -> None:
     texts = [node.text for node in ET.fromstring(draw_large(LEAK)).iter("text")]
     assert {"measured", "confirmation", "1", "50", "iteration 100"} <= set(texts)
-    assert "+50" in texts
+    assert {"+50", "change of tf.tensors since iteration 1"} <= set(texts)
+
+
+def test_a_mark_too_close_to_the_last_one_is_left_out() -> None:
+    short = dataclasses.replace(LEAK, confirmation=5)
+    texts = [node.text for node in ET.fromstring(draw_large(short)).iter("text")]
+    assert "iteration 100" in texts and "95" not in texts
 
 
 def test_growth_goes_up_and_to_the_right() -> None:
@@ -95,7 +102,7 @@ def test_an_allowance_rises_by_as_much_in_each_iteration() -> None:
 def test_a_steep_allowance_leaves_the_picture_at_the_top() -> None:
     steep = Curve(name="x", unit="B", series=[0, 1] * 25, allowance=6_144.0)
     (_, _), (right, end) = ends(paths(draw_large(steep))["a"])
-    assert right < WIDTH / 2 and end == 20
+    assert right < WIDTH / 2 and end == TOP
 
 
 def test_an_allowance_in_all_is_a_level_line_above_the_start() -> None:

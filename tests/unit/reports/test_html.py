@@ -16,7 +16,10 @@ from hypothesis import strategies as st
 from pytest_tfleak.plan import Plan
 from pytest_tfleak.plugin.pytest_html import row_extra
 from pytest_tfleak.reports.html import MOST_FULL
+from pytest_tfleak.reports.html import MOST_LEAKS
+from pytest_tfleak.reports.html import MOST_OPEN
 from pytest_tfleak.reports.html import render
+from pytest_tfleak.reports.message import failure_text
 from pytest_tfleak.reports.message import headline
 from pytest_tfleak.signals import make_signal
 from pytest_tfleak.testing import trace_of
@@ -128,6 +131,12 @@ class Page(HTMLParser):
         ]
 
 
+def details_of(html: str) -> str:
+    """Return what the list of tests shows of a page, as HTML."""
+    tests = html.partition('id="tests"')[2]
+    return re.sub("<pre hidden.*?</pre>", "", tests, flags=re.DOTALL)
+
+
 def test_a_page_needs_no_other_file_and_no_network() -> None:
     page = Page(render(document(diagnosed("test_a.py::test_b"))))
     for _, attributes in page.tags:
@@ -148,8 +157,9 @@ def test_leaks_come_first_with_links_to_their_tests() -> None:
     html = render(document(*verdicts))
     page = Page(html)
     section = html.partition('id="leaks"')[2].partition("</section>")[0]
-    assert section.count("<li><p>") == 2
+    assert section.count("<li><details open>") == 2
     assert "<h2>2 leaks</h2>" in section
+    assert "A list keeps it." in section and "clear the list" in section
     assert "&lt;c&gt;" in section
     linked = [link["href"] for link in page.all("a")]
     assert len(linked) == 3
@@ -166,11 +176,93 @@ def test_a_leak_of_many_tests_lists_them_once_opened() -> None:
     assert "tfleak: 1 leak in 6 tests" in Page(html).text
 
 
+def test_the_tests_follow_after_the_worst_leaks() -> None:
+    verdicts = [measured(f"t.py::test_{n}") for n in range(MOST_LEAKS + 3)]
+    html = render(document(*verdicts))
+    section = html.partition('id="leaks"')[2].partition("</section>")[0]
+    shown, _, rest = section.partition("<summary>3 more leaks</summary><noscript>")
+    assert shown.count("<li><details open>") == MOST_OPEN
+    assert shown.count("<li>") - shown.count("test-") == MOST_LEAKS
+    assert '<ol start="21">' in rest and rest.count("href=") == 3
+
+
+def test_leaks_of_one_test_stand_apart() -> None:
+    verdict = diagnosed("t.py::test_a")
+    other = dataclasses.replace(
+        verdict.findings[0],
+        signal="process.fds",
+        fingerprint="b52d",
+        path=path_to("io.FileIO", at="app.FILES"),
+        origin=dataclasses.replace(ORIGIN, line=99),
+        advice="close the file",
+    )
+    both = dataclasses.replace(verdict, findings=(*verdict.findings, other))
+    html = details_of(render(document(both)))
+    assert "1 more leak" in html
+    first, _, second = html.partition("<span>Leak 2 of 2</span>")
+    assert "<span>Leak 1 of 2</span> eager tensors" in first
+    assert "clear the list" in first and "close the file" not in first
+    assert "open file descriptors" in second and "close the file" in second
+
+
+def test_what_is_between_backticks_is_code() -> None:
+    advice = "call `clear()` or `<del>`; a ` stays"
+    for html in (
+        render(document(diagnosed("t.py::test_a", advice=advice))),
+        row_extra(diagnosed("t.py::test_a", advice=advice).to_dict()),
+    ):
+        text = "call <code>clear()</code> or <code>&lt;del&gt;</code>; a ` stays"
+        assert text in html
+
+
+def test_the_message_and_what_allows_it_can_be_copied() -> None:
+    verdict = diagnosed("t.py::test_a")
+    left = dataclasses.replace(
+        verdict.findings[0], signal="tf.graphs", unit="graphs", allow="graphs"
+    )
+    both = dataclasses.replace(verdict, findings=(*verdict.findings, left))
+    html = render(document(both))
+    (message, allowed) = re.findall(
+        "data-copy=.*?>(.*?)</(?:pre|code)>", html, re.DOTALL
+    )
+    assert unescape(message) == failure_text(both)
+    assert allowed == "@pytest.mark.tfleak(graphs=105, tensors=1)"
+    assert "graphs counts over the whole run, the rest per iteration" in html
+
+
+def test_growth_is_sorted_by_unit() -> None:
+    left = dataclasses.replace(
+        measured("a").findings[0], signal="tf.sessions", per_iteration=None, total=3
+    )
+    verdicts = (
+        measured("a"),
+        measured("b", HEAP, step=66_150),
+        measured("c", findings=(left,)),
+        not_measured("d"),
+    )
+    page = Page(render(document(*verdicts)))
+    found = {
+        row["id"]: (row["data-growth"], row["data-unit"])
+        for row in page.all("tbody")
+        if "data-unit" in row
+    }
+    assert sorted(found.values()) == [
+        ("", ""),
+        ("1.0", "tensors"),
+        ("3", "tensors open"),
+        ("66150.0", "B"),
+    ]
+
+
 def test_an_entry_refers_to_the_test_that_explains_it() -> None:
     line = Origin(file="app.py", line=3, function="f", text="")
     test = SameAs(nodeid="test_a.py::test_first", origin=line)
     verdict = dataclasses.replace(diagnosed("test_a.py::test_b"), same_as=test)
     assert "test_a.py::test_first: app.py:3" in Page(render(document(verdict))).text
+    first = diagnosed("test_a.py::test_first", advice="as above")
+    html = details_of(render(document(verdict, first)))
+    link = '<a href="#test-1"><code>test_a.py::test_first: app.py:3</code></a>'
+    assert link in html
 
 
 def test_the_policy_allows_only_our_own_script_and_style() -> None:
@@ -293,7 +385,7 @@ def test_one_explanation_is_given_once() -> None:
     first = diagnosed("t.py::test_a")
     second = dataclasses.replace(first.findings[0], signal="tf.variables")
     both = dataclasses.replace(first, findings=(first.findings[0], second))
-    text = Page(render(document(both))).text
+    text = details_of(render(document(both)))
     assert text.count("clear the list") == 1
     assert text.count("src/cache.py:88 in remember") == 1
 
@@ -324,8 +416,8 @@ def test_tables_have_headers_that_say_what_they_head() -> None:
     assert sorted_by == {
         "role": "columnheader",
         "scope": "col",
-        "class": "g",
-        "data-sort": "growth",
+        "class": "v",
+        "data-sort": "verdict",
         "aria-sort": "descending",
     }
     assert page.all("caption") and page.all("html", lang="en")
@@ -340,6 +432,8 @@ def test_a_run_that_was_cut_short_says_so() -> None:
 def test_the_environment_is_a_table() -> None:
     text = Page(render(document())).text
     assert "python 3.11 tensorflow none gpu A B" in text
+    none = document(environment={"gpu": [], "lacks": []})
+    assert "gpu none lacks none" in Page(render(none)).text
 
 
 def test_a_tool_without_a_version_is_named() -> None:
@@ -452,7 +546,8 @@ def test_only_the_worst_tests_have_large_curves() -> None:
     page = Page(render(document(*verdicts)))
     assert len(page.all("svg", **{"class": "chart"})) == MOST_FULL
     assert len(page.all("svg", **{"class": "s"})) == 2 * len(verdicts)
-    assert f"for the {MOST_FULL} worst tests" in page.text
+    assert len(page.all("pre", **{"data-copy": "Copy message"})) == MOST_FULL
+    assert f"the {MOST_FULL} worst tests have them" in page.text
 
 
 def test_a_clean_test_shows_the_signal_closest_to_its_allowance() -> None:
@@ -480,6 +575,22 @@ def test_a_row_has_the_curve_and_the_findings() -> None:
     assert len(page.all("svg", role="img")) == 1
     assert "app.SHARED" in page.text and "clear the list" in page.text
     assert headline(diagnosed("t.py::test_a")) in page.text
+
+
+def test_a_row_does_not_repeat_what_its_log_says() -> None:
+    verdict = diagnosed("t.py::test_a")
+    second = dataclasses.replace(verdict.findings[0], signal="host.heap", unit="B")
+    both = dataclasses.replace(
+        verdict,
+        findings=(verdict.findings[0], second),
+        signals=(*verdict.signals, *measured("a", HEAP).signals),
+    )
+    html = row_extra(both.to_dict(), is_said=True)
+    page = Page(html)
+    assert len(page.all("svg", role="img")) == 2  # of all that fails the test
+    for text in ("app.SHARED", "clear the list", headline(both), "to allow it"):
+        assert text not in page.text
+    assert not row_extra(not_measured("t.py::test_a").to_dict(), is_said=True)
 
 
 def test_a_row_of_a_test_that_was_not_measured_says_why() -> None:
