@@ -42,7 +42,8 @@ from pytest_tfleak.probes.room import Room
 from pytest_tfleak.quantities import format_bytes
 from pytest_tfleak.quantities import parse_bytes
 from pytest_tfleak.reports.curves import Curve
-from pytest_tfleak.reports.curves import draw_large
+from pytest_tfleak.reports.curves import describe
+from pytest_tfleak.reports.curves import draw_alone
 from pytest_tfleak.reports.json import read_schema
 from pytest_tfleak.signals import SIGNALS
 from pytest_tfleak.signals import SignalRow
@@ -55,6 +56,7 @@ from tests.planted_pairs import planted_pairs
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 CAUSES = DOCS / "causes"
+PICTURES_FOLDER = DOCS / "pictures"
 #: What the planted leak of each cause says, as the slow tests have seen it.
 MESSAGES = ROOT / "tests" / "leaks" / "messages"
 _RECORDED = ROOT / "tests" / "quality" / "recorded" / "bodies.jsonl"
@@ -276,23 +278,37 @@ def _per_day(per_second: float) -> str:
 
 
 def _pictures() -> str:
+    return "\n".join(
+        f"**{title}** (`{signal}`)\n\n"
+        f"![{describe(curve)}]({path.relative_to(DOCS).as_posix()})\n"
+        for (title, _, signal), (path, curve) in zip(PICTURES, _curves(), strict=True)
+    )
+
+
+def pictures() -> Iterator[tuple[Path, str]]:
+    """Yield the file and the text of each picture."""
+    for path, curve in _curves():
+        yield path, f"{draw_alone(curve)}\n"
+
+
+def _curves() -> Iterator[tuple[Path, Curve]]:
     traces = {
         trace["name"]: trace
         for trace in map(json.loads, _RECORDED.read_text("utf-8").splitlines())
     }
-    return "\n".join(
-        _picture(title, traces[name], signal) for title, name, signal in PICTURES
-    )
+    for _, name, signal in PICTURES:
+        path = PICTURES_FOLDER / f"{name}-{signal}.svg".replace("_", "-")
+        yield path, _curve(traces[name], signal)
 
 
-def _picture(title: str, trace: Mapping[str, Any], name: str) -> str:
+def _curve(trace: Mapping[str, Any], name: str) -> Curve:
     found = trace["signals"][name]
     series, row = found["series"], row_of(name)
     warmup, measured = trace["warmup"], trace["iterations"]
     allowance = row.allowance if row is not None else None
     if isinstance(allowance, str):
         allowance = getattr(Plan(), allowance)
-    curve = Curve(
+    return Curve(
         name=name,
         unit=found["unit"],
         series=series,
@@ -300,8 +316,6 @@ def _picture(title: str, trace: Mapping[str, Any], name: str) -> str:
         confirmation=max(len(series) - warmup - measured, 0),
         allowance=allowance,
     )
-    drawn = f'<div class="series">{draw_large(curve)}</div>'
-    return f"**{title}** (`{name}`)\n\n{drawn}\n"
 
 
 # --- the interface
@@ -501,7 +515,7 @@ def _page_of(cause: Cause, pair: Pair) -> str:
         texts.append(f"## What the message says\n\n```text\n{text}```\n")
     texts += [
         f"## Mended code\n\n```python\n{pair.mended}```\n",
-        f"Both tests are in [{pair.file}](repo:tests/leaks/planted/{pair.file}).\n",
+        f"Both tests are in [{pair.file}](../../tests/leaks/planted/{pair.file}).\n",
     ]
     return "\n".join(texts)
 

@@ -112,6 +112,15 @@ def draw_large(curve: Curve) -> str:
     return "".join([start, *back, *_iteration_axis(curve, scale), *drawn, "</svg>"])
 
 
+def draw_alone(curve: Curve) -> str:
+    """Return a large curve as a file, which has no colours of a page around it."""
+    start, space, rest = draw_large(curve).partition(" ")
+    return (
+        f'{start} xmlns="http://www.w3.org/2000/svg" color="#1b1f24" '
+        f'style="background: #fff"{space}{rest}'
+    )
+
+
 def describe(curve: Curve) -> str:
     """Return a sentence that says what a curve shows."""
     parts = [f"{format_count(end - start)} {name}" for name, start, end in curve.parts]

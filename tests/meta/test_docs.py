@@ -25,10 +25,12 @@ from tests.builders import make_leak
 from tests.pages import CAUSES
 from tests.pages import DOCS
 from tests.pages import MESSAGES
+from tests.pages import PICTURES_FOLDER
 from tests.pages import ROOT
 from tests.pages import SUBJECTS
 from tests.pages import pages_of_causes
 from tests.pages import parts
+from tests.pages import pictures
 from tests.pages import replaced
 from tests.pages import shown
 from tests.planted_pairs import planted_pairs
@@ -110,6 +112,14 @@ def test_the_pages_of_causes_are_those_of_the_table() -> None:
     assert {path: expected_text(path, text) for path, text in pages.items()} == pages
     others = set(CAUSES.glob("*.md")) - set(pages)
     assert not others, "remove the pages of causes that are gone"
+
+
+def test_the_pictures_are_those_of_the_recorded_series() -> None:
+    wanted = dict(pictures())
+    assert {path: expected_text(path, text) for path, text in wanted.items()} == wanted
+    assert set(PICTURES_FOLDER.iterdir()) == set(wanted), (
+        "remove the pictures that are gone"
+    )
 
 
 def test_the_index_has_every_file_of_causes() -> None:
