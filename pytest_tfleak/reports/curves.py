@@ -114,10 +114,12 @@ def draw_large(curve: Curve) -> str:
 
 def draw_alone(curve: Curve) -> str:
     """Return a large curve as a file, which has no colours of a page around it."""
-    start, space, rest = draw_large(curve).partition(" ")
-    return (
-        f'{start} xmlns="http://www.w3.org/2000/svg" color="#1b1f24" '
-        f'style="background: #fff"{space}{rest}'
+    box = f'viewBox="0 0 {WIDTH} {HEIGHT}"'
+    wider = f'viewBox="-8 -4 {WIDTH + 8} {HEIGHT + 4}"'
+    return draw_large(curve).replace(
+        box,
+        f'xmlns="http://www.w3.org/2000/svg" {wider} color="#1b1f24" '
+        'style="background: #fff"',
     )
 
 

@@ -45,8 +45,8 @@ runs = st.lists(verdicts, min_size=1, max_size=2)
 environments = st.dictionaries(hostile, st.none() | hostile | st.lists(hostile))
 #: All that the templates and the curves write.
 TAGS = """
-a b body button caption code dd details div dl dt fieldset figcaption figure footer
-form g h1 h2 h3 h4 head header html input label legend li main meta noscript ol p
+a b body button caption code dd details div dl dt fieldset figure footer
+form g h1 h2 h3 h4 h5 head header html input label legend li main meta noscript ol p
 path pre rect script section small span strong style summary svg table tbody td text
 th thead title tr ul wbr
 """

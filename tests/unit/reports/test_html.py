@@ -183,7 +183,7 @@ def test_the_tests_follow_after_the_worst_leaks() -> None:
     shown, _, rest = section.partition("<summary>3 more leaks</summary><noscript>")
     assert shown.count("<li><details open>") == MOST_OPEN
     assert shown.count("<li>") - shown.count("test-") == MOST_LEAKS
-    assert '<ol start="21">' in rest and rest.count("href=") == 3
+    assert rest.count("href=") == 3
 
 
 def test_leaks_of_one_test_stand_apart() -> None:
