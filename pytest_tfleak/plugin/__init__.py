@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from pytest_tfleak.probes.census import Census
     from pytest_tfleak.run.progress import LiveTerminal
     from pytest_tfleak.run.snapshot import MemorySnapshot
+    from pytest_tfleak.verdict import Ledger
 
 
 RUN = pytest.StashKey[RunOptions]()
@@ -139,12 +140,14 @@ def pytest_configure_node(node: Any) -> None:
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
-    return _header(config) if _is_asked_for_header(config) else []
+    # only xdist's workers collect tests, and they print nothing
+    is_known = _is_distributed(config) and config.stash[RUN].all_tests
+    return (_header(config) if is_known else []) + _gpus_of_workers(config)
 
 
-def _is_asked_for_header(config: pytest.Config) -> bool:
-    run = config.stash[RUN]
-    return config.get_verbosity() > 0 or run.all_tests or run.spread_gpus
+def _is_distributed(config: pytest.Config) -> bool:
+    """Return whether xdist has workers collect and run the tests."""
+    return bool(config.getoption("dist", "no") != "no")
 
 
 def _header(config: pytest.Config) -> list[str]:
@@ -157,14 +160,18 @@ def _header(config: pytest.Config) -> list[str]:
 
     probes = guard(_make_probes(config.hook, Census()))
     lines = header_lines([_state_of(probe) for probe in probes])
-    if config.stash[RUN].spread_gpus:
-        from pytest_tfleak.probes.gpu.per_worker import describe
-        from pytest_tfleak.probes.gpu.per_worker import workers_of
-
-        lines.append(f"tfleak: {describe(os.environ, workers_of(config))}")
     for probe in probes:
         probe.close()
     return lines
+
+
+def _gpus_of_workers(config: pytest.Config) -> list[str]:
+    if not config.stash[RUN].spread_gpus or config.get_verbosity() < 0:
+        return []
+    from pytest_tfleak.probes.gpu.per_worker import describe
+    from pytest_tfleak.probes.gpu.per_worker import workers_of
+
+    return [f"tfleak: {describe(os.environ, workers_of(config))}"]
 
 
 def _state_of(probe: GuardedProbe) -> tuple[str, str | None]:
@@ -235,10 +242,10 @@ def pytest_report_collectionfinish(
         requests = [command_line.request_for(item, run) for item in items]
     except PlanError:  # a bad marker, which ends the run with a usage error
         return []
-    if any(request and request.plan.enabled for request in requests):
-        return [] if _is_asked_for_header(config) else _header(config)
     asks = any("tfleak" in getattr(item, "fixturenames", ()) for item in items)
-    return [] if asks or not items else command_line.without_effect(config, run)
+    if asks or any(request and request.plan.enabled for request in requests):
+        return [] if config.option.collectonly else _header(config)
+    return command_line.without_effect(config, run) if items else []
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -331,6 +338,8 @@ def pytest_terminal_summary(
 
     width, unicode = terminalreporter._tw.fullwidth, terminal_draws()
     lines = summary_lines(outputs.ledger, config.get_verbosity(), width, unicode)
+    if _lacked_header(config, outputs.ledger):
+        lines[:0] = [Line(text, "dim") for text in _header(config)]
     if outputs.lacks and config.get_verbosity() > 1:
         lines.append(Line(f"This TensorFlow lacks {'; '.join(outputs.lacks)}.", "dim"))
     baseline = outputs.baseline_summary()
@@ -343,9 +352,17 @@ def pytest_terminal_summary(
     lines += time_lines(outputs.ledger, verbosity, width, unicode, workers)
     if not lines:
         return
-    terminalreporter.section("tfleak", sep="=")
+    terminalreporter.write_sep("=", "tfleak")
     for line in lines:
         terminalreporter.write_line(line.text, **_MARKUP[line.markup])
+
+
+def _lacked_header(config: pytest.Config, ledger: Ledger) -> bool:
+    """Return whether ``-v`` asks for a header that could not come first."""
+    if not _is_distributed(config) or config.stash[RUN].all_tests:
+        return False
+    is_measured = any(verdict.iterations for verdict in ledger.verdicts())
+    return is_measured and config.get_verbosity() > 0
 
 
 _MARKUP = {

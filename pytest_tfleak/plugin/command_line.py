@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Sequence
@@ -19,8 +20,11 @@ from pytest_tfleak.plan import Source
 from pytest_tfleak.plan import option_table
 from pytest_tfleak.plan import parse_options
 from pytest_tfleak.plugin import outputs
+from pytest_tfleak.reports.text import wrap
 
 MARKER = "tfleak"
+_BEFORE = "@pytest.mark."  # pytest prints it before the name
+_NARROWEST = 40  # columns
 
 
 def all_options(source: Source | None = None) -> tuple[Option, ...]:
@@ -64,15 +68,18 @@ def _ini_type(option: Option) -> Any:
 
 
 def marker_help() -> str:
-    """Return the text of ``pytest --markers``."""
-    rows = "".join(
-        f"\n    {option.name}={option.default_text}: {option.help} [{option.unit}]"
-        for option in option_table("marker")
+    """Return the text of ``pytest --markers``, in lines that fit the terminal."""
+    width = shutil.get_terminal_size().columns
+    width = 80 if width < _NARROWEST else width  # as pytest does
+    text = (
+        f"{_BEFORE}{MARKER}(**options): repeat the test and fail it when memory or "
+        "TensorFlow objects pile up. Options, with their defaults:"
     )
-    return (
-        f"{MARKER}(**options): repeat the test and fail it when memory or TensorFlow "
-        f"objects pile up. Options, with their defaults:{rows}"
-    )
+    lines = wrap(text, width, rest=" " * 4)
+    for option in option_table("marker"):
+        row = f"{option.name}={option.default_text}: {option.help} [{option.unit}]"
+        lines += wrap(row, width, " " * 4, " " * 8)
+    return "\n".join(lines).removeprefix(_BEFORE)
 
 
 def run_options(config: pytest.Config) -> RunOptions:

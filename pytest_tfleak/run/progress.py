@@ -3,9 +3,10 @@
     test_train 23/50  host +12 KiB/iter  eta 40 s
     test_train looking for known growth  eta < 12 s
 
-The line follows what pytest has written on the current line, and is erased at the end.
-It is composed after every iteration, even those that do not write it: so each iteration
-takes the same memory, and all of it is free again when the body runs.
+The line follows what pytest has written on the current line, or is below it if there is
+little room, and is erased at the end. It always has the name of the test. It is
+composed after every iteration, even those that do not write it: so each iteration takes
+the same memory, and all of it is free again when the body runs.
 
 PYTEST_DONT_REWRITE
 """
@@ -19,6 +20,7 @@ from collections.abc import Callable
 from collections.abc import Generator
 from contextlib import contextmanager
 from contextlib import suppress
+from dataclasses import dataclass
 from math import ceil
 from math import inf
 from time import perf_counter
@@ -44,12 +46,15 @@ if TYPE_CHECKING:
 
 DELAY = 1.0  # seconds until the first line: shorter measurements show none
 INTERVAL = 0.2  # seconds between two lines
-LONGEST_NAME = 40  # columns
-NARROWEST = 8  # columns: with fewer, there is no line
+LONGEST_NAME = 200  # columns
+ROOMY = 56  # columns after pytest's text: with fewer, the line is below it
+NARROWEST = 20  # columns of the terminal: with fewer, there is no line
+_NAMES_LEFT = (LONGEST_NAME, 24, 8)  # columns of the name, the longest that fits
 SIGNALS = ("host.heap", "host.rss")  # the first that is read
 _WIDTH = 80  # for a terminal of unknown width
 _SAVE, _RESTORE = "\x1b7", "\x1b8"  # the cursor's position
 _ERASE = "\x1b[K"  # from the cursor to the end of the line
+_DOWN, _UP = "\r\n", "\r\x1b[A"  # to the start of the line; the first one may scroll
 _LAST_CALL, _PHASE, _DUE, _END = range(4)  # indexes of the times that it remembers
 _ROWS, _WHICH, _IS_SHOWN = range(3)  # and of the whole numbers
 _NAMES = (
@@ -66,6 +71,28 @@ _OPEN = {KNOWN_GROWTH: _KNOWN_GROWTH, DIAGNOSIS: _DIAGNOSIS}
 Write = Callable[[bytes], object]
 
 
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """Where the line is, and what leads there and back to the end of pytest's text."""
+
+    room: int  # columns
+    start: str
+    end: str
+    erase: str
+
+
+def spot_after(room: int) -> Spot:
+    """Return the spot after pytest's text, where this many columns are free."""
+    return Spot(room, _SAVE, _ERASE + _RESTORE, _ERASE)
+
+
+def spot_below(width: int, column: int) -> Spot:
+    """Return the spot below pytest's text, which ends at this column."""
+    # a saved position would be wrong after the screen has scrolled
+    back = _ERASE + _UP + (f"\x1b[{column}C" if column else "")
+    return Spot(width - 1, _DOWN, back, _DOWN + back)
+
+
 class Progress:
     """The line of one test: call it with the trace after each reading."""
 
@@ -75,14 +102,14 @@ class Progress:
         plan: Plan,
         *,
         write: Write,
-        room: int,
+        spot: Spot,
         deadline: Deadline = NO_DEADLINE,
         clock: Callable[[], float] = perf_counter,
     ) -> None:
         self._name = shorten(safe(name, unicode=False), LONGEST_NAME)
         self._plan = plan
         self._write = write
-        self._room = room
+        self._spot = spot
         self._clock = clock
         self._deadline = deadline
         now = clock()
@@ -108,8 +135,8 @@ class Progress:
         self._show(self._line_until(now), now)
 
     def _show(self, line: str, now: float) -> None:
-        data = (_SAVE + line + _ERASE + _RESTORE).encode()
-        if now >= self._times[_DUE] and columns(line) <= self._room:
+        data = (self._spot.start + line + self._spot.end).encode()
+        if now >= self._times[_DUE] and line:
             self._times[_DUE] = now + INTERVAL
             self._counts[_IS_SHOWN] = 1
             self._write(data)
@@ -118,7 +145,7 @@ class Progress:
         """Erase the line from the terminal."""
         if self._counts[_IS_SHOWN]:
             self._counts[_IS_SHOWN] = 0
-            self._write(_ERASE.encode())
+            self._write(self._spot.erase.encode())
 
     def _note(self, trace: Trace, now: float) -> None:
         phase = self._phase(trace)
@@ -157,19 +184,22 @@ class Progress:
         eta = f"  eta {format_seconds(self._seconds_left(done, planned, now))}"
         if not trace.judged:
             rate = ""  # one reading yields no rate
-        long = f"{self._name} {count}{rate}{eta}"
-        return self._fitting(long, f"{count}{rate}{eta}", f"{count}{rate}", count)
+        return self._fitting(f"{count}{rate}{eta}", f"{count}{rate}", count)
 
     def _line_until(self, now: float) -> str:
         """Return the line of a part that has a deadline, but no known length."""
         words, left = _NAMES[self._counts[_WHICH]], self._times[_END] - now
         eta = "" if left == inf else f"  eta < {format_seconds(max(1.0, ceil(left)))}"
-        return self._fitting(f"{self._name} {words}{eta}", f"{words}{eta}", words)
+        return self._fitting(f"{words}{eta}", words)
 
-    def _fitting(self, *lines: str) -> str:
-        """Return the first line that fits; if none does, the last, which is no use."""
-        fitting = (line for line in lines if columns(line) <= self._room)
-        return next(fitting, lines[-1])
+    def _fitting(self, *texts: str) -> str:
+        """Return the name with the first text beside which it fits, "" if none does."""
+        for shortest in _NAMES_LEFT:
+            for text in texts:
+                room = self._spot.room - columns(text) - 1
+                if room >= min(columns(self._name), shortest):
+                    return f"{shorten(self._name, room)} {text}"
+        return ""
 
     def _rate(self, trace: Trace) -> float | None:
         """Return how much memory grew in each iteration of this part until now.
@@ -202,15 +232,19 @@ class LiveTerminal:
         self._reporter = reporter
         self._descriptor = descriptor
 
-    @property
-    def room(self) -> int:
-        """Return how many columns are free after what pytest has written."""
+    def find_spot(self) -> Spot | None:
+        """Return where a line fits, given what pytest has written, None if nowhere."""
         # not pytest's own way: while a test runs, sys.stdout is not the terminal
         try:
             width = os.get_terminal_size(self._descriptor).columns or _WIDTH
         except OSError:  # the terminal was closed
-            return 0
-        return width - self._reporter._tw.width_of_current_line - 1
+            return None
+        written = self._reporter._tw.width_of_current_line
+        if width - written - 1 >= ROOMY:
+            return spot_after(width - written - 1)
+        if width < NARROWEST or (written and written % width == 0):
+            return None  # at the edge, terminals differ in where the cursor is
+        return spot_below(width, written % width)
 
     def write(self, data: bytes) -> None:
         """Write to the terminal, bypassing the capture of tests' output."""
@@ -227,14 +261,13 @@ def show_progress(
     terminal: LiveTerminal | None, nodeid: str, plan: Plan, deadline: Deadline
 ) -> Generator[Progress | None, None, None]:
     """Yield the live line of one test, or None, and erase it at the end."""
-    if terminal is None or terminal.room < NARROWEST:
+    spot = None if terminal is None else terminal.find_spot()
+    if terminal is None or spot is None:
         yield None
         return
     path, bracket, parameters = nodeid.partition("[")
     name = path.rpartition("::")[2] + bracket + parameters
-    progress = Progress(
-        name, plan, write=terminal.write, room=terminal.room, deadline=deadline
-    )
+    progress = Progress(name, plan, write=terminal.write, spot=spot, deadline=deadline)
     try:
         yield progress
     finally:

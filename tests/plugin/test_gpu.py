@@ -141,7 +141,7 @@ def test_the_error_says_why_there_is_no_gpu(
 
 def test_the_header_says_why_the_gpu_probes_are_off(faked: pytest.Pytester) -> None:
     faked.makepyfile("def test_it(): pass")
-    result = faked.runpytest_subprocess("-v")
+    result = faked.runpytest_subprocess("--tfleak")
     result.stdout.fnmatch_lines(
         ["tfleak: off: allocator, nvml, tensorflow (until the tests import TensorFlow)"]
     )

@@ -74,20 +74,54 @@ HEADER = [
 ]
 
 
+@pytest.mark.parametrize("args", [["-k", "clean"], ["-k", "clean", "-v"]])
 def test_the_header_names_the_probes_where_tests_are_measured(
-    suite: pytest.Pytester,
+    suite: pytest.Pytester, args: list[str]
 ) -> None:
-    suite.runpytest("-k", "clean").stdout.fnmatch_lines(["collected 4 items*", *HEADER])
+    lines = suite.runpytest(*args).stdout
+    lines.fnmatch_lines(["*4 items / 3 deselected*", *HEADER, "test_it.py*"])
+    assert sum(line.startswith("tfleak: probes") for line in lines.lines) == 1
+    start = next(k for k, line in enumerate(lines.lines) if "= tfleak =" in line)
+    assert lines.lines[start - 1] == ""
+    assert "clean" in lines.lines[start + 1]
 
 
-@pytest.mark.parametrize("option", ["-v", "--tfleak"])
-def test_the_header_comes_first_where_it_is_asked_for(
-    pytester: pytest.Pytester, run: Run, option: str
+def test_the_header_names_the_probes_where_all_tests_are_measured(
+    pytester: pytest.Pytester, run: Run
 ) -> None:
     pytester.makepyfile("def test_plain(): pass")
-    lines = run(option).stdout
+    lines = run("--tfleak").stdout
     lines.fnmatch_lines([*HEADER, "*passed*"])
     assert sum(line.startswith("tfleak: probes") for line in lines.lines) == 1
+
+
+def test_the_header_names_the_probes_where_a_test_uses_the_fixture(
+    pytester: pytest.Pytester,
+) -> None:
+    pytester.makepyfile("def test_it(tfleak): tfleak.check(int, iterations=5)")
+    pytester.runpytest().stdout.fnmatch_lines(["collected 1 item", *HEADER])
+
+
+def test_with_workers_the_header_comes_late_if_only_they_know_what_is_measured(
+    suite: pytest.Pytester,
+) -> None:
+    pytest.importorskip("xdist")
+    lines = suite.runpytest_inprocess("-n1", "-k", "clean", "-v").stdout
+    lines.fnmatch_lines(["*= tfleak =*", *HEADER, "*clean*"])
+    assert sum(line.startswith("tfleak: probes") for line in lines.lines) == 1
+
+
+def test_the_lines_on_the_marker_fit_the_terminal(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for columns, width in (("60", 60), ("100", 100), ("10", 80)):
+        monkeypatch.setenv("COLUMNS", columns)
+        lines = pytester.runpytest("--markers").stdout.lines
+        start = lines.index(next(ln for ln in lines if "mark.tfleak(" in ln))
+        own = lines[start : lines.index("", start)]
+        assert width - 20 < max(map(len, own)) <= width
+        assert own[1].startswith("    ")
+        assert any(line.startswith("    iterations=50: iterations") for line in own)
 
 
 def test_the_header_says_where_rss_decides(suite: pytest.Pytester) -> None:
@@ -105,15 +139,27 @@ def test_the_header_says_where_rss_decides(suite: pytest.Pytester) -> None:
     )
 
 
-@pytest.mark.parametrize("args", [["-k", "plain"], ["-k", "clean", "-q"]])
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["-k", "plain"],
+        ["-k", "plain", "-v"],
+        ["-k", "clean", "-q"],
+        ["-k", "clean", "--collect-only"],
+        ["-k", "plain", "-v", "-n1"],
+    ],
+    ids=" ".join,
+)
 def test_there_is_no_header_where_nothing_is_measured_and_with_q(
-    suite: pytest.Pytester, run: Run, args: list[str]
+    suite: pytest.Pytester, args: list[str]
 ) -> None:
+    if "-n1" in args:
+        pytest.importorskip("xdist")
     suite.makepyfile(
         test_off="import pytest\n@pytest.mark.tfleak(enabled=False)\n"
         "def test_plain(): pass"
     )
-    assert "tfleak: " not in run(*args).stdout.str()
+    assert "tfleak: " not in suite.runpytest_inprocess(*args).stdout.str()
 
 
 @pytest.mark.parametrize(

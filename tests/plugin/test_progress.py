@@ -42,7 +42,8 @@ from pytest_tfleak.run import progress
 progress.DELAY = progress.INTERVAL = 0.0
 """
 _IGNORED = ("CI", "BUILD_NUMBER", "COLUMNS")
-LINE = re.compile(r"\x1b7([^\x1b]*)\x1b\[K\x1b8")
+AFTER = r"\x1b7([^\x1b]*)\x1b\[K\x1b8"
+BELOW = r"\r\r\n([^\x1b\r\n]+)\x1b\[K\r\x1b\[A"
 
 
 @pytest.fixture
@@ -87,13 +88,20 @@ def read_all(descriptor: int, into: bytearray) -> None:
             return
 
 
+def live_lines(written: str) -> list[str]:
+    """Return the text of each live line, after pytest's text or below it."""
+    return [a or b for a, b in re.findall(f"{AFTER}|{BELOW}", written)]
+
+
 def seen(written: str) -> list[str]:
     """Return what a user sees at the end: the lines of the screen."""
-    screen, saved, column = [""], 0, 0
-    for piece in re.findall(r"\x1b7|\x1b8|\x1b\[K|\r|\n|[^\x1b\r\n]+|\x1b.", written):
-        line = screen[-1]
+    screen, saved, column, row = [""], 0, 0, 0
+    control = r"\x1b7|\x1b8|\x1b\[\d*[KAC]|\r|\n"
+    for piece in re.findall(rf"{control}|[^\x1b\r\n]+|\x1b.", written):
+        line = screen[row]
         if piece == "\n":
-            screen.append("")
+            row += 1
+            screen += [""] * (row == len(screen))
         elif piece == "\r":
             column = 0
         elif piece == "\x1b7":
@@ -101,9 +109,13 @@ def seen(written: str) -> list[str]:
         elif piece == "\x1b8":
             column = saved
         elif piece == "\x1b[K":
-            screen[-1] = line[:column]
+            screen[row] = line[:column]
+        elif piece == "\x1b[A":
+            row -= 1
+        elif piece.startswith("\x1b["):
+            column += int(piece[2:-1])
         else:
-            screen[-1] = (
+            screen[row] = (
                 line[:column].ljust(column) + piece + line[column + len(piece) :]
             )
             column += len(piece)
@@ -116,7 +128,7 @@ def test_a_live_line_is_shown_and_gone_when_done(
     pytester: pytest.Pytester, flags: tuple[str, ...]
 ) -> None:
     written = run_on_terminal(pytester, *flags)
-    lines = LINE.findall(written)
+    lines = live_lines(written)
     shown = r"test_train 9/20  host \S+ (B|KiB)/iter  eta \d+ s"
     assert any(re.match(shown, line) for line in lines)
     assert "test_leak warm-up 1/2" in "\n".join(lines)
@@ -159,7 +171,7 @@ def test_no_live_line_where_it_would_do_harm(
     if "-n1" in flags:
         pytest.importorskip("xdist")
     written = run_on_terminal(pytester, "-k", "train", *flags, environment=environment)
-    assert LINE.findall(written) == []
+    assert live_lines(written) == []
     if "no:terminal" not in flags:
         assert "1 passed" in written
 
@@ -171,15 +183,46 @@ def test_no_live_line_without_a_terminal(pytester: pytest.Pytester) -> None:
 
 
 @pytest.mark.usefixtures("suite")
-@pytest.mark.parametrize("width", [20, 30, 40])
-def test_a_narrow_terminal_gets_a_shorter_line_or_none(
-    pytester: pytest.Pytester, width: int
+@pytest.mark.parametrize(
+    ("width", "shown"),
+    [
+        (80, "test_train 20/20  host"),
+        (60, "test_train 20/20  host"),  # below pytest's text
+        (20, "test_train 20/20"),
+        (19, None),
+    ],
+)
+def test_the_line_has_the_name_however_narrow_the_terminal(
+    pytester: pytest.Pytester, width: int, shown: str | None
 ) -> None:
     written = run_on_terminal(pytester, "-k", "train", width=width)
-    room = width - len("test_it.py ") - 1
-    lines = LINE.findall(written)
-    assert all(len(line) <= room for line in lines)
-    assert any("20/20" in line for line in lines) == (room >= 8)
+    lines = live_lines(written)
+    assert all(line.startswith("test_train ") for line in lines)
+    assert all(len(line) < width for line in lines)
+    assert any(line.startswith(shown or "-") for line in lines) == (shown is not None)
+    screen = seen(written)
+    assert "test_train" not in "\n".join(screen)
+    assert "test_it.py ." in [line.partition(" [")[0].rstrip() for line in screen]
+
+
+def test_a_line_below_a_long_name_leaves_it_as_it_is(
+    pytester: pytest.Pytester,
+) -> None:
+    name = "test_that_has_a_name_of_more_than_half_of_the_line"
+    pytester.makeconftest(EAGER)
+    pytester.makepyfile(
+        test_it=f"""
+        import pytest
+
+        @pytest.mark.tfleak(iterations=20, warmup=2)
+        def {name}(): pass
+        """
+    )
+    written = run_on_terminal(pytester, "-v")
+    assert any(line.startswith(f"{name} 20/20  ") for line in live_lines(written))
+    screen = seen(written)
+    assert results(screen) == [f"test_it.py::{name} PASSED    [100%]"]
+    assert " eta " not in "\n".join(screen)
 
 
 def test_the_line_is_gone_after_an_interrupt(pytester: pytest.Pytester) -> None:
@@ -198,5 +241,5 @@ def test_the_line_is_gone_after_an_interrupt(pytester: pytest.Pytester) -> None:
         """
     )
     written = run_on_terminal(pytester)
-    assert LINE.findall(written)
+    assert live_lines(written)
     assert " eta " not in "\n".join(seen(written))

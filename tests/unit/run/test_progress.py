@@ -16,6 +16,8 @@ from pytest_tfleak.run.budget import Deadline
 from pytest_tfleak.run.progress import DELAY
 from pytest_tfleak.run.progress import INTERVAL
 from pytest_tfleak.run.progress import Progress
+from pytest_tfleak.run.progress import spot_after
+from pytest_tfleak.run.progress import spot_below
 from pytest_tfleak.trace import MISSING
 from pytest_tfleak.trace import Signal
 from pytest_tfleak.trace import Trace
@@ -40,7 +42,7 @@ class Line:
             name,
             plan,
             write=lambda data: self.written.append(data.decode("ascii")),
-            room=room,
+            spot=spot_after(room),
             deadline=deadline,
             clock=lambda: self.now,
         )
@@ -173,7 +175,37 @@ def test_is_never_wider_than_the_room_there_is(room: int) -> None:
     for _ in range(10):
         line.step(trace, 0, "measured")
     assert len(line.shown) <= room
-    assert line.shown or room < len("10/50")
+    assert line.shown or room < len("test_...n 10/50")
+
+
+@pytest.mark.parametrize(
+    ("room", "expected"),
+    [
+        (80, "test_training_with_a_long_name 10/50  host +12 KiB/iter  eta 40 s"),
+        (60, "test_training_with_a_long_name 10/50  host +12 KiB/iter"),
+        (50, "test_training_with_a_long_name 10/50"),
+        (35, "test_training...h_a_long_name 10/50"),
+        (36, "test_training_with_a_long_name 10/50"),
+        (24, "test_tra...ng_name 10/50"),
+        (14, "tes...me 10/50"),
+    ],
+)
+def test_keeps_the_name_and_leaves_out_the_rest(room: int, expected: str) -> None:
+    plan = Plan(iterations=50, warmup=0)
+    line = Line(plan, name="test_training_with_a_long_name", room=room)
+    trace = trace_for(plan)
+    for k in range(10):
+        line.step(trace, k * 12 * 1024, "measured")
+    assert line.shown == expected
+
+
+def test_below_pytests_text_goes_back_to_its_end() -> None:
+    spot = spot_below(80, 47)
+    assert spot.room == 79
+    assert spot.start == "\r\n"
+    assert spot.end == "\x1b[K\r\x1b[A\x1b[47C"
+    assert spot.erase == spot.start + spot.end
+    assert spot_below(80, 0).end == "\x1b[K\r\x1b[A"  # "0C" would move by one
 
 
 def test_a_hostile_name_is_shown_harmlessly() -> None:
@@ -191,6 +223,7 @@ from pytest_tfleak.run.loop import Loop
 from pytest_tfleak.plan import Plan
 from pytest_tfleak.probes import make_probes
 from pytest_tfleak.run.progress import Progress
+from pytest_tfleak.run.progress import spot_after
 
 terminal = int(sys.argv[1])
 ticks = array("d", [0.0])
@@ -203,7 +236,7 @@ def write(data):
     os.write(terminal, data)
 
 plan = Plan(iterations=30, warmup=20)
-progress = Progress("test_nothing", plan, write=write, room=80, clock=clock)
+progress = Progress("test_nothing", plan, write=write, spot=spot_after(80), clock=clock)
 census = Census(plan.ignore)
 loop = Loop(lambda: None, plan, make_probes(census), census, progress)
 with loop:
