@@ -87,6 +87,8 @@ class _Module:
             for node in ast.parse(source).body
             if not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
         ]
+        own = [node for node in self._body if not isinstance(node, _IMPORTS)]
+        self._own = {name for node in own for name in _made(node)}
         self._markers = {
             name: node.value
             for node in self._body
@@ -152,8 +154,9 @@ class _Module:
             return False
         if made:
             return not made.isdisjoint(names)
-        # such as LOG.addHandler(Records())
-        return next(self._used(node), "") in names
+        # such as LOG.addHandler(Records()), or tf.register(Wrapped, convert)
+        first = next((name for name in self._used(node) if name in self._own), "")
+        return first in names
 
     def _used(self, node: ast.stmt) -> Iterator[str]:
         """Yield the names that a statement reads, and fixtures that it asks for."""

@@ -41,6 +41,14 @@ def test_an_example_has_all_that_it_uses(pair: Pair) -> None:
     assert {node.id for node in names} <= made | set(dir(builtins))
 
 
+def test_an_example_has_what_works_on_its_names_and_nothing_else() -> None:
+    assert "linecache.cache[" in PAIRS["code-compiled-in-loop"].leaking
+    assert "matplotlib._pylab_helpers" in PAIRS["figure-not-closed"].leaking
+    registered = PAIRS["registered-in-loop"]
+    assert "tf.register_tensor_conversion_function(WrappedOnce" in registered.mended
+    assert all("WrappedOnce" not in pair.leaking for pair in PAIRS.values())
+
+
 def test_an_example_has_no_hints_for_the_tests() -> None:
     text = "".join(pair.leaking + pair.mended for pair in PAIRS.values())
     assert "# planted" not in text

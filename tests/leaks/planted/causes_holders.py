@@ -186,15 +186,15 @@ def test_gradient_registered_in_loop():
     tf.RegisterGradient(name)(lambda op, grad: grad * x)  # planted
 
 
-@tf.RegisterGradient("PlantedOnce")
-def gradient(op, grad):
+@tf.RegisterGradient("planted_once")
+def planted_once(op, grad):
     return grad
 
 
 @weighed
 def test_gradient_registered_in_loop_mended():
-    graph = tf.Graph()
-    with graph.as_default(), graph.gradient_override_map({"Square": "PlantedOnce"}):
+    graph, gradients = tf.Graph(), {"Square": planted_once.__name__}
+    with graph.as_default(), graph.gradient_override_map(gradients):
         tf.square(tf.constant(2.0))
 
 
@@ -237,7 +237,8 @@ class PlantedOnce(keras.layers.Layer):
 
 @weighed
 def test_keras_custom_object_mended():
-    keras.saving.get_registered_object("Custom>PlantedOnce")
+    name = keras.saving.get_registered_name(PlantedOnce)
+    assert keras.saving.get_registered_object(name) is PlantedOnce
 
 
 TEXT = "def step(x):\n    return x * 2\n"

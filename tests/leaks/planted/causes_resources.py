@@ -215,6 +215,15 @@ class Figure:
         self.lines = [str(n) for n in range(100)]
 
 
+def as_in_matplotlib(keeper):
+    """Put a class where pyplot has the one that keeps figures."""
+    module = types.ModuleType("matplotlib._pylab_helpers")
+    module.Gcf = keeper
+    sys.modules.setdefault(module.__name__, module)
+    return keeper
+
+
+@as_in_matplotlib
 class Gcf:
     figs = collections.OrderedDict()  # noqa: RUF012 - as in matplotlib
 
@@ -231,9 +240,6 @@ class Pyplot(types.ModuleType):
             del Gcf.figs[number]
 
 
-HELPERS = types.ModuleType("matplotlib._pylab_helpers")
-HELPERS.Gcf = Gcf
-sys.modules.setdefault("matplotlib._pylab_helpers", HELPERS)
 plt = Pyplot("pyplot")
 
 
