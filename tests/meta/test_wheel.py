@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from importlib.metadata import Distribution
 from importlib.metadata import distribution
 from importlib.metadata import entry_points
@@ -98,6 +99,20 @@ def test_what_reports_are_made_with_is_shipped(
     files: list[PurePosixPath], name: str
 ) -> None:
     assert PurePosixPath("pytest_tfleak/reports", name) in files
+
+
+@pytest.mark.usefixtures("files")
+def test_the_readme_of_the_package_index_leads_to_the_repository(
+    installed: Distribution,
+) -> None:
+    urls = (
+        url.partition(", ") for url in installed.metadata.get_all("Project-URL", [])
+    )
+    (source,) = (url for name, _, url in urls if name == "Source")
+    text = str(installed.metadata.json["description"])
+    links = re.findall(r"\]\(([^)#]+)", text)
+    assert f"{source}/blob/main/docs/get-started.md" in links
+    assert all(link.startswith("https://") for link in links)
 
 
 def test_nothing_but_the_package_is_shipped(files: list[PurePosixPath]) -> None:
