@@ -45,6 +45,7 @@ class Known:
     since: Version = (2, 0)
     fixed: Version | None = None  # the first version without it
     is_small: bool = False  # whether it adds little in each call
+    makes_kernels: bool = False  # whether operations with new attributes make it grow
     remedy: str | None = None  # what users can do; growth without one fails no test
 
     @property
@@ -171,6 +172,7 @@ KNOWN = (
         issues=("tensorflow#19671", "tensorflow#37252"),
         signals=_MEMORY,
         experiment="no-kernel-cache",
+        makes_kernels=True,
         remedy="each new name, seed or attribute of an operation is a new kernel that "
         "TensorFlow keeps: call {clear_session}, or use fixed names and "
         "tf.random.stateless_* with the seed as a tensor",

@@ -25,6 +25,7 @@ from pytest_tfleak.diagnosis.native.memray_run import watch_native
 from pytest_tfleak.diagnosis.origin.entries import Entries
 from pytest_tfleak.diagnosis.origin.line_tracer import LineTracer
 from pytest_tfleak.diagnosis.origin.managers import manager_of
+from pytest_tfleak.diagnosis.origin.new_operations import NewOperations
 from pytest_tfleak.diagnosis.survivors.containers import Containers
 from pytest_tfleak.diagnosis.survivors.groups import Group
 from pytest_tfleak.diagnosis.survivors.longer_values import LongerValue
@@ -32,6 +33,7 @@ from pytest_tfleak.diagnosis.survivors.structure import Observed
 from pytest_tfleak.diagnosis.survivors.structure import Survey
 from pytest_tfleak.diagnosis.survivors.watch import Watch
 from pytest_tfleak.known import Known
+from pytest_tfleak.known import find_known
 from pytest_tfleak.probes.census import Census
 from pytest_tfleak.probes.census import full_name
 from pytest_tfleak.probes.census import mro_of
@@ -56,6 +58,8 @@ _LONG_GAP = 4  # iterations between two rises
 #: How much slower an iteration is while tracemalloc records allocation sites, and while
 #: memray records each allocation.
 _SLOWER, _NATIVE_SLOWER = 4, 10
+#: The first has all kernels that stay the same; the others tell which ones are new.
+_ITERATIONS_OF_KERNELS = 4
 
 #: How often the watch runs the body for as many iterations, about, and how many
 #: iterations it needs at least.
@@ -233,6 +237,7 @@ class Inquiry:
 
     def _look_for_lines(self, task: _Task) -> None:
         """Look for lines of user code in which figures grow at the measured rate."""
+        self._look_for_new_operations(task)
         growing = {
             f.signal: f.per_iteration
             for f in task.findings
@@ -246,6 +251,20 @@ class Inquiry:
             with LineTracer(read, until=task.deadline.at) as tracer:
                 self._loop.repeat(_MOST, [*task.after, tracer.tick], task.deadline)
             task.insights.lines[signal] = origin_of(tracer.stack_of(growing[signal]))
+
+    def _look_for_new_operations(self, task: _Task) -> None:
+        """Look for the line that makes kernels, if they are what grows."""
+        signals = [f.signal for f in task.findings if _makes_kernels(f)]
+        if not signals or not task.deadline.fits(_ITERATIONS_OF_KERNELS * self._each):
+            return
+        with NewOperations() as operations:
+            self._loop.repeat(
+                _ITERATIONS_OF_KERNELS, [*task.after, operations.tick], task.deadline
+            )
+        stack = operations.stack()
+        if stack:
+            found = origin_of(stack)
+            task.insights.lines.update(dict.fromkeys(signals, found))
 
     def _look_for_entries(self, task: _Task) -> None:
         """Look for context managers that are entered again before they are left."""
@@ -341,6 +360,11 @@ def _is_of_process(finding: Finding) -> bool:
         base_name(finding.signal) in ("host.allocator", "host.tensors")
     )
     return is_on_host and finding.unit == "B"
+
+
+def _makes_kernels(finding: Finding) -> bool:
+    known = find_known(finding.known or "")
+    return known is not None and known.makes_kernels
 
 
 def _fitting(deadline: Deadline, each: float) -> int:

@@ -1,0 +1,132 @@
+"""Find the lines whose operations TensorFlow has not executed before.
+
+TensorFlow keeps a kernel for each operation with other attributes: a name, a seed, a
+traced function. A line that runs a new one in each iteration adds a kernel each time.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Iterable
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import wraps
+from typing import Any
+
+from pytest_tfleak.tf import names
+from pytest_tfleak.tf.names import Name
+from pytest_tfleak.tf.patch import Patches
+from pytest_tfleak.user_code import Frame
+from pytest_tfleak.user_code import users_frames
+
+_Stack = tuple[Frame, ...]
+_Key = tuple[object, ...]
+
+
+class NewOperations:
+    """Notes the lines of user code that execute new operations inside its block.
+
+    Only what runs eagerly is seen, on any thread.
+    """
+
+    def __init__(self) -> None:
+        self._patches = Patches()
+        self._seen: set[_Key] = set()
+        self._in_iteration: Counter[_Stack] = Counter()
+        #: New operations by stack, one counter for each iteration after the first.
+        self._by_iteration: list[Counter[_Stack]] = []
+        self._is_first = True
+
+    def __enter__(self) -> NewOperations:
+        if names.FAST_PATH.find() is not None:
+            self._patch(names.FAST_PATH, self._noting_fast_path)
+            for name in (names.EXECUTE, names.EXECUTE_CANCELLABLE):
+                self._patch(name, self._noting_execute)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._patches.undo()
+
+    def tick(self) -> None:
+        """Note that an iteration has ended."""
+        if not self._is_first:
+            self._by_iteration.append(self._in_iteration)
+        self._is_first = False
+        self._in_iteration = Counter()
+
+    def stack(self) -> list[Frame]:
+        """Return the line with most new operations in each iteration, and its callers.
+
+        The innermost line comes first. Return [] if no line has some in each.
+        """
+        if not self._by_iteration:
+            return []
+        lines = [_by_line(stacks) for stacks in self._by_iteration]
+        in_each = set.intersection(*(set(counts) for counts in lines))
+        if not in_each:
+            return []
+        total = sum(lines, Counter())
+        line = max(sorted(in_each), key=total.__getitem__)
+        stacks = (s for s in sum(self._by_iteration, Counter()) if s[0] == line)
+        return list(max(stacks, key=len))
+
+    def _patch(self, name: Name, make: Any) -> None:
+        if name.find() is not None:
+            self._patches.set(name.owner(), name.attribute, make)
+
+    def _noting_fast_path(self, original: Any) -> Any:
+        @wraps(original)
+        def execute(context: Any, operation: Any, *args: Any, **kwargs: Any) -> Any:
+            # the first of them is a name for the output, which makes no kernel
+            self._note(operation, _of_arguments(args[1:]))
+            return original(context, operation, *args, **kwargs)
+
+        return execute
+
+    def _noting_execute(self, original: Any) -> Any:
+        @wraps(original)
+        def execute(handle: Any, device: Any, operation: Any, *args: Any) -> Any:
+            inputs, attributes = (*args, (), ())[:2]
+            self._note(
+                operation, [device, *map(_kind, inputs), *map(str, attributes or ())]
+            )
+            return original(handle, device, operation, *args)
+
+        return execute
+
+    def _note(self, operation: object, parts: Iterable[object]) -> None:
+        with suppress(Exception):  # our errors must not fail the test
+            key = (str(operation), *parts)
+            if key not in self._seen:
+                self._seen.add(key)
+                frames = users_frames(sys._getframe(2))
+                if frames:
+                    self._in_iteration[tuple(frames)] += 1
+
+
+def _by_line(stacks: Counter[_Stack]) -> Counter[Frame]:
+    lines: Counter[Frame] = Counter()
+    for stack, count in stacks.items():
+        lines[stack[0]] += count
+    return lines
+
+
+def _of_arguments(arguments: tuple[Any, ...]) -> Iterator[object]:
+    """Yield what a kernel depends on: types of inputs, names and values of attributes.
+
+    Attributes come last, each as its name and its value.
+    """
+    first = len(arguments)
+    while first >= 2 and type(arguments[first - 2]) is str:
+        first -= 2
+    yield from map(_kind, arguments[:first])
+    yield from map(str, arguments[first:])
+
+
+def _kind(value: Any) -> object:
+    if isinstance(value, list | tuple):
+        return tuple(map(_kind, value))
+    return type(value).__name__, str(getattr(value, "dtype", ""))
