@@ -68,8 +68,8 @@ class NewOperations:
         in_each = set.intersection(*(set(counts) for counts in lines))
         if not in_each:
             return []
-        total = sum(lines, Counter())
-        line = max(sorted(in_each), key=total.__getitem__)
+        total: Counter[Frame] = sum(lines, Counter())
+        line = max(sorted(in_each), key=lambda at: total[at])
         stacks = (s for s in sum(self._by_iteration, Counter()) if s[0] == line)
         return list(max(stacks, key=len))
 
