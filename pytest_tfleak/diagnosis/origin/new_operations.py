@@ -64,14 +64,16 @@ class NewOperations:
         """
         if not self._by_iteration:
             return []
-        lines = [_by_line(stacks) for stacks in self._by_iteration]
-        in_each = set.intersection(*(set(counts) for counts in lines))
+        in_each = set.intersection(*(set(map(_line, n)) for n in self._by_iteration))
         if not in_each:
             return []
-        total: Counter[Frame] = sum(lines, Counter())
-        line = max(sorted(in_each), key=lambda at: total[at])
-        stacks = (s for s in sum(self._by_iteration, Counter()) if s[0] == line)
-        return list(max(stacks, key=len))
+        stacks: Counter[_Stack] = sum(self._by_iteration, Counter())
+        lines: Counter[Frame] = Counter()
+        for stack, count in stacks.items():
+            if _line(stack) in in_each:
+                lines[_line(stack)] += count
+        [(line, _)] = lines.most_common(1)
+        return list(max((s for s in stacks if _line(s) == line), key=len))
 
     def _patch(self, name: Name, make: Any) -> None:
         if name.find() is not None:
@@ -107,11 +109,8 @@ class NewOperations:
                     self._in_iteration[tuple(frames)] += 1
 
 
-def _by_line(stacks: Counter[_Stack]) -> Counter[Frame]:
-    lines: Counter[Frame] = Counter()
-    for stack, count in stacks.items():
-        lines[stack[0]] += count
-    return lines
+def _line(stack: _Stack) -> Frame:
+    return stack[0]
 
 
 def _of_arguments(arguments: tuple[Any, ...]) -> Iterator[object]:
