@@ -73,7 +73,8 @@ class NewOperations:
             if _line(stack) in in_each:
                 lines[_line(stack)] += count
         [(line, _)] = lines.most_common(1)
-        return list(max((s for s in stacks if _line(s) == line), key=len))
+        longest: _Stack = max((s for s in stacks if _line(s) == line), key=len)
+        return list(longest)
 
     def _patch(self, name: Name, make: Any) -> None:
         if name.find() is not None:
