@@ -1,7 +1,7 @@
 """Compare what messages say of leaks with what the cases state of themselves.
 
     python benchmarks/corpus.py DIR --isolated --only=-leaky --json REPORT.json
-    python benchmarks/explanations.py DIR REPORT.json...
+    python benchmarks/explanations.py DIR REPORT.json... [--whole]
 
 ``DIR`` holds cases with the keys of ``cases/README.md``. The kind is right if it is the
 case's, or one of those that pile up with it; a line is right if it has the comment that
@@ -50,7 +50,7 @@ class Case:
         """Return whether a line has the comment that is named; None if none has it."""
         comment = f"# {self.states[key]}"
         texts = self.file.read_text("utf-8").splitlines()
-        right = {n for n, text in enumerate(texts, 1) if text.endswith(comment)}
+        right = {n for n, text in enumerate(texts, 1) if comment in text}
         if not right:
             return None
         return (
@@ -65,13 +65,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("reports", type=Path, nargs="+")
+    parser.add_argument("--whole", action="store_true", help="no odd and even halves")
     options = parser.parse_args()
     cases = read_cases(options.folder)
     verdicts = read(options.reports)
     marks = [(case.number, show(case, verdicts[case.name])) for case in cases]
-    for words, parity in (("for tuning (odd)", 1), ("never for tuning (even)", 0)):
+    halves = [("for tuning (odd)", {1}), ("not for tuning (even)", {0})]
+    for words, parities in [("all", {0, 1})] if options.whole else halves:
         print(f"\n{words}")
-        chosen = [mark for number, mark in marks if number % 2 == parity]
+        chosen = [mark for number, mark in marks if number % 2 in parities]
         for key in ("found", "kind", "made at", "stored at"):
             values = [mark[key] for mark in chosen if mark.get(key) is not None]
             print(f"  {key:10} {sum(map(bool, values))} of {len(values)}")

@@ -1,0 +1,44 @@
+"""Type the remedies that were printed into the leaking variants of cases.
+
+    python benchmarks/typed_in.py DIR --out NEW
+    python benchmarks/corpus.py NEW --isolated --only=-leaky
+
+``DIR/typed_in.json`` has, by the name of a case, the remedy as it was printed and what
+typing it in changes: pairs of text, each of which is in the file once. The cases are
+written to ``NEW`` with the status "fixed", so that corpus.py expects them to be clean.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+
+def main() -> None:
+    """Write the changed cases."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    table = json.loads((options.folder / "typed_in.json").read_text("utf-8"))
+    for name, entry in table.items():
+        if entry["changes"]:
+            source = (options.folder / f"{name}.py").read_text("utf-8")
+            changed = type_in(source, entry["changes"], name)
+            (options.out / f"{name}.py").write_text(changed, "utf-8")
+
+
+def type_in(source: str, changes: list[list[str]], name: str) -> str:
+    """Return the source of a case with the changes made."""
+    for old, new in [*changes, ['status="leaks today"', 'status="fixed"']]:
+        if source.count(old) != 1:
+            sys.exit(f"{name}: in the file {source.count(old)} times: {old}")
+        source = source.replace(old, new)
+    return source
+
+
+if __name__ == "__main__":
+    main()
