@@ -131,9 +131,9 @@ def test_fixed_closes_the_session_when_enter_fails() -> None:
 #   cause        The code closes this session, but does not get there: because of
 #                an error, an early return, or an __exit__ that fails before it.
 #                The session stays open with its graph and its variables.
-#   what to do   Close it in a `finally`: `try: ... finally: session.close()`. In
-#                an `__exit__`, close it first, and do not return True: that hides
-#                the error.
+#   what to do   Close it in a `finally`: `try: ... finally:
+#                self.session.close()`; in an `__exit__`, close it first, and do
+#                not return True: that hides the error.
 #
 # test_leaks_the_session_when_a_call_fails
 #   LEAK: tf.sessions +1 per failed call at test_context_manager_exit.py:33
@@ -141,7 +141,7 @@ def test_fixed_closes_the_session_when_enter_fails() -> None:
 #                test_context_manager_exit.py:37 in Scorer.score
 #   what         1 test_context_manager_exit.Scorer with 1 Session (open) per
 #                failed call
-#   held by      test_context_manager_exit.scorers_in_use (list of 277) →
+#   held by      test_context_manager_exit.scorers_in_use (list of 238) →
 #                Scorer.session → Session (open)
 #   stored at    test_context_manager_exit.py:33 in Scorer.__enter__
 #                scorers_in_use.append(self)
@@ -158,7 +158,7 @@ def test_fixed_closes_the_session_when_enter_fails() -> None:
 #                test_context_manager_exit.py:37 in Scorer.score
 #   what         1 test_context_manager_exit.WarmScorer with 1 Session (open) per
 #                failed call
-#   held by      test_context_manager_exit.scorers_in_use (list of 428) →
+#   held by      test_context_manager_exit.scorers_in_use (list of 359) →
 #                WarmScorer.session → Session (open)
 #   stored at    test_context_manager_exit.py:33 in Scorer.__enter__
 #                scorers_in_use.append(self)

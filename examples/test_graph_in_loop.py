@@ -94,16 +94,16 @@ def test_fixed_passes_a_tensor() -> None:
 # test_leaks_an_operation_per_step
 #   LEAK: tf.graphs.ops +3 per iteration at test_graph_in_loop.py:35
 #   what         2 Const, 1 AddV2 per iteration
-#   held by      fixture session._graph → Graph of 180 operations: 120 Const, 60
+#   held by      fixture session._graph → Graph of 90 operations: 60 Const, 30
 #                AddV2
 #   made at      test_graph_in_loop.py:35 in test_leaks_an_operation_per_step
 #                three = tf.add(1, 2)
 #   cause        Each call adds operations to a graph that existed before. A graph
 #                never drops an operation.
 #   what to do   Build the graph once, before the loop: feed values by a
-#                placeholder, `session.run(assign, {x: value})`, and make
-#                gradients, savers and assign operations only once. After
-#                `graph.finalize()`, the line that adds to it raises.
+#                placeholder, and make gradients, savers and assign operations
+#                only once. After `graph.finalize()`, the line that adds to it
+#                raises.
 #
 # test_leaks_a_graph_per_step
 #   LEAK: tf.graphs +1 per iteration (Graph) at test_graph_in_loop.py:56
@@ -121,23 +121,26 @@ def test_fixed_passes_a_tensor() -> None:
 #                build the graph once.
 #
 # test_leaks_a_kernel_per_variable_name
-#   LEAK: host.heap +35.3 KiB per iteration at test_graph_in_loop.py:67
+#   LEAK: host.heap +35.2 KiB per iteration at test_graph_in_loop.py:67
 #   made at      test_graph_in_loop.py:67 in test_leaks_a_kernel_per_variable_name
 #                variable = tf.Variable(1.0, name=f"step_{next(steps)}")
 #   cause        cache of eager kernels (tensorflow#19671)
-#   what to do   each new name, seed or attribute of an operation is a new kernel
-#                that TensorFlow keeps: call keras.utils.clear_session(), or use
-#                fixed names and tf.random.stateless_* with the seed as a tensor
+#   what to do   Call `keras.utils.clear_session()` between the calls; or use
+#                fixed names, and `tf.random.stateless_*` with the seed as a
+#                tensor: each new name, seed or attribute of an operation is a new
+#                kernel.
 #
 # test_leaks_a_trace_per_number
 #   LEAK: tf.traces +1 per iteration (ConcreteFunction) at test_graph_in_loop.py:84
-#   what         double at test_graph_in_loop.py:77 is retraced: x: 445 → 446 →
-#                447 → …, a Python int
+#   what         double at test_graph_in_loop.py:77 is retraced: x: 377 → 378 →
+#                379 → …, a Python int
 #   held by      test_graph_in_loop.double._function_cache._primary (OrderedDict
-#                of 111) → ConcreteFunction 'double(x=449)'
+#                of 111) → ConcreteFunction 'double(x=381)'
 #   made at      test_graph_in_loop.py:84 in test_leaks_a_trace_per_number
 #                double(next(steps))
 #   cause        A tf.function is retraced for each value of a Python argument.
 #                Each trace is a graph that the function keeps.
-#   what to do   Pass `x` as a tensor: `tf.constant(x)`; or declare the arguments:
+#   what to do   Pass `x` as a tensor: `tf.constant(next(steps))` (or
+#                `tf.constant(next(steps), tf.float32)` where it meets floats); or
+#                declare the arguments:
 #                `@tf.function(input_signature=[tf.TensorSpec([], tf.int32)])`.

@@ -97,9 +97,9 @@ def test_fixed_is_the_default_for_the_length_of_a_block() -> None:
 #                return tf.compat.v1.Session(graph=graph), output
 #   cause        Each call opens a session that is never closed. It keeps its
 #                graph, its variables and its threads.
-#   what to do   Use a with statement: `with tf.compat.v1.Session() as session:
-#                session.run(y)`; or open one session outside the loop and close
-#                it at the end.
+#   what to do   Use a with statement: `with tf.compat.v1.Session(graph=graph) as
+#                session: ...`; leave out `self.seen.append(session)`; or open one
+#                session outside the loop and close it at the end.
 #
 # test_leaks_a_session_on_the_default_stack
 #   LEAK: tf.sessions +1 per iteration at test_session_across_modules.py:62
@@ -128,8 +128,9 @@ def test_fixed_is_the_default_for_the_length_of_a_block() -> None:
 #                sessions, and its graph on the stack of default graphs. Without
 #                close() both stay there, and code that runs later adds to that
 #                graph.
-#   what to do   Use `with tf.compat.v1.Session(graph=graph) as session: ...`; or
-#                call `session.close()` in a `finally`.
+#   what to do   Use a with statement: `with
+#                tf.compat.v1.Session(graph=tf.Graph()) as session: ...`; or call
+#                `session.close()` in a `finally`.
 #   leak 2       graphs on the stack of default graphs (tf.graph_stack)
 #   what         1 Graph of 1 operation: 1 Const per iteration
 #   held by      TensorFlow's stack of default graphs (list of 105) → Graph of 1
@@ -141,5 +142,6 @@ def test_fixed_is_the_default_for_the_length_of_a_block() -> None:
 #                sessions, and its graph on the stack of default graphs. Without
 #                close() both stay there, and code that runs later adds to that
 #                graph.
-#   what to do   Use `with tf.compat.v1.Session(graph=graph) as session: ...`; or
-#                call `session.close()` in a `finally`.
+#   what to do   Use a with statement: `with
+#                tf.compat.v1.Session(graph=tf.Graph()) as session: ...`; or call
+#                `session.close()` in a `finally`.

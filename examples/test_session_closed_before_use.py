@@ -85,9 +85,10 @@ def test_fixed_fetches_the_value_inside_the_block() -> None:
 #                session = tf.compat.v1.Session(graph=graph)
 #   cause        Each call opens a session that is never closed. It keeps its
 #                graph, its variables and its threads.
-#   what to do   Use a with statement: `with tf.compat.v1.Session() as session:
-#                session.run(y)`; or open one session outside the loop and close
-#                it at the end.
+#   what to do   Use a with statement: `with tf.compat.v1.Session(graph=graph) as
+#                session: ...`; leave out
+#                `sessions_by_request[len(sessions_by_request)] = session`; or
+#                open one session outside the loop and close it at the end.
 #
 # test_leaks_closed_sessions_that_are_kept
 #   LEAK: tf.sessions.closed +1/iteration at test_session_closed_before_use.py:62
@@ -103,6 +104,5 @@ def test_fixed_fetches_the_value_inside_the_block() -> None:
 #                with tf.compat.v1.Session(graph=graph) as session:
 #   cause        The session is closed, but something still refers to it.
 #                TensorFlow frees its memory only when the Python object is freed.
-#   what to do   Keep the results, not the session: remove it from
-#                test_session_closed_before_use.results; for an attribute, use
-#                `self.session = None` after `close()`.
+#   what to do   Keep the results, not the session, in
+#                test_session_closed_before_use.results.

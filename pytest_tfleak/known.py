@@ -153,9 +153,9 @@ KNOWN = (
             "host.allocator",
         ),
         experiment="loose-py-functions",
-        remedy="py_function, numpy_function, from_generator and fit(generator) put "
-        "functions that are new in each call into the default graph: make the "
-        "function once, with a generator the dataset, or call {clear_session}",
+        remedy="Call `{clear_session}` between the calls; or make the function once, "
+        "with a generator the dataset: py_function, numpy_function, from_generator and "
+        "fit(generator) put each new one into the default graph.",
     ),
     Known(
         name="lookup-tables",
@@ -163,8 +163,8 @@ KNOWN = (
         issues=("tensorflow#61866",),
         signals=_MEMORY,
         experiment="anonymous-tables",
-        remedy="a lookup table outlives its object: make it once, or make it with "
-        "experimental_is_anonymous=True",
+        remedy="Make it with `experimental_is_anonymous=True`: then it is freed with "
+        "its object; or make it once.",
     ),
     Known(
         name="eager-kernel-cache",
@@ -173,9 +173,9 @@ KNOWN = (
         signals=_MEMORY,
         experiment="no-kernel-cache",
         makes_kernels=True,
-        remedy="each new name, seed or attribute of an operation is a new kernel that "
-        "TensorFlow keeps: call {clear_session}, or use fixed names and "
-        "tf.random.stateless_* with the seed as a tensor",
+        remedy="Call `{clear_session}` between the calls; or use fixed names, and "
+        "`tf.random.stateless_*` with the seed as a tensor: each new name, seed or "
+        "attribute of an operation is a new kernel.",
     ),
 )
 

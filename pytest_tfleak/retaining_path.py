@@ -53,8 +53,9 @@ class Root:
     """Where a path begins: a GC root, which stays alive on its own."""
 
     #: module | local | fixture | parameter | body | function | exception | signal
-    #: | context | threads | atexit | graph | default-graph | native | unsought (there
-    #: was no time to search all that may hold it)
+    #: | context | threads | atexit | loose (a list that C code has) | graph
+    #: | default-graph | native | unsought (there was no time to search all that may
+    #: hold it)
     kind: str
     name: str = ""  # of the module, function, fixture, parameter, signal or variable
     thread: str = ""  # the thread in which a function runs, "" for the main one

@@ -223,7 +223,7 @@ def _known_growth() -> str:
         issues = ", ".join(map(_issue, known.issues))
         cause = f"[`{known.name}`](causes/{known.name}.md)"
         remedy = _remedy(known)
-        fate = f"The test fails: {remedy}." if remedy else "It fails no test."
+        fate = f"The test fails. {remedy}" if remedy else "It fails no test."
         versions = _versions(known)
         texts.append(
             f"### {known.title[0].upper()}{known.title[1:]}\n\n"

@@ -26,6 +26,7 @@ ROOTS = {
     "context": "context variable {name}",
     "threads": "Python's table of running threads",
     "atexit": "atexit ({size} functions)",
+    "loose": "a list of {size} that only the interpreter or C code refers to",
     "graph": "a graph made earlier ({size} operations)",
     "default-graph": "TensorFlow's default graph ({size} operations)",
     "native": "C or C++ code: no Python object holds it",

@@ -69,7 +69,7 @@ def clear_session_call(used: Sequence[Keras] = ()) -> str:
     version = names.version_of("tensorflow")
     is_keras_2 = version is not None and version < (2, 16)
     likely = kerases()[:1] or (KERASES[2:] if is_keras_2 else KERASES[:1])
-    return "; ".join(keras.clear_session for keras in used or likely)
+    return "; ".join(dict.fromkeys(keras.clear_session for keras in used or likely))
 
 
 def initialised_context() -> Any:

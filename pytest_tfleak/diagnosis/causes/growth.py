@@ -35,6 +35,8 @@ def _is_callback(e: Evidence) -> bool:
     is_kept = e.held in _CALLABLES and not e.is_native
     if e.holder is None or not is_kept or e.goes_through(FUNCTION_CACHE):
         return False
+    if e.root.kind == "loose":
+        return True
     container = next(e.holder.expressions())
     if not container.is_sized:
         return False
@@ -75,8 +77,8 @@ CAUSES = (
         explains="Each call registers a function or method as a callback, and nothing "
         "removes it. It keeps the object that it belongs to and the variables that it "
         "uses.",
-        remedy="Remove it from {holder} in a `finally`: {remove}; or register once, "
-        "before the loop; or keep a `weakref.WeakMethod({method})` there.",
+        remedy="Remove it from {holder} in a `finally`: {remove}; or {register_once}; "
+        "or keep a `weakref.WeakMethod({method})` there.",
         rule=_is_callback,
     ),
 )

@@ -23,6 +23,7 @@ _LIMITS = {
     "entry, or `{name}.clear()`",
     "set": "`{name}.discard({x})` when `{x}` is done, or `{name}.clear()`",
     "tuple": "`{name} = {name}[-10:]`",
+    "TrackedList": "`del {name}[:-10]` after each append",  # of Keras' layers
 }
 #: For a set, if the object has no name.
 _EMPTIED = "`{name}.clear()` when its items are done"
@@ -52,7 +53,7 @@ def limit_of(path: RetainingPath | None, x: str = "x", name: str = "") -> str:
 def container_code(path: RetainingPath | None) -> str:
     """Return the container that grows as the code that fills it may write it."""
     grown = grown_on(path)
-    return _code(grown) if grown is not None else ""
+    return expression_code(grown) if grown is not None else ""
 
 
 def owner_code(path: RetainingPath | None) -> str:
@@ -60,7 +61,7 @@ def owner_code(path: RetainingPath | None) -> str:
     grown = grown_on(path)
     if grown is None or grown.steps[-1].kind != ATTRIBUTE:
         return ""
-    return _code(replace(grown, steps=grown.steps[:-1]))
+    return expression_code(replace(grown, steps=grown.steps[:-1]))
 
 
 def grown_on(path: RetainingPath | None) -> Expression | None:
@@ -69,8 +70,8 @@ def grown_on(path: RetainingPath | None) -> Expression | None:
     return next((each for each in expressions if each.is_sized), None)
 
 
-def _code(grown: Expression) -> str:
-    """Return a container as the code that fills it may write it: ``self.items``.
+def expression_code(grown: Expression) -> str:
+    """Return an object as the code that uses it may write it: ``self.items``.
 
     Return "" if that is unknown.
     """
@@ -95,6 +96,8 @@ def _start(grown: Expression, at: int) -> str:
     if at == 0:
         return ""
     owner = steps[at - 1]
-    if owner.is_a(_CLASS) or owner.type.startswith(_PLAIN):
-        return f"{owner.name}.{name}" if owner.name else ""
-    return f"self.{name}"
+    if not (owner.is_a(_CLASS) or owner.type.startswith(_PLAIN)):
+        return f"self.{name}"
+    is_within = at > 1 and owner.kind == ATTRIBUTE  # Model.score.fget, self.state.seen
+    start = _start(grown, at - 1) if is_within else owner.name
+    return f"{start}.{name}" if start else ""

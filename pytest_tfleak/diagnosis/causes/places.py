@@ -15,6 +15,7 @@ from collections.abc import Callable
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from pytest_tfleak.diagnosis.causes import typed_calls
 from pytest_tfleak.diagnosis.causes import typed_in
 from pytest_tfleak.diagnosis.causes.case import Case
 from pytest_tfleak.diagnosis.causes.case import give_name
@@ -247,6 +248,8 @@ def _error(case: Case) -> str:
 
 
 def _error_text(case: Case) -> str:
+    if typed_in.raise_again(case):
+        return ""
     is_itself = case.is_put_away(EXCEPTION, EXCEPTION_ARGUMENTS)
     error = _error(case) or (case.stored.added if is_itself else "")
     return f"its text, `repr({error})`" if error else "only its text, by `repr()`"
@@ -331,11 +334,6 @@ def _emptied(case: Case) -> str:
     return form.replace("{name}", name)
 
 
-def _function(case: Case) -> str:
-    name = case.evidence.function
-    return name if name.isidentifier() else ""
-
-
 def _figure(case: Case) -> str:
     """Return a figure of pyplot as the code calls it, or ``"all"`` of them."""
     for line in (case.finding.origin, *case.finding.stack):
@@ -410,7 +408,6 @@ PLACES: Mapping[str, Place] = {
     "method": Place(find=_method, shown="f"),
     "value": Place(find=_value, shown="x"),
     "emptied": Place(find=_emptied, shown="`buffer.seek(0)`, `buffer.truncate()`"),
-    "function": Place(find=_function, shown="step"),
     "argument": Place(find=lambda case: case.evidence.argument, shown="n"),
     "object": Place(find=lambda case: case.object, shown="x"),
     "opened": Place(find=_opened, shown="a file, a socket or a pipe"),
@@ -494,5 +491,39 @@ PLACES: Mapping[str, Place] = {
     ),
     "call_on_data": Place(find=typed_in.call_on_data, shown="`head(backbone(x))`"),
     "iterated": Place(find=typed_in.iterated, shown="dataset"),
+    "end_session": Place(
+        find=typed_calls.end_session,
+        shown="use a with statement: `with tf.compat.v1.Session() as session: ...`",
+    ),
+    "session": Place(find=typed_calls.session, shown="session"),
+    "not_kept": Place(
+        find=typed_calls.not_kept, shown="leave out the line that keeps it"
+    ),
+    "unnamed_logger": Place(
+        find=typed_calls.unnamed_logger, shown="`log = logging.Logger(name)`"
+    ),
+    "register_once": Place(
+        find=typed_in.register_once, shown="register once, before the loop"
+    ),
+    "raise_again": Place(
+        find=typed_in.raise_again,
+        shown="drop the traceback of the last time: `raise ERROR.with_traceback(None)`",
+    ),
+    "function_once": Place(
+        find=typed_calls.function_once, shown="`step = tf.function(f)`"
+    ),
+    "concrete_once": Place(
+        find=typed_calls.concrete_once,
+        shown="`concrete = step.get_concrete_function(x)`",
+    ),
+    "loaded_once": Place(
+        find=typed_calls.loaded_once, shown="`model = tf.saved_model.load(path)`"
+    ),
+    "as_tensor": Place(find=typed_calls.as_tensor, shown="`tf.constant(n)`"),
+    "pass_once": Place(
+        find=typed_calls.pass_once,
+        shown="`loss = model.loss` before the loop, `step(x, loss)` in it",
+    ),
+    "stacked": Place(find=typed_calls.stacked, shown="`numpy.stack(values)`"),
     "missing_part": Place(find=typed_in.missing_part, shown="all variables"),
 }

@@ -18,6 +18,11 @@ def _keeps_datasets(e: Evidence) -> bool:
     return not e.failing.isdisjoint(("tf.datasets", "tf.iterators"))
 
 
+def _is_new_kernel(function: str) -> bool:
+    """Return whether a C++ function makes a kernel. Another runs the kernel's code."""
+    return "KernelAndDevice" in function and "::Init" in function
+
+
 def _is_memory(e: Evidence) -> bool:
     return not e.held and not any(s.startswith("tf.") for s in e.signals)
 
@@ -28,7 +33,7 @@ CAUSES = (
         priority=Priority.PROVEN,
         explains="TensorFlow registers the gradients of each traced train step and "
         "never forgets them. Each new model or traced step adds a whole graph.",
-        remedy="Build and trace the model once; between runs reset its weights: "
+        remedy="Build and trace one model, and reset its weights between the runs: "
         "`start = model.get_weights()`, then `model.set_weights(start)`.",
         rule=_is_known("custom-gradient-registry"),
     ),
@@ -37,8 +42,8 @@ CAUSES = (
         priority=Priority.PROVEN,
         explains="The table inside a StringLookup or TextVectorization layer outlives "
         "the layer. Each new layer leaves one more table behind.",
-        remedy="Make the layer once and use it for every call; `keras.layers.Hashing` "
-        "needs no table.",
+        remedy="Make the layer once and use it for every call; or use "
+        "`keras.layers.Hashing`, which needs no table.",
         rule=_is_known("keras-lookup-tables"),
     ),
     Cause(
@@ -84,9 +89,9 @@ CAUSES = (
         explains="TensorFlow never frees a small part of each dataset, and of each "
         "iteration to the end of one. fit(), evaluate() and predict() make a dozen "
         "datasets: 1 KB per call, which adds up over many calls.",
-        remedy="In a long-lived service, call the model itself, `model(x)` or "
-        "`model.predict_on_batch(x)`; use one loop instead of many, `for batch in "
-        "dataset.repeat(epochs): ...`, or one iterator, `iter(dataset.repeat())`.",
+        remedy="Use one iterator for all calls: `iter(dataset.repeat())`, or one loop "
+        "instead of many: `for batch in dataset.repeat(epochs): ...`; in a long-lived "
+        "service, call the model itself: `model(x)` or `model.predict_on_batch(x)`.",
         rule=_is_known("tf-data-iterators"),
     ),
     Cause(
@@ -95,8 +100,7 @@ CAUSES = (
         explains="TensorFlow keeps each type that tf.nest has looked at, with all that "
         "the type holds, up to 1,024 of them. Each call that makes a new named tuple "
         "or class adds one.",
-        remedy="Make the type once, at module level: `Batch = "
-        "collections.namedtuple('Batch', ['features', 'labels'])`.",
+        remedy="Make the type once, at module level, and not in each call.",
         rule=_is_known("nest-types"),
     ),
     Cause(
@@ -115,11 +119,10 @@ CAUSES = (
         explains="TensorFlow keeps each Python function that py_function, "
         "numpy_function or from_generator wraps, and all it refers to. Each call that "
         "makes a new function adds one.",
-        remedy="Make the function once, at module level, and pass what changes as "
-        "arguments. from_generator() makes functions, too, and so do fit() and "
-        "predict() for a generator or PyDataset: make one "
-        "`tf.data.Dataset.from_generator(...)` before the loop and pass that; or call "
-        "`{clear_session}`.",
+        remedy="Call `{clear_session}` between the calls; or make the function once, "
+        "at module level, and pass what changes as arguments. from_generator() makes "
+        "functions, too, and so do fit() and predict() for a generator or PyDataset: "
+        "make one `tf.data.Dataset.from_generator(...)` before the loop and pass that.",
         rule=lambda e: (
             e.known == "py-function-closures"
             or (not e.known and e.has("tf.py_functions") and not _keeps_datasets(e))
@@ -132,8 +135,8 @@ CAUSES = (
         priority=Priority.PROVEN,
         explains="A lookup table is shared by its name and outlives the Python object. "
         "Each new one stays in the process.",
-        remedy="Make the table once; or make it with "
-        "`experimental_is_anonymous=True`: then it is freed with its object.",
+        remedy="Make it with `experimental_is_anonymous=True`: then it is freed with "
+        "its object; or make the table once.",
         rule=_is_known("lookup-tables"),
     ),
     Cause(
@@ -150,8 +153,8 @@ CAUSES = (
         priority=Priority.PROVEN,
         explains="set_seed() and clear_session() empty TensorFlow's cache of kernels. "
         "Each kernel that is made again after that leaves some bytes.",
-        remedy="Call `tf.random.set_seed()` or `{clear_session}` once, before the "
-        "loop, and not in each call.",
+        remedy="Call set_seed() and clear_session() once, before the loop, and not in "
+        "each call.",
         rule=_is_known("kernels-made-again"),
     ),
     Cause(
@@ -160,11 +163,11 @@ CAUSES = (
         explains="TensorFlow keeps a prepared kernel for each operation with new "
         "attributes. A variable name or a seed that is new in each call adds one, of "
         "about 36 KB.",
-        remedy="Use fixed names, and `tf.random.stateless_normal(shape, seed=seed)` "
-        "with the seed as a tensor; or call `{clear_session}`.",
+        remedy="Call `{clear_session}` between the calls; or use fixed names, and "
+        "`tf.random.stateless_*` with the seed as a tensor.",
         rule=lambda e: (
             e.known == "eager-kernel-cache"
-            or (_is_memory(e) and any("KernelAndDevice" in f for f in e.native[:8]))
+            or (_is_memory(e) and any(map(_is_new_kernel, e.native[:8])))
         ),
     ),
     Cause(

@@ -55,6 +55,11 @@ def _is_of_exception(e: Evidence) -> bool:
     return e.adds(EXCEPTION) or any(path.root.kind == "exception" for path in e.paths)
 
 
+def _is_logger(e: Evidence) -> bool:
+    is_by_name = any(s.name == "loggerDict" for path in e.paths for s in path.steps)
+    return is_by_name and e.adds("logging.Logger")
+
+
 def _is_in_logger(e: Evidence) -> bool:
     return e.adds("logging.Handler") and any(map(is_in_logger, e.paths))
 
@@ -136,9 +141,18 @@ CAUSES = (
         priority=Priority.HELD_THROUGH,
         explains="An exception is kept, and its traceback keeps the variables of every "
         "function that it came through.",
-        remedy="Keep {error_text}, not the exception; or drop the "
+        remedy="{raise_again}; keep {error_text}, not the exception; or drop the "
         "traceback first: `{error}.with_traceback(None)`.",
         rule=_is_of_exception,
+    ),
+    Cause(
+        slug="logger-made-in-loop",
+        priority=Priority.HELD_THROUGH,
+        explains="Each call makes a logger of a new name. Python keeps every logger "
+        "that it has made by name, with its handlers and what they keep.",
+        remedy="Make one that Python does not keep: {unnamed_logger}; or use one "
+        "logger, and put what differs into the message.",
+        rule=_is_logger,
     ),
     Cause(
         slug="log-record-keeps-arguments",

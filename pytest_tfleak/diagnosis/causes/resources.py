@@ -160,6 +160,7 @@ RESOURCES = (
             *("zipfile.ZipFile", "tarfile.TarFile", "shelve.Shelf"),
             *("tempfile._TemporaryFileWrapper", "_io._IOBase", "io.IOBase"),
             "multiprocessing.connection._ConnectionBase",
+            *("numpy.lib.npyio.NpzFile", "numpy.lib._npyio_impl.NpzFile"),
         ),
         opened="a file",
         name="file",

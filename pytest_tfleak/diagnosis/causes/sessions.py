@@ -57,8 +57,7 @@ CAUSES = (
         explains="An InteractiveSession puts itself on the stack of default sessions, "
         "and its graph on the stack of default graphs. Without close() both stay "
         "there, and code that runs later adds to that graph.",
-        remedy="Use `with tf.compat.v1.Session(graph=graph) as session: ...`; or call "
-        "`session.close()` in a `finally`.",
+        remedy="{end_session}; or call `{session}.close()` in a `finally`.",
         rule=_is_interactive,
     ),
     Cause(
@@ -83,7 +82,7 @@ CAUSES = (
         explains="The code closes this session, but does not get there: because of an "
         "error, an early return, or an __exit__ that fails before it. The session "
         "stays open with its graph and its variables.",
-        remedy="Close it in a `finally`: `try: ... finally: session.close()`. In an "
+        remedy="Close it in a `finally`: `try: ... finally: {session}.close()`; in an "
         "`__exit__`, close it first, and do not return True: that hides the error.",
         rule=_is_skipped,
     ),
@@ -92,9 +91,8 @@ CAUSES = (
         priority=Priority.SESSIONS,
         explains="Each call opens a session that is never closed. It keeps its graph, "
         "its variables and its threads.",
-        remedy="Use a with statement: `with tf.compat.v1.Session() as session: "
-        "session.run(y)`; or open one session outside the loop and close it at the "
-        "end.",
+        remedy="{end_session}; {not_kept}; or open one session outside the loop and "
+        "close it at the end.",
         rule=lambda e: e.has("tf.sessions"),
     ),
     Cause(
@@ -102,8 +100,8 @@ CAUSES = (
         priority=Priority.SESSIONS,
         explains="The session is closed, but something still refers to it. TensorFlow "
         "frees its memory only when the Python object is freed.",
-        remedy="Keep the results, not the session: remove it from {holder}; for an "
-        "attribute, use `self.session = None` after `close()`.",
+        remedy="Take it out when it is closed: {remove}; keep the results, not the "
+        "session, in {holder}.",
         rule=lambda e: e.has("tf.sessions.closed"),
     ),
     Cause(
@@ -111,9 +109,8 @@ CAUSES = (
         priority=Priority.SESSIONS,
         explains="Each call adds operations to the default graph. A graph never drops "
         "an operation.",
-        remedy="Build the graph once, before the loop, and only run it in the loop: "
-        "`session.run(y, {x: value})`. After `graph.finalize()`, the line that adds to "
-        "it raises.",
+        remedy="Build the graph once, before the loop, and only run it in the loop. "
+        "After `graph.finalize()`, the line that adds to it raises.",
         rule=lambda e: (
             e.has("tf.default_graph.ops")
             or (e.held.endswith(_OF_GRAPHS) and "tf.default_graph.ops" in e.failing)
@@ -125,9 +122,8 @@ CAUSES = (
         explains="Each call adds operations to a graph that existed before. A graph "
         "never drops an operation.",
         remedy="Build the graph once, before the loop: feed values by a placeholder, "
-        "`session.run(assign, {x: value})`, and make gradients, savers and assign "
-        "operations only once. After `graph.finalize()`, the line that adds to it "
-        "raises.",
+        "and make gradients, savers and assign operations only once. After "
+        "`graph.finalize()`, the line that adds to it raises.",
         rule=lambda e: (
             "tf.graphs" not in e.failing
             and (e.has("tf.graphs.ops") or e.held.endswith(_OF_GRAPHS))
@@ -139,8 +135,8 @@ CAUSES = (
         priority=Priority.SESSIONS,
         explains="A tf.function is retraced for each value of a Python argument. "
         "Each trace is a graph that the function keeps.",
-        remedy="Pass `{argument}` as a tensor: `tf.constant({argument})`; or declare "
-        "the arguments: {declared}.",
+        remedy="Pass `{argument}` as a tensor: {as_tensor}; or declare the arguments: "
+        "{declared}.",
         rule=lambda e: e.retrace == "python_scalar",
     ),
     Cause(
@@ -148,8 +144,8 @@ CAUSES = (
         priority=Priority.SESSIONS,
         explains="A tf.function is retraced for each new shape or dtype. Each trace is "
         "a graph that the function keeps.",
-        remedy="Leave open what changes: {declared}; or "
-        "`@tf.function(reduce_retracing=True)`.",
+        remedy="Leave open what changes: `@tf.function(reduce_retracing=True)`; or "
+        "{declared}.",
         rule=lambda e: e.retrace in ("shape", "dtype") and not _is_put_away(e),
     ),
     Cause(
@@ -158,8 +154,8 @@ CAUSES = (
         explains="A tf.function is retraced for each new object that it is called "
         "with: a lambda, a bound method, an instance. Each trace is a graph that the "
         "function keeps.",
-        remedy="Make the object once and pass the same one: `loss = model.loss` before "
-        "the loop, `step(x, loss)` in it; pass what changes as a tensor.",
+        remedy="Make it once and pass the same one: {pass_once}; pass what changes as "
+        "a tensor.",
         rule=lambda e: e.retrace == "object",
     ),
     Cause(
@@ -168,8 +164,9 @@ CAUSES = (
         explains="A tf.function is retraced because its arguments have a new "
         "structure: a list of another length, other keys. Each trace is a graph that "
         "the function keeps.",
-        remedy="Pass one tensor instead of a list: `step(tf.stack(values))`; give a "
-        "dict the same keys in each call.",
+        remedy="Pass one array instead of a list, of any length: {stacked} under "
+        "`@tf.function(reduce_retracing=True)`; give a dict the same keys in each "
+        "call, and a list the same length.",
         rule=lambda e: e.retrace == "structure",
     ),
     Cause(
@@ -186,8 +183,8 @@ CAUSES = (
         priority=Priority.FUNCTIONS,
         explains="Each call loads a SavedModel, and something keeps it. Each copy has "
         "variables and functions of its own.",
-        remedy="Load it once and share it: `model = tf.saved_model.load(path)` outside "
-        "the loop; before you reload it, remove the old one from {holder}.",
+        remedy="Load it once, before the loop, and share it: {loaded_once}; before you "
+        "reload it, remove the old one from {holder}.",
         rule=lambda e: any(name.startswith(_LOADED) for name in e.types),
     ),
     Cause(
@@ -204,9 +201,8 @@ CAUSES = (
         priority=Priority.FUNCTIONS,
         explains="Each call makes a new tf.function and traces it. Something keeps the "
         "old ones with their graphs.",
-        remedy="Make it once, before the loop, and not in each call: "
-        "`{function} = tf.function({function})`; or decorate the function at module "
-        "level.",
+        remedy="Make it once, before the loop, and not in each call: {function_once}; "
+        "or decorate the function at module level.",
         rule=lambda e: (
             (e.is_made_in_loop and e.has("tf.traces", "tf.functions"))
             or e.held.endswith(_FUNCTION)
@@ -218,9 +214,8 @@ CAUSES = (
         priority=Priority.CONCRETE_FUNCTIONS,
         explains="Each call makes a concrete function, and something keeps it. Each "
         "has a graph of its own.",
-        remedy="Make it once, with open dimensions, and use it again: "
-        "`step.get_concrete_function(tf.TensorSpec([None], tf.float32))` before the "
-        "loop; remove the old ones from {holder}.",
+        remedy="Make it once, before the loop, and use it again: {concrete_once}, with "
+        "None for each dimension that changes; remove the old ones from {holder}.",
         rule=_is_concrete_function,
     ),
 )

@@ -9,10 +9,12 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from pytest_tfleak.diagnosis.causes.case import Case
 from pytest_tfleak.diagnosis.causes.case import give_name
 from pytest_tfleak.diagnosis.causes.limits import container_code
+from pytest_tfleak.diagnosis.causes.limits import expression_code
 from pytest_tfleak.diagnosis.causes.limits import grown_on
 from pytest_tfleak.diagnosis.causes.limits import owner_code
 from pytest_tfleak.diagnosis.causes.resources import find_opened
@@ -22,11 +24,14 @@ from pytest_tfleak.diagnosis.origin.source_hints import is_written
 from pytest_tfleak.diagnosis.origin.source_hints import names_at
 from pytest_tfleak.diagnosis.origin.source_hints import owner_at
 from pytest_tfleak.diagnosis.origin.source_hints import targets_of
+from pytest_tfleak.retaining_path import ATTRIBUTE
 from pytest_tfleak.retaining_path import DEFAULT
+from pytest_tfleak.retaining_path import EXCEPTION
 from pytest_tfleak.retaining_path import SUSPENDED
 from pytest_tfleak.user_code import file_of_module
 
 _METHOD = "builtins.method"
+_DATASETS = "tensorflow.python.data."
 _TASKS = ("_asyncio.Task", "asyncio.tasks.Task")
 _FUTURES = ("concurrent.futures._base.Future",)
 _LAYERS = (
@@ -66,8 +71,10 @@ def container(case: Case) -> str:
     """Return the container that grows as the line that fills it writes it."""
     code, names = container_code(case.path), case.stored
     for written in filter(None, (names.receiver, names.keyed)):
-        if code and _last(written) == _last(code):
+        if code and _name(written) == _name(code):
             return written
+    if not code and names.adds and _is_on_path(_last(names.receiver), case):
+        return names.receiver  # a list within an object that stands for it
     owner, dot, attribute = code.partition(".")
     if not dot or owner != "self":
         return code
@@ -75,6 +82,16 @@ def container(case: Case) -> str:
     if not owned_by and names.adds and "." not in names.receiver:  # kept.append(x)
         return names.receiver or code
     return f"{owned_by or owner}.{attribute}"
+
+
+def _is_on_path(name: str, case: Case) -> bool:
+    return any(step.kind == ATTRIBUTE and step.name == name for step in case.steps)
+
+
+def _name(code: str) -> tuple[str, int]:
+    """Return the name of a container without its keys, and how many it has."""
+    name, *keys = code.split("[")
+    return _last(name), len(keys)
 
 
 def _last(code: str) -> str:
@@ -242,8 +259,17 @@ def cut_link(case: Case) -> str:
     """Return how to cut the link to the previous object, or restore what was there."""
     evidence, name = case.evidence, names_at(case.finding.stored).assigned
     if evidence.held in ("builtins.function", _METHOD, "functools.partial"):
-        code = f": `{name} = {evidence.link}`" if name and evidence.link else ""
-        return f"put the previous one back in a `finally`{code}"
+        if not name:
+            return "put the previous one back in a `finally`"
+        return (
+            "keep what was there, and put it back in a `finally`: "
+            f"`previous = {name}`, then `{name} = previous`"
+        )
+    if evidence.held.startswith(_DATASETS):
+        return (
+            "keep the last parts in a `collections.deque(maxlen=10)`, and make the "
+            "dataset of those, not of the previous dataset"
+        )
     if not (name and evidence.link and _is_users(evidence.held)):
         return "keep numbers of the previous object, not the object"
     return (
@@ -286,6 +312,29 @@ def iterated(case: Case) -> str:
     """Return the dataset of which the line makes an iterator."""
     found = _ITERATES.search(case.evidence.line)
     return found[1] if found is not None else ""
+
+
+def register_once(case: Case) -> str:
+    """Return that a callback can be registered once, unless it has values of a call."""
+    made = [step for step in case.steps if step.is_new]
+    is_bound_to_call = len(made) > 1 or case.evidence.held == _METHOD
+    return "" if is_bound_to_call else "register once, before the loop"
+
+
+def raise_again(case: Case) -> str:
+    """Return how to raise an old exception without its earlier tracebacks."""
+    first = next(iter(case.path.expressions()), None) if case.path is not None else None
+    for place, step in enumerate(first.steps if first is not None else ()):
+        if first is None or not step.is_a(EXCEPTION):
+            continue
+        name = expression_code(replace(first, steps=first.steps[: place + 1]))
+        if step.is_new or not name:
+            return ""
+        return (
+            "drop the traceback of the last time when you raise it again: "
+            f"`raise {name}.with_traceback(None)`"
+        )
+    return ""
 
 
 def missing_part(case: Case) -> str:

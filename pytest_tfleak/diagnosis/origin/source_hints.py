@@ -6,8 +6,6 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 import ast
-import linecache
-import re
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -119,13 +117,27 @@ def _closed_below(function: ast.AST, line: int) -> list[str]:
 
 
 def is_written(name: str, files: Sequence[str]) -> bool:
-    """Return whether one of some files has this word, or none of them can be read."""
-    texts = list(filter(None, map(_text, dict.fromkeys(files))))
-    return not texts or any(re.search(rf"\b{name}\b", text) for text in texts)
+    """Return whether the code of some files has a name, or none of them can be read.
+
+    Comments and texts do not count.
+    """
+    found = list(filter(None, map(_names_in, dict.fromkeys(files))))
+    return not found or any(name in names for names in found)
 
 
-def _text(file: str) -> str:
-    return "".join(linecache.getlines(file))
+@lru_cache(maxsize=16)
+def _names_in(file: str) -> frozenset[str]:
+    tree = tree_of(file)
+    fields = ("id", "attr", "arg", "name")
+    nodes = ast.walk(tree) if tree is not None else ()
+    return frozenset(str(getattr(n, field, "")) for n in nodes for field in fields)
+
+
+def code_at(origin: Origin | None) -> str:
+    """Return the statement at a line, "" if it is long or has statements inside."""
+    statement = _statement_at(origin.file, origin.line) if origin is not None else None
+    is_simple = isinstance(statement, (ast.Expr, ast.Assign))
+    return _short(statement) if statement is not None and is_simple else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,6 +206,94 @@ def first_argument_at(origin: Origin | None, function: str) -> str:
             if f".{_variable(node.func)}".endswith(f".{function}"):
                 return _variable(node.args[0])
     return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call in a statement, as code."""
+
+    code: str  # "" if it is long
+    target: str = ""  # what its result is assigned to, if only that is
+    passed: str = ""  # what it passes for the parameter that was asked for
+
+
+def call_at(origin: Origin | None, functions: Sequence[str]) -> Call | None:
+    """Return the first call of one of some functions, by their last names, at a line.
+
+    ``*Session`` stands for all names that end so.
+    """
+    for statement, node in _calls_at(origin):
+        name = _last_name(node.func)
+        if any(name == f or (f[0] == "*" and name.endswith(f[1:])) for f in functions):
+            return _call_in(statement, node)
+    return None
+
+
+def call_around(origin: Origin | None, functions: Sequence[str]) -> Call | None:
+    """Return the only call of one of some functions in the function around a line."""
+    tree = tree_of(origin.file) if origin is not None else None
+    if origin is None or tree is None:
+        return None
+    around = [n for n in _around(tree, origin.line) if isinstance(n, _FUNCTIONS)]
+    found = [
+        (node, call)
+        for node in (ast.walk(around[-1]) if around else ())
+        if isinstance(node, (ast.Expr, ast.Assign, ast.Return))
+        for call in ast.walk(node)
+        if isinstance(call, ast.Call) and _last_name(call.func) in functions
+    ]
+    return _call_in(*found[0]) if len(found) == 1 else None
+
+
+def _call_in(statement: ast.stmt, node: ast.Call) -> Call:
+    target = ""
+    if isinstance(statement, ast.Assign) and statement.value is node:
+        target = _variable(statement.targets[0])
+    return Call(_short(node), target)
+
+
+def call_passing(origin: Origin | None, function: str, parameter: str) -> Call | None:
+    """Return the call of a function at a line, with what it passes for a parameter."""
+    for _, node in _calls_at(origin):
+        if _last_name(node.func) == function and origin is not None:
+            place = _position_of(parameter, function, origin.file)
+            named = {k.arg: k.value for k in node.keywords}
+            value = named.get(parameter)
+            if value is None and place is not None and place < len(node.args):
+                value = node.args[place]
+            if value is not None and not isinstance(value, ast.Starred):
+                return Call(_short(node), passed=_short(value))
+    return None
+
+
+def _calls_at(origin: Origin | None) -> Iterator[tuple[ast.stmt, ast.Call]]:
+    statement = _statement_at(origin.file, origin.line) if origin is not None else None
+    if statement is None or isinstance(statement, (*_FUNCTIONS, ast.ClassDef)):
+        return
+    parts: Sequence[ast.AST] = [statement]
+    if isinstance(statement, (ast.With, ast.AsyncWith)):
+        parts = statement.items  # not its block
+    for part in parts:
+        for node in ast.walk(part):
+            if isinstance(node, ast.Call):
+                yield statement, node
+
+
+def _position_of(parameter: str, function: str, file: str) -> int | None:
+    """Return the place of a parameter, without ``self``, in the only such function."""
+    tree = tree_of(file)
+    nodes = ast.walk(tree) if tree is not None else iter(())
+    found = [n for n in nodes if isinstance(n, _FUNCTIONS) and n.name == function]
+    if len(found) != 1:
+        return None
+    names = [a.arg for a in (*found[0].args.posonlyargs, *found[0].args.args)]
+    names = names[1:] if names[:1] == ["self"] else names
+    return names.index(parameter) if parameter in names else None
+
+
+def _short(node: ast.AST) -> str:
+    code = ast.unparse(node)
+    return code if len(code) <= _SHORT else ""
 
 
 def targets_of(function: str, file: str) -> frozenset[tuple[str, ...]]:
@@ -288,9 +388,20 @@ def _of_call(value: ast.expr) -> Names:
         return Names(call=_variable(function))
     return Names(
         call=_variable(function),
-        receiver=_place(function.value),
+        receiver=_place(function.value) or _set_default(function.value),
         method=function.attr,
     )
+
+
+def _set_default(value: ast.expr) -> str:
+    """Return what ``seen.setdefault(key, [])`` returns, as ``seen[key]``."""
+    match value:
+        case ast.Call(
+            func=ast.Attribute(value=owner, attr="setdefault"), args=[key, _]
+        ):
+            place, by = _place(owner), _key(key)
+            return f"{place}[{by}]" if place and by else ""
+    return ""
 
 
 def _is_single(value: ast.expr) -> bool:

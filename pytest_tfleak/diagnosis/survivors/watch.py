@@ -31,6 +31,7 @@ from typing import TypeVar
 from pytest_tfleak.diagnosis.holder.parts import parts_of
 from pytest_tfleak.diagnosis.holder.path import AT_ROOT
 from pytest_tfleak.diagnosis.holder.path import describe_path
+from pytest_tfleak.diagnosis.holder.roots import Start
 from pytest_tfleak.diagnosis.holder.roots import at_exit
 from pytest_tfleak.diagnosis.holder.roots import is_of_ours
 from pytest_tfleak.diagnosis.holder.search import Paths
@@ -52,6 +53,7 @@ from pytest_tfleak.diagnosis.survivors.groups import join_at_roots
 from pytest_tfleak.diagnosis.survivors.groups import merge_same_paths
 from pytest_tfleak.diagnosis.survivors.weights import without_collections
 from pytest_tfleak.retaining_path import RetainingPath
+from pytest_tfleak.retaining_path import Root
 from pytest_tfleak.run.budget import Deadline
 from pytest_tfleak.run.loop import Loop
 from pytest_tfleak.user_code import DEPTH
@@ -253,6 +255,8 @@ class Watch:
         places = group_by_place(survivors, paths)
         places = self._without_replaced(places, snapshot.runs)
         places = [_held_at_exit(place, snapshot.at_exit) for place in places]
+        if paths.is_complete:
+            places = [_held_in_loose(place, longer) for place in places]
         places = [
             *join_at_roots(places)[:_MOST_GROUPS],
             *_places_in_longer(longer, places, survivors, paths),
@@ -375,6 +379,19 @@ def _held_at_exit(place: Place, functions: int) -> Place:
         start = at_exit(place.held[0], functions)
         if start is not None:
             return replace(place, chain=[start, start.holds, place.held[0]])
+    return place
+
+
+def _held_in_loose(place: Place, longer: Iterable[Longer]) -> Place:
+    """Name a list that has grown as the holder of objects to which no root leads.
+
+    Only C code refers to such a list, as to that of functions to call after a fork.
+    """
+    for one in longer if not place.chain else ():
+        held = place.held[0]
+        if type(one.container) is list and any(o is held for o in one.added):
+            start = Start(Root(kind="loose", size=len(one.container)), one.container)
+            return replace(place, chain=[start, one.container, held])
     return place
 
 

@@ -2,10 +2,11 @@
 
 import asyncio
 import atexit
+import contextlib
 import functools
 import itertools
 import linecache
-import logging
+import logging.handlers
 import weakref
 
 import keras
@@ -90,6 +91,33 @@ def test_exception_keeps_frame_mended():
         KEPT.append(repr(error))
 
 
+NOT_FOUND = KeyError("not found")
+
+
+def look_up():
+    x = tf.ones([64])  # planted
+    if x.shape.rank == 1:
+        raise NOT_FOUND
+    return x
+
+
+def test_exception_keeps_frame__raised_again():
+    with contextlib.suppress(KeyError):
+        look_up()
+
+
+def look_up_again():
+    x = tf.ones([64])
+    if x.shape.rank == 1:
+        raise NOT_FOUND.with_traceback(None)
+    return x
+
+
+def test_exception_keeps_frame__raised_again_mended():
+    with contextlib.suppress(KeyError):
+        look_up_again()
+
+
 class Records(logging.Handler):
     def emit(self, record):
         KEPT.append(record)
@@ -108,6 +136,22 @@ def logger_with(handler):
 
 LOG = logger_with(Records())
 LOG_MENDED = logger_with(Texts())
+
+
+def note_in(log):
+    log.propagate = False
+    log.addHandler(logging.handlers.MemoryHandler(100))
+    log.warning("loss %s", tf.ones([64]))  # planted
+
+
+def test_logger_made_in_loop():
+    log = logging.getLogger(f"planted.{next(STEPS)}")  # planted
+    note_in(log)
+
+
+def test_logger_made_in_loop_mended():
+    log = logging.Logger(f"planted.{next(STEPS)}")
+    note_in(log)
 
 
 def test_log_record_keeps_arguments():

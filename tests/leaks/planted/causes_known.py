@@ -28,18 +28,15 @@ def test_custom_gradient_registry():
 
 @pytest.fixture(scope="module")
 def model():
-    """Make a model once."""
-    return make_model(run_eagerly=False)
-
-
-@pytest.fixture(scope="module")
-def start(model):
-    """Return its weights."""
-    return model.get_weights()
+    """Make a model once; return it with its weights."""
+    model = make_model(run_eagerly=False)
+    start = model.get_weights()
+    return model, start
 
 
 @pytest.mark.tfleak(iterations=40, warmup=10)
-def test_custom_gradient_registry_mended(model, start):
+def test_custom_gradient_registry_mended(model):
+    model, start = model
     model.set_weights(start)
     model.train_on_batch(*BATCH)
 
@@ -117,7 +114,8 @@ def test_py_function_wrappers_mended():
         pass
 
 
-STREAM = iter(ROWS.repeat())
+dataset = ROWS
+STREAM = iter(dataset.repeat())
 
 
 def test_tf_data_iterators_mended():
@@ -136,8 +134,8 @@ def test_xla_executables_mended():
     compiled(tf.ones([4]))
 
 
-def make_dense(**options):
-    layer = keras.layers.Dense(4, **options)
+def make_dense():
+    layer = keras.layers.Dense(4)
     layer.build([None, 4])
 
 
@@ -146,20 +144,22 @@ def test_keras_automatic_names():
 
 
 def test_keras_automatic_names_mended():
-    make_dense(name="planted")
+    keras.utils.clear_session()
+    make_dense()
 
 
-VARIABLE = tf.Variable(0.0, name="v")
+variable = tf.Variable(0.0, name="v")
 
 
 def test_scalar_cache():
     for _ in range(20):
-        VARIABLE.assign(next(STEPS) + 0.5)
+        variable.assign(next(STEPS) + 0.5)
 
 
 def test_scalar_cache_mended():
     for _ in range(20):
-        VARIABLE.assign(np.float32(next(STEPS) + 0.5))
+        value = next(STEPS) + 0.5
+        variable.assign(np.float32(value))
 
 
 def test_py_function_closures():
@@ -191,7 +191,8 @@ def test_eager_kernel_cache():
 
 
 def test_eager_kernel_cache_mended():
-    tf.Variable(1.0, name="v")
+    tf.Variable(1.0, name=f"v{next(STEPS)}")
+    keras.utils.clear_session()
 
 
 def make_kernels():
@@ -215,8 +216,8 @@ def test_tape_never_left():
 
 
 def test_tape_never_left_mended():
-    with tf.GradientTape():
-        VARIABLE * 2.0
+    with tf.GradientTape() as tape:
+        tape.watch(variable * 2.0)
 
 
 def test_scope_never_left():
@@ -224,7 +225,8 @@ def test_scope_never_left():
 
 
 def test_scope_never_left_mended():
-    with tf.name_scope("planted"):
+    name = "planted"
+    with tf.name_scope(name):
         tf.ones([])
 
 

@@ -3,6 +3,7 @@
 import collections
 import contextlib
 
+import numpy
 import pytest
 import tensorflow as tf
 
@@ -48,7 +49,8 @@ def test_session_scope_never_left(scopes):
 
 def test_session_scope_never_left_mended():
     graph, y = build()
-    with v1.Session(graph=graph) as session, session.as_default():
+    session = v1.Session(graph=graph)
+    with session.as_default():
         y.eval()
 
 
@@ -59,7 +61,8 @@ def test_graph_scope_never_left(scopes):
 
 
 def test_graph_scope_never_left_mended():
-    with tf.Graph().as_default():
+    graph = tf.Graph()
+    with graph.as_default():
         tf.constant(1.0)
 
 
@@ -78,6 +81,7 @@ class Opened:
 
     def __exit__(self, *_):
         self.result.tolist()
+        KEPT.remove(self.session)
         self.session.close()
         return True
 
@@ -89,12 +93,16 @@ def test_session_close_skipped():
 
 class Closed(Opened):
     def __exit__(self, *_):
-        self.session.close()
-        KEPT.remove(self.session)
+        try:
+            self.result.tolist()
+        finally:
+            KEPT.remove(self.session)
+            self.session.close()
+        return True
 
 
 def test_session_close_skipped_mended():
-    with Closed():
+    with contextlib.suppress(AttributeError), Closed():
         pass
 
 
@@ -105,6 +113,7 @@ def run_and_close(value):
     session.run(y)
     if value > 0:
         raise ValueError("no such value")
+    KEPT.remove(session)
     session.close()
 
 
@@ -113,13 +122,22 @@ def test_session_close_skipped__by_an_error():
         run_and_close(1)
 
 
-def test_session_close_skipped__by_an_error_mended():
+def run_and_close_finally(value):
     graph, y = build()
     session = v1.Session(graph=graph)
+    KEPT.append(session)
     try:
         session.run(y)
+        if value > 0:
+            raise ValueError("no such value")
     finally:
+        KEPT.remove(session)
         session.close()
+
+
+def test_session_close_skipped__by_an_error_mended():
+    with contextlib.suppress(ValueError):
+        run_and_close_finally(1)
 
 
 def test_session_never_closed():
@@ -145,8 +163,9 @@ def test_closed_session_kept():
 def test_closed_session_kept_mended():
     graph, y = build()
     with v1.Session(graph=graph) as session:
-        result = session.run(y)
-    LAST.append(result)
+        session.run(y)
+    KEPT.append(session)
+    KEPT.remove(session)
 
 
 def add_to_default():
@@ -186,7 +205,7 @@ def test_graph_kept_mended():
 
 @tf.function
 def step(x, other=None):
-    return x * 2.0
+    return x * 2
 
 
 @pytest.fixture
@@ -200,32 +219,31 @@ def test_retrace_python_value(count):
 
 
 def test_retrace_python_value_mended(count):
-    step(tf.constant(float(next(count))))
+    step(tf.constant(next(count)))
 
 
 def test_retrace_shape(count):
     step(tf.ones([next(count)]))  # planted
 
 
-@tf.function(input_signature=[tf.TensorSpec([None], tf.float32)])
-def open_step(x):
-    return x * 2.0
+@tf.function(reduce_retracing=True)
+def open_step(x, other=None):
+    return x * 2
 
 
 def test_retrace_shape_mended(count):
-    open_step(tf.ones([5 + next(count) % 2]))
+    open_step(tf.ones([next(count)]))
 
 
 def test_retrace_new_object():
     step(tf.ones([]), lambda x: x)  # planted
 
 
-def identity(x):
-    return x
+other = lambda x: x  # noqa: E731
 
 
 def test_retrace_new_object_mended():
-    step(tf.ones([]), identity)
+    step(tf.ones([]), other)
 
 
 class Net:
@@ -235,22 +253,38 @@ class Net:
 
 def test_retrace_new_object__bound_method():
     net = Net()
-    step(tf.ones([]), net.loss)  # planted
+    compare(tf.ones([]), net.loss)  # planted
 
 
-NET_LOSS = Net().loss
+@tf.function
+def compare(x, loss):
+    return loss(x)
+
+
+net = Net()
+loss = net.loss
 
 
 def test_retrace_new_object__bound_method_mended():
-    step(tf.ones([]), NET_LOSS)
+    compare(tf.ones([]), loss)
+
+
+@tf.function
+def total(values):
+    return sum(values)
 
 
 def test_retrace_structure(count):
-    step(tf.ones([]), [tf.ones([])] * next(count))  # planted
+    total([tf.ones([])] * next(count))  # planted
 
 
-def test_retrace_structure_mended():
-    open_step(tf.stack([1.0, 2.0, 3.0]))
+@tf.function(reduce_retracing=True)
+def add_up(values):
+    return tf.reduce_sum(values)
+
+
+def test_retrace_structure_mended(count):
+    add_up(numpy.stack([tf.ones([])] * next(count)))
 
 
 def test_retrace_context():
@@ -268,11 +302,11 @@ def test_function_made_in_loop():
     KEPT.append(doubled)
 
 
-doubled_once = tf.function(lambda x: x * 2.0)
+doubled = tf.function(lambda x: x * 2.0)
 
 
 def test_function_made_in_loop_mended():
-    doubled_once(tf.ones([]))
+    doubled(tf.ones([]))
 
 
 def test_concrete_function_kept():
@@ -280,11 +314,11 @@ def test_concrete_function_kept():
     KEPT.append(made)
 
 
-MADE = v1.wrap_function(lambda x: x * 2.0, [tf.TensorSpec([])])
+made = v1.wrap_function(lambda x: x * 2.0, [tf.TensorSpec([])])
 
 
 def test_concrete_function_kept_mended():
-    MADE(tf.ones([]))
+    made(tf.ones([]))
 
 
 class Module(tf.Module):
@@ -316,4 +350,6 @@ def test_saved_model_kept_mended(loaded):
 @pytest.fixture
 def loaded(saved):
     """Load the model once."""
-    return tf.saved_model.load(saved)
+    model = tf.saved_model.load(saved)
+    model(tf.ones([]))
+    return model

@@ -281,6 +281,11 @@ SHOWN: list[tuple[str, dict[str, object], dict[str, object]]] = [
         {"path": from_root("context", "builtins.ValueError")},
     ),
     (
+        "logger-made-in-loop",
+        {"path": path_to("logging.Logger", at="app.LOG.manager.loggerDict")},
+        {"path": path_to("logging.Logger", at="app.LOGS")},
+    ),
+    (
         "log-record-keeps-arguments",
         {"path": passing("builtins.tuple", "logging.LogRecord")},
         {"path": passing("builtins.tuple", old=["logging.Handler"])},
@@ -627,6 +632,11 @@ SHOWN: list[tuple[str, dict[str, object], dict[str, object]]] = [
         {"members": {"app.ForwardAccumulator": 1.0}},
     ),
     (
+        "eager-kernel-cache",
+        {"signals": {"host.heap"}, "native": ("tensorflow::KernelAndDeviceOp::Init",)},
+        {"signals": {"host.heap"}, "native": ("tensorflow::KernelAndDeviceOp::Run",)},
+    ),
+    (
         "kept-by-native-code",
         {"path": NOBODY, "held": TENSOR, "holder": NOBODY},
         {"path": NOBODY, "held": TENSOR, "holder": NATIVE_PART},
@@ -718,6 +728,15 @@ SHOWN: list[tuple[str, dict[str, object], dict[str, object]]] = [
         "callback-registered-in-loop",
         {"held": "builtins.method", "holder": path_to(at="app.BUS._seen")},
         {"held": "builtins.method", "holder": path_to(at="app.BUS.last", size=None)},
+    ),
+    (
+        "callback-registered-in-loop",
+        {
+            "held": "builtins.method",
+            "path": from_root("loose"),
+            "holder": from_root("loose"),
+        },
+        {"held": "app.Thing", "path": from_root("loose")},
     ),
     (
         "callback-registered-in-loop",

@@ -23,6 +23,8 @@ from tests.builders import path_to
 INSTANCE = Step(kind=ATTRIBUTE, name="TRACKER", types=("app.Tracker",))
 CLASS = Step(kind=ATTRIBUTE, name="Tracker", types=("builtins.type",))
 FUNCTION = Step(kind=ATTRIBUTE, name="work", types=("builtins.function",))
+PROPERTY = Step(kind=ATTRIBUTE, name="speed", types=("builtins.property",))
+INNER = Step(kind=ATTRIBUTE, name="state", types=("types.SimpleNamespace",))
 PLAIN = Step(kind=ATTRIBUTE, name="STATE", types=("types.SimpleNamespace",))
 
 
@@ -34,6 +36,7 @@ PLAIN = Step(kind=ATTRIBUTE, name="STATE", types=("types.SimpleNamespace",))
         ("set", "`SEEN.discard(x)`"),
         ("deque", "`collections.deque(maxlen=10)`"),
         ("tuple", "`SEEN = SEEN[-10:]`"),
+        ("TrackedList", "`del SEEN[:-10]`"),
         ("lru_cache", "remove the old ones"),
     ],
 )
@@ -66,6 +69,8 @@ def test_the_code_limits_the_container(container: str, full: Any, left: Any) -> 
         ([CLASS, Step(kind=ATTRIBUTE, name="items")], "Tracker.items"),
         ([FUNCTION, Step(kind=ATTRIBUTE, name="seen")], "work.seen"),
         ([PLAIN, Step(kind=ATTRIBUTE, name="seen")], "STATE.seen"),
+        ([CLASS, PROPERTY, Step(kind=ATTRIBUTE, name="fget")], "Tracker.speed.fget"),
+        ([INSTANCE, INNER, Step(kind=ATTRIBUTE, name="seen")], "self.state.seen"),
         (
             [Step(kind=ATTRIBUTE, name="SEEN"), Step(kind=ITEM, name="'loss'")],
             "SEEN['loss']",

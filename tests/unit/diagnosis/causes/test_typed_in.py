@@ -13,6 +13,7 @@ from pytest_tfleak.diagnosis.causes.cause import Evidence
 from pytest_tfleak.diagnosis.causes.places import PLACES
 from pytest_tfleak.retaining_path import ATTRIBUTE
 from pytest_tfleak.retaining_path import DEFAULT
+from pytest_tfleak.retaining_path import EXCEPTION
 from pytest_tfleak.retaining_path import ITEM
 from pytest_tfleak.retaining_path import SUSPENDED
 from pytest_tfleak.retaining_path import UNKNOWN
@@ -27,6 +28,7 @@ from tests.builders import new
 from tests.builders import path_to
 
 SOURCE = """\
+NOTE = "POOL._work keeps it"  # POOL._work
 SEEN.add(asyncio.create_task(work()))
 task = asyncio.create_task(work())
 SEEN.append(job)
@@ -51,6 +53,9 @@ head(backbone.output)
 make_head()(backbone.output)
 atexit.register(client.close)
 SEEN.append(loss / 2)
+BY_NAME.setdefault(name, []).append(job)
+BY_NAME[x].append(job)
+self.calls.append(job)
 """
 LINES = SOURCE.splitlines()
 TASK, FUTURE = "_asyncio.Task", "concurrent.futures._base.Future"
@@ -81,6 +86,15 @@ DEFERRED = RetainingPath(
         Step(kind=ATTRIBUTE, name="net", types=("app.Net",)),
         Step(kind=ATTRIBUTE, name="_self_unconditional_deferred_dependencies"),
         Step(kind=ITEM, name="'head'", container="list", size=9),
+    ),
+)
+RAISED_AGAIN = RetainingPath(
+    root=Root(kind="module", name="app"),
+    steps=(
+        Step(kind=ATTRIBUTE, name="Store", types=("builtins.type",)),
+        Step(kind=ATTRIBUTE, name="MISSING", role=EXCEPTION),
+        Step(kind="traceback", role=EXCEPTION, is_new=True),
+        new("x.Tensor"),
     ),
 )
 GIVE_TASK = "give it a name, such as `task`, and "
@@ -256,11 +270,14 @@ def at(tmp_path: Path) -> Any:
             "app.state",
             path_to(),
             {"held": FUNCTION, "link": "previous"},
-            "put the previous one back in a `finally`: `app.state = previous`",
+            (
+                "keep what was there, and put it back in a `finally`: "
+                "`previous = app.state`, then `app.state = previous`"
+            ),
         ),
         (
             "cut_link",
-            "x =",
+            "SEEN.append(job",
             path_to(),
             {"held": FUNCTION},
             "put the previous one back in a `finally`",
@@ -272,6 +289,43 @@ def at(tmp_path: Path) -> Any:
             {"held": "library.Tape", "link": "_parent"},
             "keep numbers of the previous object, not the object",
         ),
+        (
+            "cut_link",
+            "app.state",
+            path_to(),
+            {"held": "tensorflow.python.data.ops.map_op._MapDataset"},
+            (
+                "keep the last parts in a `collections.deque(maxlen=10)`, and make the "
+                "dataset of those, not of the previous dataset"
+            ),
+        ),
+        (
+            "raise_again",
+            "x =",
+            RAISED_AGAIN,
+            {},
+            (
+                "drop the traceback of the last time when you raise it again: "
+                "`raise Store.MISSING.with_traceback(None)`"
+            ),
+        ),
+        ("raise_again", "x =", path_to(through=[new("exception")]), {}, ""),
+        ("error_text", "x =", RAISED_AGAIN, {}, ""),
+        (
+            "register_once",
+            "x =",
+            path_to(FUNCTION),
+            {"held": FUNCTION},
+            "register once, before the loop",
+        ),
+        (
+            "register_once",
+            "x =",
+            path_to(through=[new(FUNCTION), new("x.Tensor")]),
+            {"held": FUNCTION},
+            "",
+        ),
+        ("register_once", "x =", path_to(METHOD), {"held": METHOD}, ""),
         (
             "reset_weights",
             "app.head",
@@ -354,3 +408,39 @@ def test_a_link_is_cut_only_in_a_class_of_the_user_s(at: Any) -> None:
     known = Evidence(held=f"{__name__}.test.<locals>.State", link="previous")
     text = PLACES["cut_link"].find(Case(finding=finding, evidence=known))
     assert "`app.state.previous = None`" in text
+
+
+def test_a_container_by_key_has_the_key_of_the_line(at: Any) -> None:
+    keyed = Step(kind=ITEM, name="'Message'", container="list", size=9)
+    start = Step(kind=ATTRIBUTE, name="BY_NAME", types=("builtins.dict",))
+    root = Root(kind="module", name="app")
+    path = RetainingPath(root=root, steps=(start, keyed, new("x.Tensor")))
+    for text, code in (("BY_NAME.set", "BY_NAME[name]"), ("BY_NAME[", "BY_NAME[x]")):
+        stored = at(text)
+        finding = make_finding(path=path, origin=stored, stored=stored)
+        case = Case(finding=finding, evidence=Evidence())
+        assert PLACES["container"].find(case) == code
+        assert f"`del {code}[:-10]`" in PLACES["limit"].find(case)
+
+
+def test_a_list_in_a_list_of_tensorflow_has_the_name_of_the_outer_one(at: Any) -> None:
+    stored = at("self.calls.append")
+    outer = Step(kind=ATTRIBUTE, name="calls", types=("x.ListWrapper",))
+    inner = Step(kind=ITEM, name="'_storage'", container="list", size=9)
+    steps = (outer, Step(kind="member"), inner, new("x.Tensor"))
+    path = RetainingPath(root=Root(kind="fixture", name="layer"), steps=steps)
+    finding = make_finding(path=path, origin=stored, stored=stored)
+    text = PLACES["limit"].find(Case(finding=finding, evidence=Evidence()))
+    assert "`del self.calls[:-10]`" in text
+    other = replace(path, steps=(replace(outer, name="seen"), *steps[1:]))
+    finding = make_finding(path=other, origin=stored, stored=stored)
+    text = PLACES["limit"].find(Case(finding=finding, evidence=Evidence()))
+    assert "self.calls" not in text
+
+
+def test_a_container_that_only_a_text_names_is_not_limited(at: Any) -> None:
+    stored = at("SEEN.append(job)")
+    for name, is_known in (("app.SEEN", True), ("app.POOL._work", False)):
+        finding = make_finding(path=path_to(at=name), origin=stored, stored=stored)
+        text = PLACES["limit"].find(Case(finding=finding, evidence=Evidence()))
+        assert bool(text) == is_known

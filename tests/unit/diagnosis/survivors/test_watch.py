@@ -7,6 +7,7 @@ import functools
 import gc
 import itertools
 import linecache
+import os
 import threading
 import time
 import tracemalloc
@@ -16,6 +17,7 @@ from collections.abc import Callable
 from collections.abc import Generator
 from collections.abc import Iterator
 from dataclasses import replace
+from types import MethodType
 from typing import Any
 from unittest import mock
 
@@ -319,6 +321,28 @@ def test_functions_that_are_registered_with_atexit() -> None:
     assert not group.path.is_native
     assert group.stored is not None
     assert group.stored.text == "atexit.register(Kept().close)"
+
+
+@pytest.mark.skipif(not hasattr(os, "register_at_fork"), reason="no forks here")
+def test_functions_that_are_registered_for_forks() -> None:
+    def body() -> None:
+        os.register_at_fork(after_in_child=Kept().close)
+
+    try:
+        group = watch(body)[0]
+    finally:
+        for made in gc.get_objects():
+            if type(made) is list and made and type(made[-1]) is MethodType:
+                made[:] = [
+                    f for f in made if type(getattr(f, "__self__", 0)) is not Kept
+                ]
+
+    assert group.path.root.kind == "loose"
+    assert "only the interpreter or C code" in edges_of(group.whole.path)[0]
+    assert group.parts["kept"].per_iteration == 1
+    assert not group.path.is_native
+    assert group.stored is not None
+    assert group.stored.text == "os.register_at_fork(after_in_child=Kept().close)"
 
 
 def test_what_threads_of_each_call_hold_is_one_group() -> None:

@@ -1,0 +1,125 @@
+"""Code of remedies that repeats a call of the user's: a session, a traced function.
+
+Each function finds what one place of a remedy stands for (places.py), and returns ""
+where the case does not show it.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+from pytest_tfleak.diagnosis.causes.case import Case
+from pytest_tfleak.diagnosis.origin.source_hints import Call
+from pytest_tfleak.diagnosis.origin.source_hints import call_around
+from pytest_tfleak.diagnosis.origin.source_hints import call_at
+from pytest_tfleak.diagnosis.origin.source_hints import call_passing
+from pytest_tfleak.diagnosis.origin.source_hints import code_at
+
+_INTERACTIVE = "InteractiveSession("
+_INTEGERS = ("tf.int32", "tf.int64")
+
+
+def end_session(case: Case) -> str:
+    """Return how to close the session that the line opens."""
+    call = _call(case, "*Session")
+    if call is None:
+        return "use a with statement: `with tf.compat.v1.Session() as session: ...`"
+    if "." in call.target:
+        return f"close it when you are done with it: `{call.target}.close()`"
+    code = call.code.replace(_INTERACTIVE, "Session(")
+    name = call.target or "session"
+    return f"use a with statement: `with {code} as {name}: ...`" if code else ""
+
+
+def session(case: Case) -> str:
+    """Return how the code calls the session that the line opens."""
+    call = _call(case, "*Session")
+    return (call.target if call is not None else "") or "session"
+
+
+def not_kept(case: Case) -> str:
+    """Return which line puts a session away, which the session must not be."""
+    code, stored = code_at(case.finding.stored), case.finding.stored
+    is_apart = stored is not None and stored != case.finding.origin
+    return f"leave out `{code}`" if code and is_apart and case.path else ""
+
+
+def unnamed_logger(case: Case) -> str:
+    """Return the line that makes a logger which logging does not keep."""
+    call = _call(case, "getLogger", "getChild")
+    name = call.code.partition("(")[2] if call is not None else ""
+    if call is None or not name or not call.target:
+        return ""
+    return f"`{call.target} = logging.Logger({name}`"
+
+
+def function_once(case: Case) -> str:
+    """Return the line that makes a tf.function."""
+    return _once(case, "step", "function")
+
+
+def concrete_once(case: Case) -> str:
+    """Return the line that makes a concrete function."""
+    return _once(case, "concrete", "get_concrete_function", "wrap_function")
+
+
+def loaded_once(case: Case) -> str:
+    """Return the line that loads a SavedModel."""
+    return _once(case, "model", "load", "load_model")
+
+
+def as_tensor(case: Case) -> str:
+    """Return what is passed to a tf.function, as a tensor."""
+    call = _passing(case)
+    value = (call.passed if call is not None else "") or case.evidence.argument
+    if not value:
+        return ""
+    is_integer = any(dtype in case.declared for dtype in _INTEGERS)
+    code = f"`tf.constant({value})`"
+    if not is_integer:
+        return code
+    return f"{code} (or `tf.constant({value}, tf.float32)` where it meets floats)"
+
+
+def pass_once(case: Case) -> str:
+    """Return the lines that make an object once, and pass it in each call."""
+    call, name = _passing(case), case.evidence.argument
+    passed = (call.passed if call is not None else "") or name
+    if call is None or passed == name or not name.isidentifier():
+        return f"make `{passed}` before the loop" if passed else ""
+    if call.code.count(passed) != 1:
+        return f"make `{passed}` before the loop"
+    again = call.code.replace(passed, name)
+    return f"`{name} = {passed}` before the loop, `{again}` in it"
+
+
+def stacked(case: Case) -> str:
+    """Return a list that is passed to a tf.function, as one tensor."""
+    call = _passing(case)
+    value = call.passed if call is not None else ""
+    return f"`numpy.stack({value})`" if value and value[0] not in "{(" else ""
+
+
+def _once(case: Case, name: str, *functions: str) -> str:
+    call = _call(case, *functions) or call_around(case.finding.origin, functions)
+    if call is None or not call.code:
+        return ""
+    target = call.target if call.target.isidentifier() else name
+    return f"`{target} = {call.code}`"
+
+
+def _call(case: Case, *functions: str) -> Call | None:
+    lines = (case.finding.origin, *case.finding.stack, case.finding.stored)
+    calls = (call_at(line, functions) for line in lines if line is not None)
+    return next(filter(None, calls), None)
+
+
+def _passing(case: Case) -> Call | None:
+    function, argument = case.evidence.function, case.evidence.argument
+    lines = (case.finding.origin, *case.finding.stack)
+    calls = (
+        call_passing(line, function.rpartition(".")[2], argument)
+        for line in lines
+        if line is not None and function and argument
+    )
+    return next(filter(None, calls), None)

@@ -1,0 +1,173 @@
+"""Code that repeats a call of the user's: the call as it is written, or nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_tfleak.diagnosis.causes.case import Case
+from pytest_tfleak.diagnosis.causes.cause import Evidence
+from pytest_tfleak.diagnosis.causes.places import PLACES
+from pytest_tfleak.verdict import Origin
+from tests.builders import make_finding
+from tests.builders import path_to
+
+SOURCE = """\
+@tf.function
+def step(self, x, other=None, *, mode=0): ...
+s = v1.Session(graph=graph)
+v1.InteractiveSession(graph=graph).run(y)
+self.session = tf.compat.v1.Session()
+KEPT.append(MonitoredSession())
+with v1.Session() as here:
+    v1.Session(target)
+sess = v1.Session(graph=graph, config=tf.compat.v1.ConfigProto(device_count={"CPU": 2}))
+step(image, lambda v: v + 1)
+step(next(count))
+step(n, mode=n)
+step(values, values)
+step(images, [images] * n)
+step(images, (images, n))
+step(*images)
+doubled = tf.function(lambda x: x * 2.0)
+FUNCTIONS[n] = tf.function(work)
+KEPT.append(tf.saved_model.load(folder))
+concrete = work.get_concrete_function(spec)
+KEPT.append(x)
+log = logging.getLogger(f"app.{n}")
+LOGS.append(logging.getLogger("app"))
+def train(x):
+    made = tf.function(lambda x: x)
+    made(x)
+"""
+LINES = SOURCE.splitlines()
+INTEGERS = "`@tf.function(input_signature=[tf.TensorSpec([], tf.int32)])`"
+
+
+@pytest.fixture
+def at(tmp_path: Path) -> Any:
+    """Return a function that returns the line of a file with this text."""
+    file = tmp_path / "app.py"
+    file.write_text(SOURCE)
+
+    def line(text: str) -> Origin:
+        [number] = [n for n, line in enumerate(LINES, 1) if line.startswith(text)]
+        return Origin(file=str(file), line=number, function="f", text=LINES[number - 1])
+
+    return line
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        ("s =", "use a with statement: `with v1.Session(graph=graph) as s: ...`"),
+        (
+            "v1.Inter",
+            "use a with statement: `with v1.Session(graph=graph) as session: ...`",
+        ),
+        ("self.session", "close it when you are done with it: `self.session.close()`"),
+        (
+            "KEPT.append(Mon",
+            "use a with statement: `with MonitoredSession() as session: ...`",
+        ),
+        ("with v1", "use a with statement: `with v1.Session() as session: ...`"),
+        ("sess =", ""),  # too long to repeat
+        (
+            "step(values",
+            "use a with statement: `with tf.compat.v1.Session() as session: ...`",
+        ),
+    ],
+)
+def test_a_session_is_closed_under_the_call_that_opens_it(
+    at: Any, line: str, code: str
+) -> None:
+    assert filled("end_session", at(line)) == code
+
+
+def test_a_session_has_the_name_of_the_code(at: Any) -> None:
+    assert filled("session", at("s =")) == "s"
+    assert filled("session", at("self.session")) == "self.session"
+    assert filled("session", at("v1.Inter")) == "session"
+
+
+def test_the_line_that_puts_a_session_away_is_left_out(at: Any) -> None:
+    kept = path_to("x.Session", at="app.KEPT")
+    stored = at("KEPT.append(x")
+    assert filled("not_kept", at("s ="), path=kept, stored=stored) == (
+        "leave out `KEPT.append(x)`"
+    )
+    assert filled("not_kept", at("s ="), path=kept) == ""
+    assert filled("not_kept", stored, path=kept, stored=stored) == ""
+
+
+@pytest.mark.parametrize(
+    ("place", "line", "code"),
+    [
+        ("function_once", "doubled", "`doubled = tf.function(lambda x: x * 2.0)`"),
+        ("function_once", "FUNC", "`step = tf.function(work)`"),
+        ("function_once", "step(values", ""),
+        ("function_once", "    made(x)", "`made = tf.function(lambda x: x)`"),
+        (
+            "concrete_once",
+            "concrete",
+            "`concrete = work.get_concrete_function(spec)`",
+        ),
+        ("unnamed_logger", "log =", "`log = logging.Logger(f'app.{n}')`"),
+        ("unnamed_logger", "LOGS", ""),
+        ("loaded_once", "KEPT.append(tf", "`model = tf.saved_model.load(folder)`"),
+    ],
+)
+def test_what_is_made_once_is_made_by_the_line(
+    at: Any, place: str, line: str, code: str
+) -> None:
+    assert filled(place, at(line)) == code
+
+
+@pytest.mark.parametrize(
+    ("place", "line", "argument", "code"),
+    [
+        ("as_tensor", "step(next", "x", "`tf.constant(next(count))`"),
+        ("as_tensor", "step(n,", "mode", "`tf.constant(n)`"),
+        ("as_tensor", "KEPT.append(x", "x", "`tf.constant(x)`"),
+        ("as_tensor", "step(*", "x", "`tf.constant(x)`"),
+        (
+            "pass_once",
+            "step(image,",
+            "other",
+            "`other = lambda v: v + 1` before the loop, `step(image, other)` in it",
+        ),
+        ("pass_once", "step(values", "other", "make `values` before the loop"),
+        ("pass_once", "step(next", "other", "make `other` before the loop"),
+        ("pass_once", "step(n,", "mode", "make `n` before the loop"),
+        ("stacked", "step(images, [", "other", "`numpy.stack([images] * n)`"),
+        ("stacked", "step(images, (", "other", ""),
+        ("stacked", "step(*", "x", ""),
+    ],
+)
+def test_what_is_passed_is_what_the_line_passes(
+    at: Any, place: str, line: str, argument: str, code: str
+) -> None:
+    known = Evidence(function="Model.step", argument=argument)
+    assert filled(place, at(line), known=known) == code
+
+
+def test_an_integer_may_have_to_be_a_float(at: Any) -> None:
+    known = Evidence(function="step", argument="x")
+    assert filled("as_tensor", at("step(n,"), known=known, declared=INTEGERS) == (
+        "`tf.constant(n)` (or `tf.constant(n, tf.float32)` where it meets floats)"
+    )
+
+
+def filled(
+    place: str,
+    origin: Origin,
+    known: Evidence | None = None,
+    declared: str = "",
+    **finding: Any,
+) -> str:
+    """Return what a place stands for, for a finding at a line."""
+    found = make_finding(origin=origin, **finding)
+    case = Case(finding=found, evidence=known or Evidence(), declared=declared)
+    return PLACES[place].find(case)
