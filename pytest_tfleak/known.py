@@ -134,6 +134,14 @@ KNOWN = (
         experiment="full-type-caches",
     ),
     Known(
+        name="traceback-code",
+        title="code of Python functions that have added operations to a graph, which "
+        "is kept for tracebacks",
+        issues=("tensorflow/python/util/stack_trace.cc",),
+        signals=_MEMORY,
+        experiment="one-traceback",
+    ),
+    Known(
         name="scalar-cache",
         title="cache of Python scalars",
         issues=("tensorflow#68196",),

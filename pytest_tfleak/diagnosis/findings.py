@@ -427,7 +427,9 @@ def describe_growth(
     ``signal_of`` returns the signal that counts a type.
     """
     rates = _rates_of_types(survivors, iterations)
-    shown = _counted_types(finding, rates, signal_of) or _kept_types(rates, signal_of)
+    shown = _counted_types(finding, rates, signal_of) or _kept_types(
+        {n: rate for n, rate in rates.items() if survivors[n] > 1}, signal_of
+    )
     is_plain = all(name.startswith(_PLAIN) for name in shown)
     if not shown or (is_plain and not _is_memory(finding)):
         return None, None

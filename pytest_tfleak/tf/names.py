@@ -784,6 +784,11 @@ REGISTERED = Field(
     use="tf.custom_gradients; the experiment on gradients",
     example="'MatMul' in getattr(names.GRADIENTS.get(), it)",
 )
+EXTRACT_STACK = _name(
+    _tf("util.tf_stack", "extract_stack"),
+    use="the experiment on tracebacks",
+    example="callable(it)",
+)
 NAME_GRADIENT = _name(
     _tf("ops.custom_gradient", "generate_name"),
     use="the experiment on gradients",

@@ -104,6 +104,16 @@ CAUSES = (
         rule=_is_known("nest-types"),
     ),
     Cause(
+        slug="traceback-code",
+        priority=Priority.PROVEN,
+        explains="TensorFlow keeps the code of each Python function that has added an "
+        "operation to a graph, for tracebacks. Each call that makes new code adds "
+        "some: one that loads a model with a Lambda layer, unpickles a function or "
+        "runs exec().",
+        remedy="Load the model once, or make the function once, and call that.",
+        rule=_is_known("traceback-code"),
+    ),
+    Cause(
         slug="py-function-tape",
         priority=Priority.PROVEN,
         explains="A py_function was called under a gradient tape, and its gradient was "

@@ -26,6 +26,7 @@ from pytest_tfleak.diagnosis.experiments.graphs import owning_graph
 from pytest_tfleak.diagnosis.experiments.intervention import Intervention
 from pytest_tfleak.diagnosis.experiments.keras_names import RepeatedNames
 from pytest_tfleak.diagnosis.experiments.kernels import KeptKernels
+from pytest_tfleak.diagnosis.experiments.one_traceback import OneTraceback
 from pytest_tfleak.tf import names
 from pytest_tfleak.tf.access import clear_keras_session
 from pytest_tfleak.tf.access import clear_kernel_cache
@@ -284,6 +285,7 @@ INTERVENTIONS: dict[str, type[Intervention]] = {
         NoScalarCache,
         QuietIterators,
         FullTypeCaches,
+        OneTraceback,
         LooseDatasetFunctions,
         LooseWrappers,
         LooseFunctions,

@@ -78,6 +78,28 @@ def test_nest_types_mended():
     tf.nest.flatten(Pair(1, 2))
 
 
+@pytest.fixture(scope="module")
+def doubling(tmp_path_factory):
+    path = tmp_path_factory.mktemp("models") / "doubling.keras"
+    double = keras.layers.Lambda(lambda x: x * 2.0, name="double")
+    keras.Sequential([keras.Input([3]), double], name="doubling").save(path)
+    return path
+
+
+def test_traceback_code(doubling):
+    for _ in range(2):
+        keras.saving.load_model(doubling, safe_mode=False)
+
+
+@pytest.fixture(scope="module")
+def loaded(doubling):
+    return keras.saving.load_model(doubling, safe_mode=False)
+
+
+def test_traceback_code_mended(loaded):
+    loaded(tf.ones([1, 3]))
+
+
 def sum_up(rows):
     for _ in rows.scan(np.int64(0), lambda total, row: (total, total)):
         pass

@@ -93,6 +93,15 @@ def kernels_made_again():
         )
 
 
+SOURCE = "def add(x):\n" + "    x = x + 1.0\n" * 20
+
+
+def traceback_code():
+    exec(SOURCE, namespace := {})
+    with tf.Graph().as_default():
+        namespace["add"](tf.zeros([2]))
+
+
 BODIES = [
     custom_gradient_registry,
     scalar_cache,
@@ -105,6 +114,7 @@ BODIES = [
     lookup_tables,
     eager_kernel_cache,
     kernels_made_again,
+    traceback_code,
 ]
 
 

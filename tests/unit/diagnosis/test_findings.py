@@ -330,6 +330,12 @@ def test_what_came_with_one_call_and_what_is_ours_is_left_out() -> None:
     assert what == "1 Model per iteration"
 
 
+def test_a_single_object_of_a_counted_type_explains_no_memory() -> None:
+    survivors = {"tf.Tensor": 1, "app.Model": 6}
+    found = describe_growth(make_finding("host.heap"), survivors, signal_of, 6)
+    assert found == ("Model", "1 Model per iteration")
+
+
 @pytest.mark.parametrize(
     ("count", "words"),
     [(106, "1 list per iteration"), (130, "1.3 list per iteration")],
