@@ -83,6 +83,6 @@ def test_fixed_reuses_the_session_of_a_name(nightly: str) -> None:
 #                session = tf.compat.v1.Session(graph=graph)
 #   cause        Each call opens a session that is never closed. It keeps its
 #                graph, its variables and its threads.
-#   what to do   Use a with statement: `with tf.compat.v1.Session(graph=graph) as
-#                session: ...`; leave out `sessions[name] = open_session()`; or
-#                open one session outside the loop and close it at the end.
+#   what to do   Use a with statement: `with open_session() as session: ...`;
+#                leave out `sessions[name] = open_session()`; or open one session
+#                outside the loop and close it at the end.

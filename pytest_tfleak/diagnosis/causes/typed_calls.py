@@ -14,6 +14,7 @@ from pytest_tfleak.diagnosis.origin.source_hints import call_around
 from pytest_tfleak.diagnosis.origin.source_hints import call_at
 from pytest_tfleak.diagnosis.origin.source_hints import call_passing
 from pytest_tfleak.diagnosis.origin.source_hints import code_at
+from pytest_tfleak.diagnosis.origin.source_hints import is_returned
 
 _INTERACTIVE = "InteractiveSession("
 _INTEGERS = ("tf.int32", "tf.int64")
@@ -21,7 +22,7 @@ _INTEGERS = ("tf.int32", "tf.int64")
 
 def end_session(case: Case) -> str:
     """Return how to close the session that the line opens."""
-    call = _call(case, "*Session")
+    call = _opening(case)
     if call is None:
         return "use a with statement: `with tf.compat.v1.Session() as session: ...`"
     if "." in call.target:
@@ -29,6 +30,20 @@ def end_session(case: Case) -> str:
     code = call.code.replace(_INTERACTIVE, "Session(")
     name = call.target or "session"
     return f"use a with statement: `with {code} as {name}: ...`" if code else ""
+
+
+def _opening(case: Case) -> Call | None:
+    """Return the call that opens a session, in the function that uses it."""
+    finding, names = case.finding, ["*Session"]
+    lines = [finding.origin, *finding.stack, finding.stored]
+    call: Call | None = None
+    for line in filter(None, lines):
+        found = call_at(line, names)
+        if found is not None:
+            call, names = found, [line.function.rpartition(".")[2]]
+            if not is_returned(line, found.target):
+                return call
+    return call
 
 
 def session(case: Case) -> str:

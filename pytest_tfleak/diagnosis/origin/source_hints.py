@@ -245,6 +245,17 @@ def call_around(origin: Origin | None, functions: Sequence[str]) -> Call | None:
     return _call_in(*found[0]) if len(found) == 1 else None
 
 
+def is_returned(origin: Origin, target: str) -> bool:
+    """Return whether a function returns what its line makes, or assigns to a name."""
+    tree = tree_of(origin.file)
+    nodes = list(_around(tree, origin.line)) if tree is not None else []
+    if any(isinstance(node, ast.Return) for node in nodes):
+        return True
+    around = [node for node in nodes if isinstance(node, _FUNCTIONS)]
+    inside = ast.walk(around[-1]) if around and target else ()
+    return target in (_variable(n.value) for n in inside if isinstance(n, ast.Return))
+
+
 def _call_in(statement: ast.stmt, node: ast.Call) -> Call:
     target = ""
     if isinstance(statement, ast.Assign) and statement.value is node:

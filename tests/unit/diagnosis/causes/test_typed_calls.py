@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,13 @@ concrete = work.get_concrete_function(spec)
 KEPT.append(x)
 log = logging.getLogger(f"app.{n}")
 LOGS.append(logging.getLogger("app"))
+def connect(graph):
+    opened = v1.Session(graph=graph)
+    return opened
+def reconnect(graph):
+    return v1.Session(graph=graph)
+CACHE[connect] = connect(graph)
+CACHE[reconnect] = reconnect(graph)
 def train(x):
     made = tf.function(lambda x: x)
     made(x)
@@ -84,6 +92,15 @@ def test_a_session_is_closed_under_the_call_that_opens_it(
     at: Any, line: str, code: str
 ) -> None:
     assert filled("end_session", at(line)) == code
+
+
+def test_a_session_that_is_returned_is_closed_where_it_is_used(at: Any) -> None:
+    for text, name in (("    opened =", "connect"), ("    return v1", "reconnect")):
+        made = replace(at(text), function=name)
+        used = at(f"CACHE[{name}")
+        code = f"use a with statement: `with {name}(graph) as session: ...`"
+        assert filled("end_session", made, stored=used) == code
+        assert filled("end_session", made, stack=(used,)) == code
 
 
 def test_a_session_has_the_name_of_the_code(at: Any) -> None:
