@@ -1,6 +1,6 @@
-"""Measure what a test costs at each depth, against bare calls of its body.
+"""Measure what a test costs at each depth, and a sweep of faults, against bare calls.
 
-    python -m benchmarks.depths [--turns N] [--output FILE]
+    python -m benchmarks.depths [--turns N] [--only NAME ...] [--output FILE]
 
 Run it in the root of a checkout, in an environment with TensorFlow and Keras. Bare
 calls and measurements take turns in one process. An empty body is measured between the
@@ -13,10 +13,12 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable
+from collections.abc import Collection
 from importlib import import_module
 from pathlib import Path
 from statistics import median
 from time import perf_counter
+from time import process_time
 from typing import Any
 
 from benchmarks.overhead_bodies import make_bodies
@@ -24,9 +26,11 @@ from benchmarks.overhead_bodies import time_calls
 from pytest_tfleak import find_leaks
 from pytest_tfleak.verdict import Status
 
-#: How many bare calls the cost of a depth is compared with.
-CALLS = {"leftovers": 1, "quick": 15, "full": 55}
+#: How many bare calls the cost of a depth, or of a sweep of faults, is compared with.
+CALLS = {"leftovers": 1, "quick": 15, "full": 55, "faults": 55}
 _OF_OVERHEAD = ("0 ms", "20 ms", "model.fit")
+_LEAST = 0.001  # seconds of bare calls that a ratio is given for
+_IS_KNOWN_GROWTH = "build and fit"  # what a sweep proves of it is inconclusive
 
 
 def build_and_fit() -> None:
@@ -46,23 +50,28 @@ def build_and_fit() -> None:
 
 def measure(body: Callable[[], object], depth: str) -> dict[str, float]:
     """Return seconds of a measurement and of bare calls, and the judged iterations."""
-    calls = CALLS[depth]
-    bare = time_calls(body, calls)
-    find_leaks(lambda: None, depth=depth)
-    started = perf_counter()
-    verdict = find_leaks(body, depth=depth)
-    seconds = perf_counter() - started
+    options: dict[str, object] = (
+        {"faults": True} if depth == "faults" else {"depth": depth}
+    )
+    started = process_time()
+    bare = time_calls(body, CALLS[depth])
+    bare_of_cpu = process_time() - started
+    find_leaks(lambda: None, **options)
+    started, of_cpu = perf_counter(), process_time()
+    verdict = find_leaks(body, **options)
+    seconds, of_cpu = perf_counter() - started, process_time() - of_cpu
     if verdict.status is not Status.CLEAN:
-        raise SystemExit(f"{depth}: {verdict.status}, {verdict.failing}")
+        raise SystemExit(f"{depth}: {verdict.status}, {verdict.detail}")
     return {
         "bare": bare,
         "seconds": seconds,
+        "cpu_ratio": of_cpu / max(bare_of_cpu, 1e-9),
         "own": seconds - verdict.body_seconds,
         "judged": verdict.iterations,
     }
 
 
-def measure_all(turns: int) -> dict[str, dict[str, Any]]:
+def measure_all(turns: int, only: Collection[str]) -> dict[str, dict[str, Any]]:
     """Measure each body at each depth in turns; return medians."""
     made = make_bodies()
     bodies = {name: made[name] for name in _OF_OVERHEAD}
@@ -70,8 +79,9 @@ def measure_all(turns: int) -> dict[str, dict[str, Any]]:
     runs: dict[tuple[str, str], list[dict[str, float]]] = {}
     for _ in range(turns):
         for name, body in bodies.items():
-            for depth in CALLS:
-                runs.setdefault((name, depth), []).append(measure(body, depth))
+            for depth in only or CALLS:
+                if depth != "faults" or name != _IS_KNOWN_GROWTH:
+                    runs.setdefault((name, depth), []).append(measure(body, depth))
     return {
         f"{name}, {depth}": {
             figure: median(run[figure] for run in found) for figure in found[0]
@@ -83,15 +93,19 @@ def measure_all(turns: int) -> dict[str, dict[str, Any]]:
 def table(results: dict[str, dict[str, Any]]) -> str:
     """Return the results as a table in Markdown."""
     lines = [
-        "| body, depth | bare calls | measured | ratio | beside its calls | judged |",
-        "|---|--:|--:|--:|--:|--:|",
+        "| body, depth | bare calls | measured | ratio | CPU | beside calls | judged |",
+        "|---|--:|--:|--:|--:|--:|--:|",
     ]
     for name, run in results.items():
-        calls = CALLS[name.rpartition(", ")[2]]
+        depth = name.rpartition(", ")[2]
+        # calls that fail are not timed apart
+        own = "" if depth == "faults" else f"{run['own']:.3f} s"
+        is_timed = run["bare"] > _LEAST
+        ratios = [run["seconds"] / run["bare"], run["cpu_ratio"]] if is_timed else []
+        shown = " | ".join(f"{ratio:.2f}" for ratio in ratios) or " | "
         lines.append(
-            f"| {name} | {calls}: {run['bare']:.3f} s | {run['seconds']:.3f} s "
-            f"| {run['seconds'] / max(run['bare'], 1e-9):.2f} | {run['own']:.3f} s "
-            f"| {run['judged']:.0f} |"
+            f"| {name} | {CALLS[depth]}: {run['bare']:.3f} s | {run['seconds']:.3f} s "
+            f"| {shown} | {own} | {run['judged']:.0f} |"
         )
     return "\n".join(lines)
 
@@ -100,9 +114,10 @@ def main() -> None:
     """Measure, print the table, and write the results if asked to."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--only", nargs="*", choices=CALLS, default=())
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
-    results = measure_all(arguments.turns)
+    results = measure_all(arguments.turns, arguments.only)
     print(table(results))
     if arguments.output is not None:
         arguments.output.write_text(json.dumps(results, indent=1) + "\n")

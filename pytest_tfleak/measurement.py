@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -31,6 +32,7 @@ from pytest_tfleak.decide import find_all
 from pytest_tfleak.decide import notes_on_known
 from pytest_tfleak.decide import with_remedies
 from pytest_tfleak.diagnosis.closed_session import after_close
+from pytest_tfleak.diagnosis.closed_session import never_left
 from pytest_tfleak.diagnosis.closed_session import still_open
 from pytest_tfleak.diagnosis.diagnose import Inquiry
 from pytest_tfleak.diagnosis.diagnose import Insights
@@ -271,6 +273,8 @@ class Measurement:
             leftovers = self._restore_surroundings()
             self._log.forget()
             self._notes.extend(left.note for left in leftovers if not left.leak)
+            if _is_failure(self.grounds.ended):
+                self._notes.extend(never_left(leftovers))
             if self.verdict is not None:  # the body raised: decide again with all notes
                 self._decide()
         if ended_by is not None:
@@ -402,10 +406,7 @@ class Measurement:
                 self._insights = explain_left(left, self._handed, deadline)
         except BaseException as error:
             if not self._is_judged:
-                reason, words = self._endings.why_it_ended(error)
-                closed = after_close(error, log)
-                detail = f"{words}; {closed}" if closed else words
-                self._know(ended=Ended(reason=reason, detail=detail))
+                self._know(ended=self._ended_by(error, call.system))
             self._decide()
             raise
         finally:
@@ -880,28 +881,32 @@ class Measurement:
         self._decide()
 
     def _why_it_ended(self, run: _Run, error: BaseException) -> Ended:
+        trace = run.loop.trace
+        which = _which_iteration(trace, self._plan)
+        where = f" in iteration {trace.rows + 1}"
+        return self._ended_by(error, self._system, where, which)
+
+    def _ended_by(
+        self,
+        error: BaseException,
+        system: SystemLog,
+        where: str = "",
+        which: Iterable[str] = (),
+    ) -> Ended:
+        """Return why the body ended. If it failed, note what was open at that moment.
+
+        ``where`` and the notes ``which`` say in which call, if there are several.
+        """
         reason, words = self._endings.why_it_ended(error)
-        words += f" in iteration {run.loop.trace.rows + 1}"
+        words += where
         closed = None
         if reason is Reason.BODY_FAILED:
-            closed = after_close(error, run.log)
+            closed = after_close(error, self._log)
             with suppress(Exception):  # for lack of memory
-                self._notes.extend(self._when_it_failed(run.loop.trace))
+                self._notes.extend(which)
+                if found := still_open(self._log, system):
+                    self._notes.append(f"Still open when it failed: {found}.")
         return Ended(reason=reason, detail=f"{words}; {closed}" if closed else words)
-
-    def _when_it_failed(self, trace: Trace) -> Iterator[str]:
-        """Yield which iteration failed, and what was still open at that moment."""
-        if trace.judged:
-            yield (
-                f"It failed in iteration {trace.judged + 1} of "
-                f"{max(self._plan.iterations, trace.judged + 1)} (after "
-                f"{trace.warmed_up} warm-up)."
-            )
-        elif trace.rows:
-            yield f"It failed in iteration {trace.rows + 1} of {trace.warmup} warm-up."
-        found = still_open(self._log, self._system)
-        if found:
-            yield f"Still open at that moment: {found}."
 
     def _note_end(self, loop: Loop) -> None:
         """Note what is known only after the loop has ended."""
@@ -1004,6 +1009,22 @@ class Measurement:
         self._know(notes=tuple(self._notes))
         self.verdict = decide(self.grounds)
         return self.verdict
+
+
+def _is_failure(ended: Ended | None) -> bool:
+    return ended is not None and ended.reason is Reason.BODY_FAILED
+
+
+def _which_iteration(trace: Trace, plan: Plan) -> Iterator[str]:
+    """Yield which iteration failed, unless it is the first."""
+    if trace.judged:
+        yield (
+            f"It failed in iteration {trace.judged + 1} of "
+            f"{max(plan.iterations, trace.judged + 1)} (after {trace.warmed_up} "
+            "warm-up)."
+        )
+    elif trace.rows:
+        yield f"It failed in iteration {trace.rows + 1} of {trace.warmup} warm-up."
 
 
 def _broken(loop: Loop) -> tuple[tuple[str, str], ...]:

@@ -246,6 +246,19 @@ SIGNALS: tuple[SignalRow, ...] = (
         look_for="a name scope that is entered and never left; use a with statement",
     ),
     SignalRow(
+        name="tf.summary_writer",
+        unit="entries",
+        family="scope",
+        allowance=0,
+        allows="total",
+        grows="summary writers that were made the default, and never undone",
+        one="summary writer",
+        many="summary writers",
+        state="set as the default",
+        look_for="a writer.as_default() that is entered and never left; use a with "
+        "statement",
+    ),
+    SignalRow(
         name="tf.eager_mode",
         unit="entries",
         family="scope",

@@ -15,6 +15,7 @@ from types import FrameType
 from typing import Any
 
 from pytest_tfleak.diagnosis.safe_read import read_field
+from pytest_tfleak.run.isolation import Leftover
 from pytest_tfleak.run.session_log import SessionLog
 from pytest_tfleak.run.system_log import SystemLog
 from pytest_tfleak.signals import row_of
@@ -22,6 +23,7 @@ from pytest_tfleak.tf import names
 from pytest_tfleak.user_code import Frame
 from pytest_tfleak.user_code import is_import
 from pytest_tfleak.user_code import origin_of
+from pytest_tfleak.verdict import Origin
 
 ADVICE = "run what needs the session before closing it, or open a new one"
 _ASKED_TO_STOP = (
@@ -133,6 +135,14 @@ def still_open(log: SessionLog, system: SystemLog) -> str:
     return ", ".join([*parts, *_files(path for path in paths if path)])
 
 
+def never_left(leftovers: Iterable[Leftover]) -> Iterator[str]:
+    """Yield notes on scopes that a body which failed had entered and not left."""
+    for left in leftovers:
+        if left.leak:
+            line = "" if left.origin is None else f" (made at {_in_code(left.origin)})"
+            yield f"{left.text[0].upper()}{left.text[1:]}{line}."
+
+
 def _files(paths: Iterable[str]) -> Iterator[str]:
     """Yield the files that are open, the first few of them by name."""
     counts = Counter(map(_file, paths))
@@ -160,10 +170,12 @@ def _made(session: object, log: SessionLog) -> str:
 
 
 def _line(frames: Sequence[Frame]) -> str:
-    """Return ``app/pool.py:12 in take()``, which also says whose code that is."""
     origin, _ = origin_of(frames)
-    if origin is None:
-        return ""
+    return "" if origin is None else _in_code(origin)
+
+
+def _in_code(origin: Origin) -> str:
+    """Return ``app/pool.py:12 in take()``, which also says whose code that is."""
     place = f"{_shown(origin.file)}:{origin.line}"
     inside = origin.function.startswith("<")
     return place if inside else f"{place} in {origin.function}()"

@@ -21,16 +21,20 @@ from collections import Counter
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
+from collections.abc import Mapping
 from collections.abc import Sequence
 from contextlib import contextmanager
 from contextlib import suppress
 from dataclasses import dataclass
 from dataclasses import field
+from dataclasses import replace
 from itertools import takewhile
 from types import GeneratorType
 from typing import Any
 
 from pytest_tfleak.probes.census import thawed
+from pytest_tfleak.run.entered_scopes import Entered
+from pytest_tfleak.run.entered_scopes import EnteredScopes
 from pytest_tfleak.tf import names
 from pytest_tfleak.tf.access import note_rpc
 from pytest_tfleak.tf.names import MissingNameError
@@ -161,6 +165,15 @@ _WATCHED = (
         owner="thread", name=names.SCOPE_NAME, kind="name_scope", noun="name scope"
     ),
     _Watched(
+        owner="summaries",
+        name=names.DEFAULT_WRITER,
+        initial=None,
+        kind="summary_writer",
+        noun="the default summary writer",
+    ),
+    _Watched(owner="summaries", name=names.SUMMARY_STEP, initial=None),
+    _Watched(owner="summaries", name=names.SUMMARY_CONDITION, initial=None),
+    _Watched(
         owner="functions",
         name=names.RUN_EAGERLY.attribute,
         initial=False,
@@ -212,16 +225,21 @@ class Surroundings:
         self._left: list[Leftover] = []
         objects = gc.get_objects if only_recent else _objects
         self._recorders, self._attributes = _Recorders(objects), _Attributes(objects)
+        self._scopes = {
+            "strategy": EnteredScopes(names.STRATEGY_SCOPE),
+            "summary_writer": EnteredScopes(names.WRITER_SCOPE),
+        }
         self._is_open = True
         note_rpc()
         with _guarded(self._left, "gradient tapes"):
             self._recorders.remember()
+        for kind, scopes in self._scopes.items():
+            with _guarded(self._left, f"the hooks of {kind}"):
+                scopes.watch()
         with _guarded(self._left, "the state"):
             self._attributes.remember(self._left)
 
-    def restore(
-        self, created_at: Callable[[object], Sequence[Frame]] = lambda _: ()
-    ) -> tuple[Leftover, ...]:
+    def restore(self, created_at: _CreatedAt = lambda _: ()) -> tuple[Leftover, ...]:
         """Restore everything and return what the test left; never raise.
 
         ``created_at`` returns the lines that created a session or graph.
@@ -231,8 +249,12 @@ class Surroundings:
         self._is_open = False
         with _guarded(self._left, "gradient tapes"):
             self._recorders.restore(self._left)
+        for kind, scopes in self._scopes.items():
+            with _guarded(self._left, f"the hooks of {kind}"):
+                scopes.stop()
         with _guarded(self._left, "the state"):
-            self._attributes.restore(self._left, created_at)
+            entered = {kind: scopes.last for kind, scopes in self._scopes.items()}
+            self._attributes.restore(self._left, created_at, entered)
         return tuple(self._left)
 
 
@@ -258,6 +280,10 @@ def _suspended_scopes(objects: _Objects) -> list[Any]:
 
 
 _Objects = Callable[[], list[Any]]
+#: Returns the lines that created a session or graph.
+_CreatedAt = Callable[[object], Sequence[Frame]]
+#: The last scope of some kinds that was entered and not left.
+_Scopes = Mapping[str, Entered | None]
 
 
 def _objects() -> list[Any]:
@@ -466,10 +492,11 @@ class _Attributes:
     def restore(
         self,
         left: list[Leftover],
-        created_at: Callable[[object], Sequence[Frame]],
+        created_at: _CreatedAt,
+        scopes: _Scopes,
     ) -> None:
         compared = self._compare(left)
-        found = list(_leftovers(compared, created_at))
+        found = list(_leftovers(compared, created_at, scopes))
         left.extend(found)
         entered = list(_entered(compared))
         if any(leftover.kind == "eager_mode" for leftover in found):
@@ -545,6 +572,7 @@ def _owners(known: Iterable[int] = ()) -> Iterator[tuple[str, Any]]:
     found = {
         "interpreter": sys,
         "graphs": names.GRAPH_STACK.find(),
+        "summaries": names.SUMMARY_STATE.find(),
         "sessions": names.SESSION_STACK.find(),
         "switches": getattr(context, names.SWITCHES, None),
         "context": context,
@@ -621,7 +649,7 @@ def _differs(now: _State, then: _State) -> bool:
 
 
 def _leftovers(
-    compared: Sequence[_Compared], created_at: Callable[[object], Sequence[Frame]]
+    compared: Sequence[_Compared], created_at: _CreatedAt, scopes: _Scopes
 ) -> Iterator[Leftover]:
     """Yield one leftover of each kind, except those that always follow another."""
     changed = [one for one in compared if one.count]
@@ -632,14 +660,39 @@ def _leftovers(
         if watched.kind and not brought & {watched.kind, watched.name}:
             if watched.kind not in reported:
                 reported.add(watched.kind)
-                entered = list(_entered([one]))
-                yield _leftover(
-                    watched.kind,
-                    one.count,
-                    watched.noun,
-                    watched.is_setting,
-                    created_at(entered[-1]) if entered else (),
-                )
+                if watched.owner == "summaries":
+                    yield from _left_writer(watched, scopes[watched.kind])
+                else:
+                    lines = _lines_of(one, created_at, scopes.get(watched.kind))
+                    noun, is_setting = watched.noun, watched.is_setting
+                    yield _leftover(watched.kind, one.count, noun, is_setting, lines)
+
+
+def _left_writer(watched: _Watched, entered: Entered | None) -> Iterator[Leftover]:
+    """Yield what is left of a summary writer that is still the default.
+
+    Nothing is if the code began to leave the scope: TensorFlow flushes the writer then,
+    and if that fails, keeps it. And only user code that entered a scope can leave it:
+    what a library entered, such as ``set_as_default()``, is a setting.
+    """
+    if entered is None:
+        return
+    lines = entered.lines if entered.is_by_user else ()
+    left = _leftover(watched.kind, 1, watched.noun, not entered.is_by_user, lines)
+    if left.leak:
+        left = replace(left, text="1 summary writer was left as the default")
+    yield left
+
+
+def _lines_of(
+    one: _Compared, created_at: _CreatedAt, entered: Entered | None
+) -> Sequence[Frame]:
+    """Return the lines that entered a scope, or made the graph or session entered."""
+    if entered is not None:
+        return entered.lines
+    if one.watched.owner in ("graphs", "sessions"):
+        return created_at(one.now.value[-1])
+    return ()
 
 
 def _leftover(

@@ -93,38 +93,40 @@ class OneCall:
         self._calls = calls
         self._tear_down = tear_down
         self._log = log
+        #: What the call has added to the process; it can be asked after the call, too.
+        self.system = SystemLog(audits=True)
         #: How long the body took, in seconds, and how often it returned.
         self.body_seconds, self.calls = 0.0, 0
 
     def run(self) -> Left:
         """Call the body, and return what it left. Raises what the body raises."""
         __tracebackhide__ = True
-        census, system = Census(), SystemLog(audits=True)
+        census = Census()
         self._log.watch()
         try:
             census.hide()
-            with system:
+            with self.system:
                 for _ in range(self._calls):
                     started = perf_counter()
                     self._body()
                     self.body_seconds += perf_counter() - started
                     self.calls += 1
-                return self._look(system, census)
+                return self._look(census)
         finally:
             census.thaw()
 
-    def _look(self, system: SystemLog, census: Census) -> Left:
-        left = self._find(system)
+    def _look(self, census: Census) -> Left:
+        left = self._find()
         if left.counts():
             left = Left()  # the fixtures may free it
             outlasting = self._tear_down()
             census.thaw()  # some of them may be garbage now
             gc.collect()
-            left = self._find(system, waits=True)
+            left = self._find(waits=True)
             _without_those_kept(left, outlasting)
         return left
 
-    def _find(self, system: SystemLog, *, waits: bool = False) -> Left:
+    def _find(self, *, waits: bool = False) -> Left:
         """Return what is left; ``waits`` gives threads and processes time to end."""
         ends = perf_counter() + MOMENT
         while True:
@@ -133,7 +135,7 @@ class OneCall:
                 gc.collect()  # it only looks at what the call made
             for signal, made in self._made():
                 _add_unless_imported(left, signal, made, self._log.created_at(made))
-            for found in system.left():
+            for found in self.system.left():
                 _add_unless_imported(left, found.signal, found.made, found.lines)
             may_end = any(name.startswith("process.") for name in left.counts())
             if not (waits and may_end) or perf_counter() > ends:

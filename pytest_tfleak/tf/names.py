@@ -533,6 +533,11 @@ SET_STRATEGY = Field(
     use="a strategy that was set is not put back",
     example="getattr(tf.Graph(), it) is None",
 )
+STRATEGY_SCOPE = _name(
+    _tf("distribute.distribute_lib", "_CurrentDistributionContext"),
+    use="which line entered the scope of a strategy",
+    example="isinstance(tf.distribute.OneDeviceStrategy('/CPU:0').scope(), it)",
+)
 CREATORS = Field(
     "_variable_creator_stack",
     use="a variable-creator scope is not put back",
@@ -1056,6 +1061,31 @@ WRITER_CLOSED = Field(
     "_closed",
     use="whether a summary writer is closed, in words",
     example="getattr(summary_writer(), it) is False",
+)
+SUMMARY_STATE = _name(
+    _tf("ops.summary_ops_v2", "_summary_state"),
+    use="a default summary writer is not put back",
+    example="vars(it)['writer'] is None",
+)
+DEFAULT_WRITER = Field(
+    "writer",
+    use="a default summary writer is not put back",
+    example="getattr(names.SUMMARY_STATE.get(), it) is None",
+)
+SUMMARY_STEP = Field(
+    "step",
+    use="the step of summaries is not put back",
+    example="getattr(names.SUMMARY_STATE.get(), it) is None",
+)
+SUMMARY_CONDITION = Field(
+    "is_recording",
+    use="the condition for summaries is not put back",
+    example="getattr(names.SUMMARY_STATE.get(), it) is None",
+)
+WRITER_SCOPE = _name(
+    _tf("ops.summary_ops_v2", "_SummaryContextManager"),
+    use="tf.summary_writer",
+    example="isinstance(summary_writer().as_default(), it)",
 )
 TENSOR_DTYPE_NUMBER = Field(
     "_datatype_enum",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from pytest_tfleak.verdict import Reason
 from pytest_tfleak.verdict import Status
 from tests.leaks.conftest import read_verdicts
 
@@ -26,6 +27,11 @@ def test_leaves_a_graph():
 def test_leaves_a_tape():
     tape = tf.GradientTape()
     KEPT.append(tape.__enter__())
+
+
+def test_leaves_a_default_writer(tmp_path):
+    scope = tf.summary.create_file_writer(str(tmp_path)).as_default()
+    scope.__enter__()
 
 
 def test_leaves_a_default_session():
@@ -82,13 +88,21 @@ class TestModel(tf.test.TestCase):
     def test_cached_session(self):
         with tf.Graph().as_default(), self.cached_session():
             assert self.evaluate(tf1.constant(3)) == 3
+
+
+def test_fails():
+    KEPT.append(tf1.Session(graph=tf.Graph()))
+    KEPT.append(tf.GradientTape().__enter__())
+    tf.distribute.OneDeviceStrategy("/CPU:0").scope().__enter__()
+    raise ValueError("fails")
 """
 LEAKS = {
     "test_leaves_a_session": ("tf.sessions", 9),
     "test_leaves_a_graph": ("tf.graphs", 13),
     "test_leaves_a_tape": ("tf.tapes", 18),
-    "test_leaves_a_default_session": ("tf.sessions", 22),
-    "test_keeps_it": ("tf.sessions", 64),
+    "test_leaves_a_default_writer": ("tf.summary_writer", 23),
+    "test_leaves_a_default_session": ("tf.sessions", 27),
+    "test_keeps_it": ("tf.sessions", 69),
 }
 
 
@@ -103,4 +117,12 @@ def test_what_a_test_leaves_is_found_in_one_call(pytester: pytest.Pytester) -> N
         f for f in leaks["test_leaves_a_session"] if f.signal == "tf.sessions"
     )
     assert session.path is not None and not session.path.is_native
+    assert verdicts["test_fails"].reason is Reason.BODY_FAILED
+    at = "made at test_what_a_test_leaves_is_found_in_one_call.py:{} in test_fails()"
+    assert verdicts["test_fails"].notes == (
+        f"Still open when it failed: a session {at.format(81)}.",
+        f"1 gradient tape was never left ({at.format(82)}).",
+        f"1 strategy scope was never left ({at.format(83)}).",
+    )
+    del verdicts["test_fails"]
     assert {v.iterations for v in verdicts.values()} == {1}

@@ -208,7 +208,16 @@ def test_a_later_failure_says_in_which_iteration(pytester: pytest.Pytester) -> N
 @pytest.mark.skipif(
     not sys.platform.startswith("linux"), reason="needs /proc to list descriptors"
 )
-def test_a_failure_says_what_is_open_at_that_moment(pytester: pytest.Pytester) -> None:
+@pytest.mark.parametrize(
+    ("depth", "fails", "which", "file"),
+    [
+        ("leftovers", 1, "", "a file descriptor opened at test_it.py:14"),
+        ("full", 9, "It failed in iteration 7 of 20 (after 2 warm-up). ", "the file "),
+    ],
+)
+def test_a_failure_says_what_is_open_at_that_moment(
+    pytester: pytest.Pytester, depth: str, fails: int, which: str, file: str
+) -> None:
     pytester.makepyfile(
         test_it="""
         import itertools, threading, pytest
@@ -219,24 +228,25 @@ def test_a_failure_says_what_is_open_at_that_moment(pytester: pytest.Pytester) -
             yield (files := [])
             files.pop().close()
 
-        @pytest.mark.tfleak(iterations=20, warmup=2)
+        @pytest.mark.tfleak(iterations=20, warmup=2, depth="%s")
         def test_it(tmp_path, files):
             ends = threading.Event()
             thread = threading.Thread(target=ends.wait, daemon=True)
             thread.start()
             files.append((tmp_path / "journal").open("w"))
-            assert next(calls) < 9
+            assert next(calls) < %d
             files.pop().close()
             ends.set()
             thread.join()
         """
+        % (depth, fails)
     )
     result = pytester.runpytest_inprocess()
     result.assert_outcomes(failed=1)
     text = " ".join(result.stdout.str().split())
     thread = "a thread started at test_it.py:13 in test_it()"
-    assert f"Still open at that moment: {thread}, the file " in text
-    assert "/test_it0/journal." in text
+    assert f"{which}Still open when it failed: {thread}, {file}" in text
+    assert ("It failed in" in text) == bool(which)
 
 
 def test_builtins_stay_what_they_are(pytester: pytest.Pytester) -> None:

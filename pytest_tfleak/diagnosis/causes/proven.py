@@ -204,6 +204,15 @@ CAUSES = (
         ),
     ),
     Cause(
+        slug="summary-writer-left",
+        priority=Priority.PROVEN,
+        explains="A summary writer was made the default, and this was never undone. It "
+        "stays open, and what other code writes later in this thread goes into its "
+        "file.",
+        remedy="Use a with statement: `with writer.as_default(): ...`.",
+        rule=lambda e: e.has("tf.summary_writer"),
+    ),
+    Cause(
         slug="eager-mode-switched",
         priority=Priority.PROVEN,
         explains="The code switched eager execution on or off and did not switch it "

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import random
 import subprocess
 import sys
+import sysconfig
+import tempfile
 import textwrap
 import threading
 import time
@@ -61,6 +64,7 @@ def state() -> dict[str, Any]:
             sys.modules["tensorflow.python.data.ops.dataset_ops"].Dataset,
         ),
         "functions": tf.config.functions_run_eagerly(),
+        "summaries": dict(vars(names.SUMMARY_STATE.get())),
         "strategy": list(graph._distribution_strategy_stack),
         "set strategy": graph._global_distribute_strategy_scope,
         "creators": list(graph._variable_creator_stack),
@@ -239,6 +243,48 @@ def strategy_set() -> Any:
     tf.distribute.experimental_set_strategy(tf.distribute.OneDeviceStrategy("/CPU:0"))
 
 
+def _writer() -> Any:
+    return tf.summary.create_file_writer(tempfile.mkdtemp())
+
+
+def default_writer() -> Any:
+    return _entered(_writer().as_default(step=3))
+
+
+def two_default_writers() -> Any:
+    first = _entered(_writer().as_default())
+    with _writer().as_default():
+        pass
+    return first
+
+
+def default_writer_in_an_exit_stack() -> Any:
+    stack = contextlib.ExitStack()
+    stack.enter_context(_writer().as_default())
+    return stack
+
+
+def default_writer_set() -> Any:
+    _writer().set_as_default(step=3)
+
+
+def default_writer_entered_by_a_library() -> Any:
+    library: dict[str, Any] = {}
+    file = f"{sysconfig.get_path('purelib')}/library.py"
+    exec(compile("def enter(scope): scope.__enter__()", file, "exec"), library)
+    library["enter"](_writer().as_default())
+
+
+def default_writer_that_cannot_be_flushed() -> Any:
+    writer = _writer()
+    with pytest.raises(OSError, match="full"), writer.as_default():
+        writer.flush = _fails
+
+
+def _fails() -> None:
+    raise OSError("full")
+
+
 def device() -> Any:
     return _entered(tf.device("/CPU:0"))
 
@@ -324,6 +370,11 @@ LEFT: dict[Leak, tuple[dict[str, int], dict[str, int]]] = {
     strategy: ({"strategy": 1},) * 2,
     mirrored_strategy: ({"strategy": 1},) * 2,
     strategy_set: ({"strategy": 1},) * 2,
+    default_writer: ({"summary_writer": 1},) * 2,
+    two_default_writers: ({"summary_writer": 1},) * 2,
+    default_writer_in_an_exit_stack: ({"summary_writer": 1},) * 2,
+    default_writer_set: ({"summary_writer": 1},) * 2,
+    default_writer_entered_by_a_library: ({"summary_writer": 1},) * 2,
     device: ({"device_scope": 1},) * 2,
     name_scope: ({"name_scope": 1},) * 2,
     two_name_scopes: ({"name_scope": 1},) * 2,
@@ -340,6 +391,8 @@ LEFT: dict[Leak, tuple[dict[str, int], dict[str, int]]] = {
 }
 SETTINGS = (
     "seed",
+    "default_writer_set",
+    "default_writer_entered_by_a_library",
     "eager_execution_disabled",
     "version_1",
     "functions_run_eagerly",
@@ -368,6 +421,29 @@ def test_what_a_test_left_is_restored(leave: Leak, held: bool) -> None:
     assert state() == before
 
 
+def test_a_writer_that_cannot_be_flushed_is_no_leftover() -> None:
+    """Leaving the scope fails then, and TensorFlow keeps the writer."""
+    before = state()
+    surroundings = Surroundings()
+    default_writer_that_cannot_be_flushed()
+    assert state() != before
+    assert surroundings.restore() == ()
+    assert state() == before
+
+
+def test_the_line_that_enters_the_scope_of_a_writer_is_known() -> None:
+    surroundings = Surroundings()
+    for _ in range(3):
+        default_writer()
+    scopes = surroundings._scopes["summary_writer"]
+    assert len(scopes._entered) == 1, "it would grow in each iteration of a loop"
+    (left,) = surroundings.restore()
+    assert left.text == "1 summary writer was left as the default"
+    assert left.origin is not None
+    assert left.origin.function == "_entered"
+    assert left.stack[0].text.startswith("return _entered(_writer()")
+
+
 def counts(left: tuple[Leftover, ...]) -> dict[str, int]:
     return {item.kind: item.count for item in left}
 
@@ -392,12 +468,17 @@ def outer_strategy() -> Any:
     return tf.distribute.OneDeviceStrategy("/CPU:0").scope()
 
 
+def outer_writer() -> Any:
+    return _writer().as_default()
+
+
 def outer_creator_scope() -> Any:
     return tf.variable_creator_scope(lambda make, **options: make(**options))
 
 
 INNER = (
     interactive_session_with_graph,
+    default_writer,
     graph,
     session,
     tape,
@@ -411,6 +492,7 @@ OUTER = (
     outer_device,
     outer_name_scope,
     outer_strategy,
+    outer_writer,
     outer_creator_scope,
 )
 

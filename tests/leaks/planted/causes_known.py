@@ -252,6 +252,19 @@ def test_scope_never_left_mended():
         tf.ones([])
 
 
+def test_summary_writer_left(tmp_path):
+    writer = tf.summary.create_file_writer(str(tmp_path))
+    writer.as_default().__enter__()  # planted
+    tf.summary.write("loss", 0.5, step=0)
+
+
+def test_summary_writer_left_mended(tmp_path):
+    writer = tf.summary.create_file_writer(str(tmp_path))
+    with writer.as_default():
+        tf.summary.write("loss", 0.5, step=0)
+    writer.close()
+
+
 @pytest.mark.tfleak(warmup=0, iterations=10)
 def test_eager_mode_switched():
     # not disable_eager_execution(), which is a setting that would be restored

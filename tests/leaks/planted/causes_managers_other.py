@@ -176,8 +176,8 @@ def test_exit_fails_before_closing__tape_mended():
 # strategies
 @contextlib.contextmanager
 def distributed():
-    scope = tf.distribute.OneDeviceStrategy("/cpu:0").scope()  # planted
-    scope.__enter__()
+    scope = tf.distribute.OneDeviceStrategy("/cpu:0").scope()
+    scope.__enter__()  # planted
     yield
     scope.__exit__(None, None, None)
 
@@ -232,4 +232,39 @@ def test_exit_returns_true__writer():
 
 def test_exit_returns_true__writer_mended():
     with CarefulRecorder():
+        compute()
+
+
+# the default summary writer
+WRITER = tf.summary.create_file_writer(str(FOLDER / "shared"))
+
+
+class Logging:
+    def __enter__(self):
+        self.scope = WRITER.as_default()
+        self.scope.__enter__()  # planted
+        tf.summary.write("start", compute(), step=0)
+
+    def __exit__(self, *error):
+        self.scope.__exit__(*error)
+
+
+class CarefulLogging(Logging):
+    def __enter__(self):
+        self.scope = WRITER.as_default()
+        self.scope.__enter__()
+        try:
+            tf.summary.write("start", compute(), step=0)
+        except BaseException:
+            self.scope.__exit__(None, None, None)
+            raise
+
+
+def test_enter_fails_after_opening__default_writer():
+    with Logging():
+        compute()
+
+
+def test_enter_fails_after_opening__default_writer_mended():
+    with CarefulLogging():
         compute()
