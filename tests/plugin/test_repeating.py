@@ -219,7 +219,7 @@ def test_a_failure_says_what_is_open_at_that_moment(
     pytester: pytest.Pytester, depth: str, fails: int, which: str, file: str
 ) -> None:
     pytester.makepyfile(
-        test_it="""
+        test_it=f"""
         import itertools, threading, pytest
         calls = itertools.count(1)
 
@@ -228,18 +228,17 @@ def test_a_failure_says_what_is_open_at_that_moment(
             yield (files := [])
             files.pop().close()
 
-        @pytest.mark.tfleak(iterations=20, warmup=2, depth="%s")
+        @pytest.mark.tfleak(iterations=20, warmup=2, depth="{depth}")
         def test_it(tmp_path, files):
             ends = threading.Event()
             thread = threading.Thread(target=ends.wait, daemon=True)
             thread.start()
             files.append((tmp_path / "journal").open("w"))
-            assert next(calls) < %d
+            assert next(calls) < {fails}
             files.pop().close()
             ends.set()
             thread.join()
         """
-        % (depth, fails)
     )
     result = pytester.runpytest_inprocess()
     result.assert_outcomes(failed=1)

@@ -76,6 +76,14 @@ CAUSES = (
         "{in_with}, then {take_over}.",
     ),
     Cause(
+        slug="guarded-too-late",
+        priority=Priority.MANAGERS,
+        explains="A call fails between the line that opens it and what makes sure that "
+        "it is cleaned up.",
+        remedy="Put {guard} directly after {opening}: what may fail comes after it, or "
+        "before both.",
+    ),
+    Cause(
         slug="exit-hides-error",
         priority=Priority.MANAGERS,
         explains="The error ends at a with statement, whose {exit} returns True: what "

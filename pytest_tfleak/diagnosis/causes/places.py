@@ -23,6 +23,8 @@ from pytest_tfleak.diagnosis.causes.limits import container_code
 from pytest_tfleak.diagnosis.causes.limits import grown_on
 from pytest_tfleak.diagnosis.causes.limits import limit_of
 from pytest_tfleak.diagnosis.causes.resources import find_opened
+from pytest_tfleak.diagnosis.origin.guards import Guard
+from pytest_tfleak.diagnosis.origin.guards import guard_after
 from pytest_tfleak.diagnosis.origin.managers import form_of
 from pytest_tfleak.diagnosis.origin.managers import manager_of
 from pytest_tfleak.diagnosis.origin.managers import stack_made_in
@@ -383,6 +385,21 @@ def _take_over(case: Case) -> str:
     return f"`{name} = stack.pop_all()`" if name else ""
 
 
+def _guard(case: Case) -> Guard | None:
+    found = map(guard_after, case.finding.lines)
+    return next((guard for guard in found if guard is not None), None)
+
+
+def _guard_code(case: Case) -> str:
+    guard = _guard(case)
+    return "" if guard is None else f"`{guard.code}`"
+
+
+def _opening(case: Case) -> str:
+    guard = _guard(case)
+    return "" if guard is None else f"`{guard.opening}`"
+
+
 def _is_sized(path: RetainingPath | None) -> bool:
     return path is not None and any(e.is_sized for e in path.expressions())
 
@@ -438,6 +455,8 @@ PLACES: Mapping[str, Place] = {
     "exit": Place(find=_exit, shown="__exit__"),
     "manager": Place(find=_manager, shown="manager"),
     "in_with": Place(find=_in_with, shown="`with ExitStack() as stack: ...`"),
+    "guard": Place(find=_guard_code, shown="`try: ... finally: ...`"),
+    "opening": Place(find=_opening, shown="`session = open_session()`"),
     "take_over": Place(find=_take_over, shown="`self.stack = stack.pop_all()`"),
     "end_task": Place(
         find=typed_in.end_task,

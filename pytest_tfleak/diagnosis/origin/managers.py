@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pytest_tfleak.diagnosis.origin.guards import guarded_too_late
 from pytest_tfleak.user_code import Definition
 from pytest_tfleak.user_code import Frame
 from pytest_tfleak.user_code import definitions_in
@@ -71,6 +72,8 @@ def how_it_fails(
             return "exit-returns-true" if is_hidden else "exit-only-on-success"
     if any(_fills_stack(*place) for place in _common(made, failing)):
         return "exit-stack-half-filled"
+    if guarded_too_late(made, [way.lines for way in failing]):
+        return "guarded-too-late"
     return "exit-hides-error" if _is_hidden(made, failing) else ""
 
 

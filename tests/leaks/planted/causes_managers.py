@@ -569,3 +569,58 @@ def test_exit_fails_before_closing__by_itself():
 def test_exit_fails_before_closing__by_itself_mended():
     with WritesLastCarefully() as results:
         results.append(compute())
+
+
+# no manager of its own, but what makes sure to clean up comes too late
+def connect():
+    OPEN.append(tf.compat.v1.Session(graph=tf.Graph()))  # planted
+    return OPEN[-1]
+
+
+def disconnect(session):
+    OPEN.remove(session)
+    session.close()
+
+
+def test_guarded_too_late():
+    session = connect()
+    compute()
+    try:
+        session.list_devices()
+    finally:
+        disconnect(session)
+
+
+def test_guarded_too_late_mended():
+    session = connect()
+    try:
+        compute()
+        session.list_devices()
+    finally:
+        disconnect(session)
+
+
+def beat():
+    done = threading.Event()
+    thread = threading.Thread(target=done.wait, daemon=True)  # planted
+    thread.start()
+    return done, thread
+
+
+def end(done, thread):
+    done.set()
+    thread.join()
+
+
+def test_guarded_too_late__exit_stack():
+    with contextlib.ExitStack() as stack:
+        done, thread = beat()
+        compute()
+        stack.callback(end, done, thread)
+
+
+def test_guarded_too_late__exit_stack_mended():
+    with contextlib.ExitStack() as stack:
+        done, thread = beat()
+        stack.callback(end, done, thread)
+        compute()
