@@ -406,7 +406,9 @@ class Measurement:
                 self._insights = explain_left(left, self._handed, deadline)
         except BaseException as error:
             if not self._is_judged:
-                self._know(ended=self._ended_by(error, call.system))
+                which = _which_call(call.calls, self._plan)
+                ended = self._ended_by(error, call.system, which=which)
+                self._know(ended=ended)
             self._decide()
             raise
         finally:
@@ -1013,6 +1015,12 @@ class Measurement:
 
 def _is_failure(ended: Ended | None) -> bool:
     return ended is not None and ended.reason is Reason.BODY_FAILED
+
+
+def _which_call(calls: int, plan: Plan) -> Iterator[str]:
+    """Yield which call failed, if there are to be several."""
+    if plan.iterations > 1:
+        yield f"It failed in call {calls + 1} of {plan.iterations}."
 
 
 def _which_iteration(trace: Trace, plan: Plan) -> Iterator[str]:

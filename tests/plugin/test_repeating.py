@@ -205,18 +205,27 @@ def test_a_later_failure_says_in_which_iteration(pytester: pytest.Pytester) -> N
     )
 
 
+OPENED = "a file descriptor opened at test_it.py:14"
+
+
 @pytest.mark.skipif(
     not sys.platform.startswith("linux"), reason="needs /proc to list descriptors"
 )
 @pytest.mark.parametrize(
-    ("depth", "fails", "which", "file"),
+    ("depth", "options", "fails", "which", "file"),
     [
-        ("leftovers", 1, "", "a file descriptor opened at test_it.py:14"),
-        ("full", 9, "It failed in iteration 7 of 20 (after 2 warm-up). ", "the file "),
+        ("leftovers", [], 1, "", OPENED),
+        ("leftovers", ["--tfleak-iterations=20"], 9, "call 9 of 20", OPENED),
+        ("full", [], 9, "iteration 7 of 20 (after 2 warm-up)", "the file "),
     ],
 )
 def test_a_failure_says_what_is_open_at_that_moment(
-    pytester: pytest.Pytester, depth: str, fails: int, which: str, file: str
+    pytester: pytest.Pytester,
+    depth: str,
+    options: list[str],
+    fails: int,
+    which: str,
+    file: str,
 ) -> None:
     pytester.makepyfile(
         test_it=f"""
@@ -240,10 +249,11 @@ def test_a_failure_says_what_is_open_at_that_moment(
             thread.join()
         """
     )
-    result = pytester.runpytest_inprocess()
+    result = pytester.runpytest_inprocess(*options)
     result.assert_outcomes(failed=1)
     text = " ".join(result.stdout.str().split())
     thread = "a thread started at test_it.py:13 in test_it()"
+    which = f"It failed in {which}. " if which else ""
     assert f"{which}Still open when it failed: {thread}, {file}" in text
     assert ("It failed in" in text) == bool(which)
 
