@@ -103,6 +103,9 @@ class FailingPasses:
             self._faults.aim(target)
             self._body()
         except BaseException as error:
+            # while the error is alive: a graph's scope that nobody left ends by itself
+            # once the frames are freed, but code that handles the error is still in it
+            self._note_left(target, surroundings.restore(self.created_at))
             if not self._goes_on(error):
                 raise
             self._note_error(target, error)
