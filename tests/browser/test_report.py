@@ -179,6 +179,7 @@ def test_the_message_is_copied(opened: Any, clipboard: str) -> None:
         opened.execute_script(script)
     body = find(opened, "#tests > tbody.leak")
     find(body, "summary").click()
+    find(body, ".copy")
     for button, start in zip(
         body.find_elements("css selector", ".copy"),
         ("LEAK: ", "@pytest.mark.tfleak("),
@@ -309,7 +310,8 @@ def contrast(one: str, other: str) -> float:
 def test_text_has_enough_contrast(colours: Any) -> None:
     find(colours, "#tests > tbody.leak summary").click()
     paper = find(colours, "body").value_of_css_property("background-color")
-    for selector in ("h1", "summary", "td.g small", ".test dt", ".level", ".figure"):
+    texts = "h1, summary, td.g small, .test dt, .level, .figure, .copy, #leaks a"
+    for selector in (*texts.split(", "), "#leaks summary span"):
         ink = find(colours, selector).value_of_css_property("color")
         assert contrast(ink, paper) >= 4.5, selector
     for badge in colours.find_elements("css selector", ".badge")[:12]:
