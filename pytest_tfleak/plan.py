@@ -23,6 +23,7 @@ from pytest_tfleak.quantities import bytes_or_half
 from pytest_tfleak.quantities import choice
 from pytest_tfleak.quantities import format_bytes
 from pytest_tfleak.quantities import format_seconds
+from pytest_tfleak.quantities import in_short
 from pytest_tfleak.quantities import none_or
 from pytest_tfleak.quantities import number
 from pytest_tfleak.quantities import on_or_off
@@ -145,7 +146,7 @@ class Option:
         try:
             return self.parse(value)
         except ValueError as error:
-            raise PlanError(f"{self.name}={value!r}: {error}") from None
+            raise PlanError(f"{self.name}={in_short(value)}: {error}") from None
 
 
 def _option(default: Any, help: str, **row: Any) -> Any:

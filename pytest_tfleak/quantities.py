@@ -150,11 +150,20 @@ def number(value: object) -> float:
     raise ValueError("expected a number, 0 or more")
 
 
+def in_short(value: object, most: int = 200) -> str:
+    """Return any value as text of one line for a message."""
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:  # such as an int of 5,000 digits
+        text = f"<{type(value).__name__}>"
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
 def none_or(parse: Callable[[object], Any]) -> Callable[[object], Any]:
     """Return a parser that also takes None."""
 
     def parse_or_none(value: object) -> Any:
-        if value is None or value == "none":
+        if value is None or (isinstance(value, str) and value == "none"):
             return None
         try:
             return parse(value)
@@ -177,7 +186,7 @@ def choice(*choices: str) -> Callable[[object], str]:
 
 def bytes_or_half(value: object) -> int | str:
     """Return a number of bytes above 0, or ``HALF``."""
-    if value == HALF:
+    if isinstance(value, str) and value == HALF:
         return HALF
     try:
         size = parse_bytes(value)
@@ -201,10 +210,10 @@ def switch(value: object) -> bool:
 def on_or_off(value: object) -> str:
     """Return "on" or "off"; true and false are also accepted."""
     words = {"true": "on", "false": "off", "on": "on", "off": "off"}
-    word = words.get(str(value).strip().lower())
-    if word is None or not isinstance(value, (bool, str)):
+    word = str(value).strip().lower() if isinstance(value, (bool, str)) else ""
+    if word not in words:
         raise ValueError('expected "on" or "off"')
-    return word
+    return words[word]
 
 
 def text(value: object) -> str:

@@ -46,6 +46,7 @@ _HAS_COLLECTORS_HEAD = 1 << 14
 #: does not account for.
 _HAS_POINTERS = (1 << 3) | (1 << 4)
 _HEAD = 16  # bytes, of either
+_flags: Any = type.__dict__["__flags__"].__get__  # whatever a metaclass says
 #: Where in a file code is that was compiled under another name, such as a doctest.
 _EXCERPTS: dict[str, Frame] = {}
 
@@ -228,7 +229,7 @@ def frames_of(made: object) -> list[Frame]:
     """Return the stack that allocated an object, [] if tracemalloc was off then."""
     ask = _traceback_of_block()
     if ask is not None and tracemalloc.is_tracing():
-        for head in _heads(type(made).__flags__):
+        for head in _heads(_flags(type(made))):
             frames = ask(0, id(made) - head)
             if frames is not None:
                 return list(frames)

@@ -94,12 +94,14 @@ def _finding(signal: str, count: int, left: Left, plan: Plan) -> Finding:
 def _signal_of(left: Left) -> Callable[[type], str | None]:
     known = signals_by_type()
     of_left = {
-        type(made): signal for signal, found in left.objects.items() for made in found
+        id(type(made)): signal
+        for signal, found in left.objects.items()
+        for made in found
     }
 
     def signal_of(cls: type) -> str | None:
-        if cls in of_left:
-            return of_left[cls]
+        if id(cls) in of_left:
+            return of_left[id(cls)]
         names = (full_name(base) for base in mro_of(cls))
         return next((known[name] for name in names if name in known), None)
 

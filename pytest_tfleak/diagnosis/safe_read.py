@@ -22,6 +22,7 @@ from operator import is_
 from operator import not_
 from typing import Any
 
+from pytest_tfleak.probes.census import is_exactly
 from pytest_tfleak.probes.census import mro_of
 from pytest_tfleak.probes.census import type_name_of
 from pytest_tfleak.signals import TypeName
@@ -98,7 +99,7 @@ def fields_of(o: object) -> dict[str, Any]:
         found = names_in(cls).get("__dict__")
         if found is not None:
             # a property named __dict__ would run the object's own code
-            is_plain = type(found) in _DESCRIPTORS
+            is_plain = is_exactly(found, *_DESCRIPTORS)
             try:
                 fields: Any = found.__get__(o) if is_plain else None
             except TypeError:  # copied from another class, as tf_should_use does

@@ -20,6 +20,7 @@ from pytest_tfleak.plan import Source
 from pytest_tfleak.plan import option_table
 from pytest_tfleak.plan import parse_options
 from pytest_tfleak.plugin import outputs
+from pytest_tfleak.quantities import in_short
 from pytest_tfleak.reports.text import wrap
 
 MARKER = "tfleak"
@@ -242,7 +243,7 @@ def _class_levels(
 def _options(mark: pytest.Mark) -> dict[str, Any]:
     if mark.args:
         raise PlanError(
-            f"takes keywords only, got {', '.join(map(repr, mark.args))}; "
+            f"takes keywords only, got {', '.join(map(in_short, mark.args))}; "
             f"for example: {MARKER}(iterations=20)"
         )
     options = parse_options(dict(mark.kwargs), "marker")

@@ -542,6 +542,15 @@ def mro_of(cls: type) -> tuple[type, ...]:
     return _mro(cls) or (cls,)
 
 
+def is_exactly(o: object, *kinds: type) -> bool:
+    """Return whether an object is of one of these types, and of no subclass.
+
+    ``type(o) in kinds`` would run the code of a metaclass that defines equality.
+    """
+    cls = type(o)
+    return any(cls is kind for kind in kinds)
+
+
 def type_name_of(cls: type) -> TypeName:
     """Return the module and the qualified name of a type without running its code."""
     try:

@@ -25,7 +25,9 @@ from types import FunctionType
 from typing import Any
 from typing import NamedTuple
 
+from pytest_tfleak.probes.census import is_exactly
 from pytest_tfleak.probes.census import mro_of
+from pytest_tfleak.probes.census import type_name_of
 
 _LRU: Any = functools._lru_cache_wrapper
 _maxlen: Any = deque.__dict__["maxlen"].__get__
@@ -76,7 +78,7 @@ def fill_of(container: Any) -> Fill | None:
 def name_kind(container: Any) -> str:
     """Return the name of a container's kind that users know."""
     cls = type(container)
-    return "lru_cache" if cls is _LRU else str(cls.__name__)
+    return "lru_cache" if cls is _LRU else type_name_of(cls)[1].rpartition(".")[2]
 
 
 class Held:
@@ -254,7 +256,7 @@ def _fields_of(cache: Any) -> dict[str, Any]:
 
 def _number_in(fields: Mapping[str, Any], name: str) -> float | None:
     value = fields.get(_field_named(fields, name) or "")
-    return value if type(value) in (int, float) else None
+    return value if is_exactly(value, int, float) else None
 
 
 def _field_named(fields: Mapping[str, Any], name: str) -> str | None:
@@ -280,7 +282,7 @@ def _kind_of(cls: type) -> _Kind | None:
     if cls is _LRU:
         return _KINDS["lru"]
     bases = mro_of(cls)
-    if deque in bases:
+    if issubclass(cls, deque):
         return _KINDS["deque"]
     names = [name for base in bases for name in _names_in(base)]
     if all(any(_is_name(name, wanted) for name in names) for wanted in _NAMES):

@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+from contextlib import suppress
 from enum import IntEnum
 from typing import Any
 from typing import get_args
@@ -336,15 +337,62 @@ def test_what_is_not_a_pattern_is_refused(value: object) -> None:
         make_plan(ignore=value)
 
 
+class Hostile:
+    """A value that cannot be compared or shown."""
+
+    def __eq__(self, other: object) -> bool:
+        raise RuntimeError
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __str__(self) -> str:
+        raise RuntimeError
+
+    __repr__ = __bool__ = __len__ = __str__
+
+
+#: Texts that nearly are values: a number, a unit, a word of an option.
+NEARLY = st.tuples(
+    st.sampled_from(["", " ", "-", "+", "0x", "1_0", "1e", "\u0665", "nan", "inf"]),
+    st.integers(0, 2**70).map(str) | st.floats().map(str) | st.just("9" * 5_000),
+    st.sampled_from(
+        ["", " ", "\n", "KiB", " kib", "MB", "TiB", "s", " min", "%", "\0"]
+    ),
+).map("".join)
+WORDS = st.sampled_from(["none", "NONE", "half", "on", "true", "quick", "body", "*"])
+ANY = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.floats()
+    | st.integers()
+    | st.text()
+    | NEARLY
+    | WORDS
+    | st.builds(Hostile)
+    | st.binary(max_size=4)
+    | st.complex_numbers(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner),
+    max_leaves=4,
+)
+
+
 @example(value=2**62 - 1)
-@given(value=st.none() | st.booleans() | st.floats() | st.integers() | st.text())
+@example(value=10**5_000)
+@given(value=ANY)
 def test_any_value_is_parsed_or_refused_by_name(value: object) -> None:
     for row in TABLE:
         parsed, refusal = outcome(row, value)
         if refusal:
             assert refusal.startswith(f"{row.name}=")
+            assert refusal.isprintable() and len(refusal) < 600
         else:
             assert outcome(row, parsed) == (parsed, "")
+
+
+@given(st.dictionaries(st.text(max_size=12), ANY, max_size=3))
+def test_any_keywords_make_a_plan_or_are_refused(keywords: dict[str, object]) -> None:
+    with suppress(PlanError):
+        make_plan(**keywords)
 
 
 def outcome(row: Option, value: object) -> tuple[Any, str]:

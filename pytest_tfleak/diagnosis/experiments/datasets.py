@@ -21,6 +21,7 @@ from typing import Any
 from pytest_tfleak.diagnosis.experiments.intervention import Intervention
 from pytest_tfleak.diagnosis.safe_read import fields_of
 from pytest_tfleak.probes.census import full_name
+from pytest_tfleak.probes.census import is_exactly
 from pytest_tfleak.tf import names
 
 #: The names of the operations that make a dataset.
@@ -166,7 +167,7 @@ def cached(operation: Make) -> Make:
 
 
 def _flat(value: Any) -> list[Any]:
-    return list(value) if type(value) in (list, tuple) else [value]
+    return list(value) if is_exactly(value, list, tuple) else [value]
 
 
 def _kinds(tensors: Any) -> tuple[tuple[str, str], ...]:

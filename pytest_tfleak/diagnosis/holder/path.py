@@ -29,6 +29,7 @@ from pytest_tfleak.diagnosis.safe_read import read_text
 from pytest_tfleak.diagnosis.safe_read import short_type_name
 from pytest_tfleak.diagnosis.what.facts import facts_of
 from pytest_tfleak.probes.census import full_name
+from pytest_tfleak.probes.census import is_exactly
 from pytest_tfleak.probes.census import mro_of
 from pytest_tfleak.reports.held_object import words_of
 from pytest_tfleak.retaining_path import ATTRIBUTE
@@ -330,7 +331,7 @@ def items_of(held: dict[Any, Any]) -> list[tuple[Any, Any]]:
 
 def key_text(key: object) -> str:
     """Return a key of a dict as source code if it is of a simple type."""
-    if type(key) in (str, int, bytes, bool, type(None), float):
+    if is_exactly(key, str, int, bytes, bool, type(None), float):
         text = repr(key)
         return text if len(text) <= _LONGEST_KEY else text[: _LONGEST_KEY - 3] + "..."
     if issubclass(type(key), enum.Enum):

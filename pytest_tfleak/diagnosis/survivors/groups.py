@@ -41,6 +41,7 @@ from pytest_tfleak.diagnosis.what.facts import facts_of_group
 from pytest_tfleak.diagnosis.what.facts import functions_among
 from pytest_tfleak.diagnosis.what.sizes import explained_bytes
 from pytest_tfleak.probes.census import full_name
+from pytest_tfleak.probes.census import is_exactly
 from pytest_tfleak.reports.held_object import words_in_places
 from pytest_tfleak.reports.held_object import words_of_group
 from pytest_tfleak.retaining_path import Array
@@ -533,7 +534,7 @@ def _nearest_alike(start: Any, recent: frozenset[int]) -> list[Any]:
             return alike
         seen.update(map(id, held))
         # reading may have created a dict, a cell or a tuple of cells in between
-        level = [o for o in held if id(o) in recent or type(o) in _LINKS]
+        level = [o for o in held if id(o) in recent or is_exactly(o, *_LINKS)]
     return []
 
 

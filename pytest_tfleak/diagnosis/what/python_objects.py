@@ -23,6 +23,7 @@ from pytest_tfleak.diagnosis.safe_read import short_type_name
 from pytest_tfleak.diagnosis.safe_read import type_name
 from pytest_tfleak.diagnosis.safe_read import types_of
 from pytest_tfleak.object_facts import ObjectFacts
+from pytest_tfleak.probes.census import is_exactly
 from pytest_tfleak.reports.held_object import clip
 from pytest_tfleak.signals import TypeName
 
@@ -59,7 +60,7 @@ def thread_target(thread: object) -> str:
 def name_callable(o: Any) -> str:
     """Return ``module.function`` of a callable without calling it."""
     for _ in range(_WRAPPED):
-        if functools.partial not in (cls for _, cls in types_of(o)):
+        if not issubclass(type(o), functools.partial):
             break
         o = functools.partial.func.__get__(o)
     if type(o) is types.MethodType:
@@ -110,7 +111,7 @@ def _container(o: Any, cls: type) -> ObjectFacts:
 
 def _weak_container(o: Any, _: type) -> ObjectFacts:
     data = read_field(o, "data")
-    return _sized(o, len(data) if type(data) in (dict, set) else None)
+    return _sized(o, len(data) if is_exactly(data, dict, set) else None)
 
 
 def _sized(o: object, length: int | None) -> ObjectFacts:
@@ -216,7 +217,7 @@ def _executor(o: Any, _: type) -> ObjectFacts:
     workers = read_field(o, "_threads")
     if workers is None:
         workers = read_field(o, "_processes")
-    count = len(workers) if type(workers) in (set, dict) else 0
+    count = len(workers) if is_exactly(workers, set, dict) else 0
     down = read_field(o, "_shutdown") or read_field(o, "_shutdown_thread")
     return ObjectFacts(
         type=short_type_name(o),
@@ -238,12 +239,12 @@ def _pool(o: Any, _: type) -> ObjectFacts:
 
 def _text_file(o: Any, _: type) -> ObjectFacts:
     buffer: Any = o.buffer if type(o) is io.TextIOWrapper else None
-    raw = buffer.raw if type(buffer) in _BUFFERED else None
+    raw = buffer.raw if is_exactly(buffer, *_BUFFERED) else None
     return _opened(o, raw)
 
 
 def _buffered_file(o: Any, _: type) -> ObjectFacts:
-    return _opened(o, o.raw if type(o) in _BUFFERED else None)
+    return _opened(o, o.raw if is_exactly(o, *_BUFFERED) else None)
 
 
 def _raw_file(o: Any, _: type) -> ObjectFacts:

@@ -33,6 +33,7 @@ from pytest_tfleak.diagnosis.what.wrapped import user_function_in
 from pytest_tfleak.diagnosis.what.wrapped import user_parameter
 from pytest_tfleak.object_facts import Remade
 from pytest_tfleak.object_facts import Retrace
+from pytest_tfleak.probes.census import is_exactly
 from pytest_tfleak.reports.held_object import clip
 from pytest_tfleak.reports.held_object import spec_of_array
 from pytest_tfleak.reports.held_object import words_of
@@ -357,13 +358,13 @@ def _parts(node: Any) -> Iterator[tuple[str, Any]]:
         named = node.named_attributes if name == "Attrs" else node
         parts = zip(named.attribute_names, named.attributes.components, strict=False)
         yield from ((f".{attribute}", part) for attribute, part in parts)
-    elif type(node) in (tuple, list):
+    elif is_exactly(node, tuple, list):
         yield from _numbered(node)
     elif type(node) is dict:
         yield from ((f"[{_literal(key)}]", part) for key, part in node.items())
     else:
         inner = _element(node)
-        if type(inner) in (tuple, list, dict):
+        if is_exactly(inner, tuple, list, dict):
             yield from _parts(inner)
         elif inner is not None:
             yield "[0]", inner
@@ -389,7 +390,7 @@ def _leaf(node: Any) -> Leaf:
     kind = ""
     if name in ("Tuple", "List", "Dict", "NamedTuple", "Attrs"):
         kind = "tuple" if name == "NamedTuple" else name.lower()
-    elif type(node) in (tuple, list, dict):
+    elif is_exactly(node, tuple, list, dict):
         kind = type(node).__name__
     if not kind:
         return _spec(node)
@@ -430,7 +431,7 @@ def _spec(node: Any) -> Leaf:
 
 
 def _literal(value: object) -> str:
-    if type(value) in _SCALARS:
+    if is_exactly(value, *_SCALARS):
         return clip(repr(value), _LONGEST)
     if any(cls is type for _, cls in types_of(value)):
         return type_name(cast("type", value))
@@ -459,6 +460,6 @@ def dtype_name(dtype: Any) -> str:
 def shape_of(shape: Any) -> tuple[object, ...] | None:
     """Return the dimensions of a shape, None if its rank is unknown."""
     dims = (
-        shape if type(shape) in (tuple, list) else read_field(shape, names.DIMENSIONS)
+        shape if is_exactly(shape, tuple, list) else read_field(shape, names.DIMENSIONS)
     )
-    return tuple(dims) if type(dims) in (tuple, list) else None
+    return tuple(dims) if is_exactly(dims, tuple, list) else None

@@ -15,6 +15,7 @@ from typing import Any
 
 from pytest_tfleak.diagnosis.safe_read import read_field
 from pytest_tfleak.diagnosis.safe_read import types_of
+from pytest_tfleak.probes.census import is_exactly
 from pytest_tfleak.tf import names
 from pytest_tfleak.user_code import is_users
 
@@ -88,7 +89,7 @@ def _called_by(o: Any) -> Iterator[Any]:
         python = read_field(inner, names.PYTHON_FUNCTION)  # of a tf.function
         if python is not None:
             yield python
-        elif type(inner) in (types.FunctionType, types.MethodType) or _is_partial(
+        elif is_exactly(inner, types.FunctionType, types.MethodType) or _is_partial(
             inner
         ):
             yield inner
