@@ -27,15 +27,15 @@ with suppress(ImportError):
 FAKES = Path(__file__).parent / "fakes"
 MOMENT = 0.05  # seconds
 
-# Machines that run many tests at once are slow now and then: nothing is judged by time.
-for profile, examples in (("ci", 25), ("fuzz", 2_000)):
-    settings.register_profile(
-        profile,
-        max_examples=examples,
-        deadline=None,
-        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-    )
-settings.load_profile(os.environ.get("TFLEAK_FUZZ", "ci"))
+# Hypothesis draws few examples for each test in CI, and as many as TFLEAK_FUZZ says in
+# "tox -e fuzz". Nothing is judged by time, as the machine may run much else.
+settings.register_profile(
+    "tfleak",
+    max_examples=int(os.environ.get("TFLEAK_FUZZ", "25")),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+settings.load_profile("tfleak")
 
 #: Runs a program with the fake libraries, and returns its output. The first argument is
 #: what the fake NVML reports; keywords are environment variables.

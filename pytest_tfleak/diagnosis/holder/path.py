@@ -287,6 +287,7 @@ def _without_descriptor_caches(steps: list[Step]) -> list[Step]:
 
 
 _LONGEST_KEY = 32
+_TRIES = 5
 _MEMBER = type(types.FunctionType.__closure__)  # the type of descriptors for slots
 
 
@@ -325,8 +326,14 @@ def attributes(holder: object) -> Iterator[tuple[str, object]]:
 
 
 def items_of(held: dict[Any, Any]) -> list[tuple[Any, Any]]:
-    """Return a copy of a dict's items, as a thread may change the dict meanwhile."""
-    return list(dict.copy(held).items())
+    """Return a copy of a dict's items.
+
+    Not ``dict.copy``, which calls the ``keys()`` of a subclass with its own iteration.
+    """
+    for _ in range(_TRIES):
+        with suppress(RuntimeError):  # a thread has changed it meanwhile
+            return list(dict.items(held))
+    return []
 
 
 def key_text(key: object) -> str:

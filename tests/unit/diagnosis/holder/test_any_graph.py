@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from pytest_tfleak import find_leaks
@@ -283,6 +284,7 @@ def test_any_graph_is_searched(recipe: list[tuple[int, list[int]]]) -> None:
     assert RAN == []
 
 
+@settings(max_examples=settings().max_examples // 2)
 @given(st.lists(st.integers(0, len(KINDS) - 1), min_size=1, max_size=6))
 def test_what_lies_behind_any_objects_is_found(kinds: list[int]) -> None:
     """A chain of objects, each of which holds the next."""
