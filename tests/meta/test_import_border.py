@@ -28,7 +28,7 @@ ALLOWED = {
     "__main__": "compare journal reports verdict",
     "plugin": (
         "journal measurement diagnosis decide compare run probes reports plan verdict"
-        " user_code tf"
+        " quantities user_code tf"
     ),
     "journal": "decide reports verdict",
     "measurement": (
