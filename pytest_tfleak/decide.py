@@ -288,7 +288,7 @@ def _with_remedy(
     most = _largest(trial for trial in trials if trial.entry and trial.entry.remedy)
     if most is not None and most.entry is not None:
         least = min(trial.after for trial in trials)
-        part = "for the larger part: " if least > limit_of(finding) else ""
+        part = "This is for the larger part. " if least > limit_of(finding) else ""
         return replace(
             finding,
             known=most.entry.name,

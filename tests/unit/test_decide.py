@@ -395,7 +395,7 @@ def test_a_remedy_does_not_excuse_a_finding() -> None:
 def test_a_remedy_for_a_part_says_so() -> None:
     trial = lowered(KERNELS, 53_000, 16_384)
     (shown,) = findings_of([memory(53_000)], None, trials=(trial,))
-    assert shown.advice == f"for the larger part: {KERNELS.remedy}"
+    assert shown.advice == f"This is for the larger part. {KERNELS.remedy}"
 
 
 def test_the_remedy_that_helps_most_is_named() -> None:
