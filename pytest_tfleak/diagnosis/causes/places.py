@@ -538,6 +538,11 @@ PLACES: Mapping[str, Place] = {
     "loaded_once": Place(
         find=typed_calls.loaded_once, shown="`model = tf.saved_model.load(path)`"
     ),
+    "open_shape": Place(
+        find=typed_calls.open_shape,
+        shown="`@tf.function(input_signature=[...])`; or "
+        "`@tf.function(reduce_retracing=True)`",
+    ),
     "as_tensor": Place(find=typed_calls.as_tensor, shown="`tf.constant(n)`"),
     "pass_once": Place(
         find=typed_calls.pass_once,

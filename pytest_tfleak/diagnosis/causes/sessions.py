@@ -144,8 +144,7 @@ CAUSES = (
         priority=Priority.SESSIONS,
         explains="A tf.function is retraced for each new shape or dtype. Each trace is "
         "a graph that the function keeps.",
-        remedy="Leave open what changes: `@tf.function(reduce_retracing=True)`; or "
-        "{declared}.",
+        remedy="Leave open what changes: {open_shape}.",
         rule=lambda e: e.retrace in ("shape", "dtype") and not _is_put_away(e),
     ),
     Cause(

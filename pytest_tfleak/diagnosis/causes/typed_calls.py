@@ -17,6 +17,7 @@ from pytest_tfleak.diagnosis.origin.source_hints import code_at
 from pytest_tfleak.diagnosis.origin.source_hints import is_returned
 
 _INTERACTIVE = "InteractiveSession("
+_REDUCES = "`@tf.function(reduce_retracing=True)`"
 _INTEGERS = ("tf.int32", "tf.int64")
 
 
@@ -81,6 +82,15 @@ def concrete_once(case: Case) -> str:
 def loaded_once(case: Case) -> str:
     """Return the line that loads a SavedModel."""
     return _once(case, "model", "load", "load_model")
+
+
+def open_shape(case: Case) -> str:
+    """Return the decorators that leave shapes open; first one that can be typed in."""
+    if not case.declared:
+        return _REDUCES
+    is_whole = "[...]" not in case.declared
+    ways = (case.declared, _REDUCES) if is_whole else (_REDUCES, case.declared)
+    return "; or ".join(ways)
 
 
 def as_tensor(case: Case) -> str:

@@ -177,6 +177,16 @@ def test_an_integer_may_have_to_be_a_float(at: Any) -> None:
     )
 
 
+def test_a_signature_comes_first_if_it_is_whole(at: Any) -> None:
+    reduces = "`@tf.function(reduce_retracing=True)`"
+    whole = "`@tf.function(input_signature=[tf.TensorSpec([None], tf.float32)])`"
+    part = "`@tf.function(input_signature=[...])` for all arguments"
+    line = at("KEPT.append(x")
+    assert filled("open_shape", line) == reduces
+    assert filled("open_shape", line, declared=whole) == f"{whole}; or {reduces}"
+    assert filled("open_shape", line, declared=part) == f"{reduces}; or {part}"
+
+
 def filled(
     place: str,
     origin: Origin,
