@@ -18,6 +18,7 @@ from typing import NamedTuple
 _SIZES = (64 * 1024, 1024 * 1024)
 #: Another thread may change the figure meanwhile, but hardly in each try.
 _TRIES = 20
+_NARROW = 2**32  # bytes after which a figure of 32 bits begins again
 #: Symbols by which an allocator is recognised, even if it has no figures.
 _ALLOCATORS = {
     "mi_malloc": "mimalloc",
@@ -58,7 +59,8 @@ def why_unread() -> str:
 
 
 def _readers() -> Iterator[HeapReader]:
-    yield HeapReader("", _read_c_library)
+    is_narrow = _symbol("mallinfo") is not None and _symbol("mallinfo2") is None
+    yield HeapReader("", _widen(_read_c_library) if is_narrow else _read_c_library)
     for name, make in (("jemalloc", _jemalloc), ("tcmalloc", _tcmalloc)):
         read = make()
         if read is not None:
@@ -121,6 +123,28 @@ def _read_c_library() -> int | None:
     # without an mmapped part on macOS and Windows
     used: int = heap.heap_used + getattr(heap, "mmap_used", 0)
     return used
+
+
+def _widen(read: Read) -> Read:
+    """Return a reader for figures of 32 bits, as glibc before 2.33 has them.
+
+    They begin again at 0 after 4 GiB; from one reading to the next, less than half of
+    that comes or goes.
+    """
+    last: int | None = None
+
+    def read_wide() -> int | None:
+        nonlocal last
+        figure = read()
+        if figure is None:
+            return None
+        if last is None:
+            last = figure % _NARROW
+        else:
+            last += (figure - last + _NARROW // 2) % _NARROW - _NARROW // 2
+        return last
+
+    return read_wide
 
 
 def _jemalloc() -> Read | None:

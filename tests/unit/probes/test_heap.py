@@ -218,3 +218,26 @@ def test_jemalloc_may_be_built_without_statistics(
     else:
         assert reader is None
         assert heap.why_unread() == "jemalloc gives no heap figures"
+
+
+@pytest.mark.parametrize("sign", [0, 2**31])
+def test_figures_of_32_bits_go_on_where_they_begin_again(
+    monkeypatch: pytest.MonkeyPatch, sign: int
+) -> None:
+    """As glibc before 2.33 has them, signed or not."""
+    used = 2**32 - 3 * MIB
+
+    def narrow() -> int:
+        return (used + sign) % 2**32 - sign
+
+    symbols = {"mallinfo": len}
+    monkeypatch.setattr(heap, "_symbol", symbols.get)
+    monkeypatch.setattr(heap, "_read_c_library", narrow)
+    reader = next(heap._readers())
+    first = reader.read()
+    assert first is not None
+    for change in (2 * MIB, 2 * MIB, 900 * MIB, -901 * MIB, -5 * MIB, 1024 * MIB):
+        used += change
+        assert reader.read() == used
+    symbols["mallinfo2"] = len
+    assert next(heap._readers()).read is narrow
