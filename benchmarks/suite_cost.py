@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import subprocess
 import sys
@@ -27,13 +28,13 @@ import pytest
 
 #: The calls of each test in a plain loop, for comparison.
 CALLS = 55
-_PLUGIN = "benchmarks.suite_cost"
+_ROOT = Path(__file__).parents[1]
 _WITHOUT = ("-p", "no:tfleak")
 WAYS = {
     "plain": _WITHOUT,
     "leftovers": ("--tfleak", "--tfleak-depth=leftovers"),
     "quick": ("--tfleak",),
-    f"plain loop of {CALLS}": (*_WITHOUT, "-p", _PLUGIN),
+    f"plain loop of {CALLS}": (*_WITHOUT, "-p", "benchmarks.suite_cost"),
 }
 
 
@@ -47,8 +48,14 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
 def run(folder: Path, arguments: Sequence[str]) -> str:
     """Run pytest in a process of its own and return what it prints."""
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments]
+    paths = filter(None, [os.environ.get("PYTHONPATH"), str(_ROOT)])
     done = subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, check=False
+        command,
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     return done.stdout
 

@@ -94,6 +94,8 @@ class Insights:
     lines: dict[str, tuple[Origin | None, tuple[Origin, ...]]] = field(
         default_factory=dict
     )
+    #: The signals whose line makes kernels, and no objects.
+    of_kernels: set[str] = field(default_factory=set)
     #: Files and functions of managers that are entered again before they are left.
     entered_twice: frozenset[tuple[str, str]] = frozenset()
     notes: list[str] = field(default_factory=list)
@@ -175,6 +177,8 @@ class Inquiry:
         with ExitStack() as stack:
             after = [away.after for away in enter_all(stack, causes)]
             task = _Task(findings, iterations, after, deadline, is_traced, insights)
+            with suppress(LimitReached):
+                self._look_for_new_operations(task)
             # of growth that a known cause explains, only the line is missing
             if not all(map(is_explained, findings)) or not self._finds_lines(task):
                 self._watch(task)
@@ -237,7 +241,6 @@ class Inquiry:
 
     def _look_for_lines(self, task: _Task) -> None:
         """Look for lines of user code in which figures grow at the measured rate."""
-        self._look_for_new_operations(task)
         growing = {
             f.signal: f.per_iteration
             for f in task.findings
@@ -265,6 +268,7 @@ class Inquiry:
         if stack:
             found = origin_of(stack)
             task.insights.lines.update(dict.fromkeys(signals, found))
+            task.insights.of_kernels.update(signals)
 
     def _look_for_entries(self, task: _Task) -> None:
         """Look for context managers that are entered again before they are left."""

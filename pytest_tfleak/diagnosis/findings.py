@@ -378,7 +378,8 @@ def _with_traced_line(finding: Finding, insights: Insights) -> Finding:
     if finding.origin is not None or finding.per_iteration is None:
         return finding
     traced = insights.lines.get(finding.signal)
-    if traced is None and row_of(finding.signal, finding.unit).family != "system":
+    is_of_system = row_of(finding.signal, finding.unit).family == "system"
+    if traced is None and not is_of_system and "host.heap" not in insights.of_kernels:
         # a line that makes objects also allocates memory; one that opens files may not
         traced = insights.lines.get("host.heap")
     origin, stack = traced or (None, ())

@@ -32,9 +32,9 @@ from functools import partial
 from itertools import compress
 from itertools import takewhile
 from operator import is_not
+from time import perf_counter
 from typing import Any
 from typing import ClassVar
-from typing import NamedTuple
 
 from pytest_tfleak.signals import TypeName
 from pytest_tfleak.tf.patch import Patches
@@ -53,6 +53,8 @@ _FROZEN_AT_START = 1_000
 #: Garbage may wait until the blocks in use have grown by a factor, or until so many
 #: bytes were added.
 _MOST_ADDED, _MOST_GROWTH = 1.25, 256 * 1024 * 1024
+#: It may also wait for so many times as long as a collection takes.
+_RARELY = 40
 
 
 class _FrozenMark:
@@ -67,23 +69,39 @@ class _ThawMark:
     """Stands in the collector's list between what was thawed and what is newer."""
 
 
-class _InUse(NamedTuple):
-    """What the process had allocated when all garbage was collected."""
+class _Collection:
+    """The last collection of all garbage, or the moment from which garbage is counted.
 
-    blocks: int
-    resident: int  # bytes
+    Garbage may hold more than memory, such as descriptors, so it never waits for long.
+    """
+
+    def __init__(self, took: float = 0.0) -> None:
+        self._ended, self._took = perf_counter(), took
+        self._blocks, self._resident = _in_use()
 
     @property
-    def has_grown(self) -> bool:
-        """Return whether so much was added that all garbage should be collected again.
+    def is_long_ago(self) -> bool:
+        """Return whether it is time for the next one.
 
-        CPython's own collector waits for a quarter more objects, too.
+        Either much was added since, or another one takes only a small part of the time.
         """
-        now = _in_use()
-        return (
-            now.blocks > _MOST_ADDED * self.blocks
-            or now.resident - self.resident > _MOST_GROWTH
-        )
+        blocks, resident = _in_use()
+        if (
+            blocks > _MOST_ADDED * self._blocks
+            or resident - self._resident > _MOST_GROWTH
+            or perf_counter() - self._ended > _RARELY * self._took
+        ):
+            return True
+        self._blocks = min(self._blocks, blocks)
+        self._resident = min(self._resident, resident)
+        return False
+
+
+def _collect() -> _Collection:
+    """Collect all garbage."""
+    started = perf_counter()
+    gc.collect()
+    return _Collection(perf_counter() - started)
 
 
 class _Types:
@@ -127,7 +145,7 @@ class _Recalled:
     unfollowed: array[int]
     mark: _ThawMark
     collections: int  # how many full ones had run
-    collected_at: _InUse
+    collection: _Collection
 
     def find_newer(self, watched: tuple[object, ...]) -> tuple[list[Any], int] | None:
         """Return the objects made since then, and how many others there are.
@@ -138,7 +156,7 @@ class _Recalled:
         """
         if self.watched != watched or self.collections != _full_collections():
             return None
-        if self.collected_at.has_grown or _has_user_frozen():
+        if self.collection.is_long_ago or _has_user_frozen():
             return None
         older = gc.get_objects(2)
         newer = list(takewhile(partial(is_not, self.mark), reversed(older)))
@@ -182,7 +200,7 @@ class Census:
         self._total = 0  # objects at the first freeze
         self._carried = 0  # objects made since then that are frozen
         self._is_hiding = False
-        self._collected_at = _InUse(0, 0)  # what was in use after a full collection
+        self._collection = _Collection()
         self.new_objects = 0
         #: How often the body has run.
         self.iterations = 0
@@ -239,8 +257,7 @@ class Census:
             self._types = recalled.types
         del recalled, newer  # what it holds must not be counted as older
         _unfreeze()  # or objects hidden now would look new when they reappear
-        gc.collect()
-        self._collected_at = _in_use()
+        self._collection = _collect()
         self._follow_all(gc.get_objects(), is_known=True)
         self._freeze_all()
         self._total = _count_frozen()
@@ -256,7 +273,7 @@ class Census:
         Census._recalled = None  # this changes the order that it relies on
         self._is_users_frozen = _has_user_frozen()
         if not _last_collection:
-            _last_collection.append(_in_use())
+            _last_collection.append(_Collection(_TYPICAL))
         self._stand_in()
         self._freeze_all()
 
@@ -271,7 +288,7 @@ class Census:
 
     def _adopt(self, recalled: _Recalled) -> None:
         """Follow what an earlier census followed, if it is still alive."""
-        self._types, self._collected_at = recalled.types, recalled.collected_at
+        self._types, self._collection = recalled.types, recalled.collection
         for index, followed in enumerate(recalled.followed):
             self._frozen[index] = recalled.unfollowed[index]
             self._unfollowed[index] = recalled.unfollowed[index]
@@ -342,7 +359,7 @@ class Census:
             unfollowed=self._unfollowed,
             mark=mark,
             collections=_full_collections(),
-            collected_at=self._collected_at,
+            collection=self._collection,
         )
 
     @contextmanager
@@ -571,19 +588,21 @@ def _forget(types: weakref.ref[_Types], key: int, reference: object) -> None:
         living.forget(key, reference)
 
 
-#: What was in use when hidden garbage was last collected, if it was.
-_last_collection: list[_InUse] = []
+#: The last collection of hidden garbage.
+_last_collection: list[_Collection] = []
+#: How long one may take, in seconds, before it is known.
+_TYPICAL = 0.2
 
 
 def _collect_if_due() -> None:
-    """Collect all garbage, hidden until now, if much has been added since."""
-    if _last_collection[0].has_grown:
-        gc.collect()
-        _last_collection[:] = [_in_use()]
+    """Collect all garbage, hidden until now, if the last time is long ago."""
+    if _last_collection[0].is_long_ago:
+        _last_collection[:] = [_collect()]
 
 
-def _in_use() -> _InUse:
-    return _InUse(sys.getallocatedblocks(), _resident())
+def _in_use() -> tuple[int, int]:
+    """Return the blocks that Python has allocated, and the resident bytes."""
+    return sys.getallocatedblocks(), _resident()
 
 
 def _resident() -> int:

@@ -970,18 +970,25 @@ OPTIONAL_GET_VALUE = _name(
 )
 FAST_PATH = _name(
     _tf("pywrap_tfe", "TFE_Py_FastPathExecute"),
-    use="faults: no operation can be made to fail",
+    use="faults: no operation can be made to fail; the line that makes eager kernels",
     example="callable(it)",
 )
 EXECUTE = _name(
     _tf("pywrap_tfe", "TFE_Py_Execute"),
-    use="faults: no traced function can be made to fail",
+    use="faults: no traced function can be made to fail; the line that makes eager "
+    "kernels",
     example="callable(it)",
 )
 EXECUTE_CANCELLABLE = _name(
     _tf("pywrap_tfe", "TFE_Py_ExecuteCancelable"),
-    use="faults: no traced function with a cancellation can be made to fail",
+    use="faults: no traced function with a cancellation can be made to fail; the line "
+    "that makes eager kernels",
     example="callable(it)",
+)
+OPERATION_DEFINITION = _name(
+    _tf("framework.op_def_registry", "get"),
+    use="the line that makes eager kernels",
+    example="len(it('MatMul').input_arg) == 2",
 )
 FALLBACK = _name(
     _tf("eager.core", "_FallbackException"),

@@ -51,8 +51,6 @@ from pytest_tfleak.verdict import Finding
 #: In so many iterations in a row an entry of a registry must have been added, and, if
 #: memory is all that grows, in so many that memory has grown.
 _ENTRIES, _MEMORY = 3, 5
-#: The same for entries in a quick test, which is over after eight or nine iterations.
-_ENTRIES_OF_QUICK = 2
 #: Memory that is on the way to a level grows less and less: its smallest step must be
 #: at least this share of the largest.
 _EVEN = 0.5
@@ -84,7 +82,6 @@ class EarlySearch(Experiments):
         self._watchers: dict[Known, Intervention] = {}
         self._is_over = plan.diagnose != "on"
         self._away = ExitStack()
-        self._entries = _ENTRIES_OF_QUICK if plan.depth == "quick" else _ENTRIES
         self._since = 0  # the row in which watching began
         self._kinds_before: Counter[str] = Counter()
         self._candidates: list[Known] = []
@@ -230,7 +227,7 @@ class EarlySearch(Experiments):
         That counts in a registry grow is enough. Memory must have grown for longer, and
         no objects with it, since those would be the body's own.
         """
-        growing = self._growing(self._entries)
+        growing = self._growing(_ENTRIES)
         is_registered = any(name in _REGISTERED for name in growing)
         if not is_registered:
             growing = self._growing(_MEMORY)
@@ -288,7 +285,7 @@ class EarlySearch(Experiments):
         return {
             signal.name: float(median(steps))
             for signal in self._loop.trace
-            if (steps := self._steps(signal.name, self._entries))
+            if (steps := self._steps(signal.name, _ENTRIES))
         }
 
     def _try_together(self) -> None:

@@ -22,6 +22,9 @@ from pytest_tfleak.tf.patch import Patches
 from pytest_tfleak.user_code import Frame
 from pytest_tfleak.user_code import users_frames
 
+#: What is new in so many iterations after the first is new in each.
+_FEWEST = 2
+
 _Stack = tuple[Frame, ...]
 _Key = tuple[object, ...]
 
@@ -39,15 +42,21 @@ class NewOperations:
         #: New operations by stack, one counter for each iteration after the first.
         self._by_iteration: list[Counter[_Stack]] = []
         self._is_first = True
+        self._is_on = False  # off for hooks that stay because another patch wraps them
 
     def __enter__(self) -> NewOperations:
-        if names.FAST_PATH.find() is not None:
+        self._is_on = True
+        try:
             self._patch(names.FAST_PATH, self._noting_fast_path)
             for name in (names.EXECUTE, names.EXECUTE_CANCELLABLE):
                 self._patch(name, self._noting_execute)
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._is_on = False
         self._patches.undo()
 
     def tick(self) -> None:
@@ -62,7 +71,7 @@ class NewOperations:
 
         The innermost line comes first. Return [] if no line has some in each.
         """
-        if not self._by_iteration:
+        if len(self._by_iteration) < _FEWEST:
             return []
         in_each = set.intersection(*(set(map(_line, n)) for n in self._by_iteration))
         if not in_each:
@@ -84,7 +93,7 @@ class NewOperations:
         @wraps(original)
         def execute(context: Any, operation: Any, *args: Any, **kwargs: Any) -> Any:
             # the first of them is a name for the output, which makes no kernel
-            self._note(operation, _of_arguments(args[1:]))
+            self._note(operation, _of_arguments(operation, args[1:]))
             return original(context, operation, *args, **kwargs)
 
         return execute
@@ -92,15 +101,14 @@ class NewOperations:
     def _noting_execute(self, original: Any) -> Any:
         @wraps(original)
         def execute(handle: Any, device: Any, operation: Any, *args: Any) -> Any:
-            inputs, attributes = (*args, (), ())[:2]
-            self._note(
-                operation, [device, *map(_kind, inputs), *map(str, attributes or ())]
-            )
+            self._note(operation, _of_lists(device, *args))
             return original(handle, device, operation, *args)
 
         return execute
 
     def _note(self, operation: object, parts: Iterable[object]) -> None:
+        if not self._is_on:
+            return
         with suppress(Exception):  # our errors must not fail the test
             key = (str(operation), *parts)
             if key not in self._seen:
@@ -114,19 +122,30 @@ def _line(stack: _Stack) -> Frame:
     return stack[0]
 
 
-def _of_arguments(arguments: tuple[Any, ...]) -> Iterator[object]:
+def _of_arguments(operation: str, arguments: tuple[Any, ...]) -> Iterator[object]:
     """Yield what a kernel depends on: types of inputs, names and values of attributes.
 
     Attributes come last, each as its name and its value.
     """
-    first = len(arguments)
-    while first >= 2 and type(arguments[first - 2]) is str:
-        first -= 2
-    yield from map(_kind, arguments[:first])
-    yield from map(str, arguments[first:])
+    inputs = len(names.OPERATION_DEFINITION.get()(operation).input_arg)
+    yield from map(_kind, arguments[:inputs])
+    yield from map(_value, arguments[inputs:])
+
+
+def _of_lists(
+    device: object, inputs: Any = (), attributes: Any = (), *_: object
+) -> Iterator[object]:
+    yield device
+    yield from map(_kind, inputs or ())
+    yield from map(_value, attributes or ())
 
 
 def _kind(value: Any) -> object:
     if isinstance(value, list | tuple):
         return tuple(map(_kind, value))
     return type(value).__name__, str(getattr(value, "dtype", ""))
+
+
+def _value(value: Any) -> str:
+    """Return what tells an attribute's value from others: of a function, its name."""
+    return str(getattr(value, "name", value))

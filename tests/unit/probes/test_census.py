@@ -169,14 +169,27 @@ def test_a_census_looks_at_all_objects_for_other_kinds(census: Census) -> None:
 
 
 @pytest.mark.parametrize("hides", [True, False])
-@pytest.mark.parametrize(("blocks", "is_collected"), [(125, False), (126, True)])
-def test_older_garbage_is_collected_once_a_quarter_was_added(
-    monkeypatch: pytest.MonkeyPatch, hides: bool, blocks: int, is_collected: bool
+@pytest.mark.parametrize(
+    ("blocks", "mebibytes", "seconds", "is_collected"),
+    [
+        (125, 256, 8.0, False),
+        (126, 0, 0.0, True),
+        (0, 257, 0.0, True),
+        (100, 0, 8.1, True),
+    ],
+)
+def test_older_garbage_is_collected_before_long(
+    monkeypatch: pytest.MonkeyPatch,
+    hides: bool,
+    blocks: int,
+    mebibytes: int,
+    seconds: float,
+    is_collected: bool,
 ) -> None:
-    in_use = [100]
-    monkeypatch.setattr(
-        census_module, "_in_use", lambda: census_module._InUse(in_use[0], 0)
-    )
+    in_use, clock = [100, 0], [0.0]
+    monkeypatch.setattr(census_module, "_in_use", lambda: tuple(in_use))
+    monkeypatch.setattr(census_module, "_collect", lambda: _collect(0.2))
+    monkeypatch.setattr(census_module, "perf_counter", lambda: clock[0])
     monkeypatch.setattr(census_module, "_last_collection", [])
     monkeypatch.setattr(Census, "_recalled", None)
     measure(hides)
@@ -184,9 +197,15 @@ def test_older_garbage_is_collected_once_a_quarter_was_added(
     dropped = weakref.ref(thing)
     gc.collect(1)  # moves it to the oldest objects
     del thing
-    in_use[0] = blocks
+    in_use[:] = blocks, mebibytes * 1024 * 1024
+    clock[0] = seconds
     measure(hides)
     assert (dropped() is None) == is_collected
+
+
+def _collect(seconds: float) -> census_module._Collection:
+    gc.collect()
+    return census_module._Collection(seconds)
 
 
 def measure(hides: bool) -> None:

@@ -130,8 +130,8 @@ def test_a_quick_test_watches_from_the_end_of_its_warm_up(library: Library) -> N
     assert looks == [WARMUP_OF_QUICK]
     assert verdict.status is Status.CLEAN
     assert causes(verdict) == {ENTRIES: "first"}
-    # two judged calls show growth; what follows runs without its cause
-    assert library.counts[ENTRIES] == WARMUP_OF_QUICK + 2
+    # three judged calls show growth; what follows runs without its cause
+    assert library.counts[ENTRIES] == WARMUP_OF_QUICK + 3
 
 
 def test_what_one_test_has_shown_needs_no_experiments_in_the_next(
