@@ -173,6 +173,7 @@ def test_a_container_is_called_what_the_line_that_fills_it_calls_it(
             "`process.terminate()`, `process.join()`",
         ),
         (("threading.Timer",), None, "SEEN[key]", "`feed.cancel()`, `feed.join()`"),
+        (("numpy.lib.npyio.NpzFile",), None, "SEEN[key]", "`feed.close()`"),
     ],
 )
 def test_an_object_is_closed_under_the_name_that_the_code_has(
