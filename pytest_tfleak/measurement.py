@@ -51,6 +51,8 @@ from pytest_tfleak.diagnosis.findings import most_of_users
 from pytest_tfleak.diagnosis.holder.expressions import expressions_for
 from pytest_tfleak.diagnosis.one_call import explain_left
 from pytest_tfleak.diagnosis.one_call import findings_on
+from pytest_tfleak.diagnosis.origin.entries import Entries
+from pytest_tfleak.diagnosis.origin.managers import manager_of
 from pytest_tfleak.diagnosis.survivors.containers import Containers
 from pytest_tfleak.fault_sweep import Body
 from pytest_tfleak.fault_sweep import FaultSweep
@@ -282,6 +284,7 @@ class Measurement:
                 return self._decide_in_part(ended_by)
             finally:
                 del ended_by  # its traceback holds this frame
+        self._look_for_entries(leftovers)
         self._complete((*leftovers, *self._setting.stage.left()))
         verdict = self._decide()
         if self._setting.earlier is not None:
@@ -930,6 +933,28 @@ class Measurement:
         if loop.not_cleared is not None:
             why = loop.not_cleared
             self._notes.append(f"The Keras session was not cleared: {why}.")
+
+    def _look_for_entries(self, leftovers: Sequence[Leftover]) -> None:
+        """See whether the context manager that left a scope is entered twice.
+
+        That takes another call of the body, whose own scopes are put back.
+        """
+        __tracebackhide__ = True
+        lines = [line for left in leftovers if left.leak for line in left.lines]
+        if not (self._is_diagnosed and manager_of(lines)):
+            return
+        if self._plan.depth == "leftovers" or not self._budget.for_holders().fits(0):
+            return
+        surroundings = Surroundings()
+        try:
+            with Entries() as entries:
+                self._body()
+        except BaseException as error:
+            if self._endings.passes_through(error):
+                raise
+        finally:
+            surroundings.restore()
+        self._insights.entered_twice |= entries.twice
 
     def _complete(self, leftovers: Sequence[Leftover]) -> None:
         """Collect all findings, explain them, and accept those that are allowed."""

@@ -63,6 +63,11 @@ class Leftover:
     stack: tuple[Origin, ...] = ()
 
     @property
+    def lines(self) -> tuple[Origin, ...]:
+        """Return that line, if it is known, and the lines that called it."""
+        return (*filter(None, [self.origin]), *self.stack)
+
+    @property
     def note(self) -> str:
         """Return a sentence for the user about a leftover that is not a leak."""
         sentence = self.text[0].upper() + self.text[1:]

@@ -27,6 +27,11 @@ def _is_memory(e: Evidence) -> bool:
     return not e.held and not any(s.startswith("tf.") for s in e.signals)
 
 
+def _is_scope(*signals: str) -> Callable[[Evidence], bool]:
+    """Return a rule for scopes, unless more is known of what entered them."""
+    return lambda e: e.has(*signals) and not e.is_entered_twice
+
+
 CAUSES = (
     Cause(
         slug="custom-gradient-registry",
@@ -187,7 +192,7 @@ CAUSES = (
         "record, and keeps every tensor that is computed from then on.",
         remedy="Use a with statement: `with tf.GradientTape() as tape: ...`; or call "
         "`tape.__exit__(None, None, None)` in a `finally`.",
-        rule=lambda e: e.has("tf.tapes", "tf.accumulators"),
+        rule=_is_scope("tf.tapes", "tf.accumulators"),
     ),
     Cause(
         slug="scope-never-left",
@@ -195,7 +200,7 @@ CAUSES = (
         explains="A TensorFlow scope was entered and never exited. All code that runs "
         "later in this thread is inside it.",
         remedy="Use a with statement: {scope}.",
-        rule=lambda e: e.has(
+        rule=_is_scope(
             "tf.strategy",
             "tf.creator_scope",
             "tf.control_scope",
@@ -210,7 +215,7 @@ CAUSES = (
         "stays open, and what other code writes later in this thread goes into its "
         "file.",
         remedy="Use a with statement: `with writer.as_default(): ...`.",
-        rule=lambda e: e.has("tf.summary_writer"),
+        rule=_is_scope("tf.summary_writer"),
     ),
     Cause(
         slug="eager-mode-switched",

@@ -268,3 +268,31 @@ def test_enter_fails_after_opening__default_writer():
 def test_enter_fails_after_opening__default_writer_mended():
     with CarefulLogging():
         compute()
+
+
+# a manager that is entered twice, for scopes
+class Counting:
+    def __enter__(self):
+        self.tape = tf.GradientTape()
+        self.tape.__enter__()  # planted
+        return self
+
+    def __exit__(self, *error):
+        if self.tape is not None:
+            self.tape.__exit__(*error)
+            self.tape = None
+
+
+def test_manager_entered_twice__tape():
+    counting = Counting()
+    with counting:
+        compute()
+        with counting:
+            pass
+
+
+def test_manager_entered_twice__tape_mended():
+    with Counting():
+        compute()
+        with Counting():
+            pass
