@@ -17,7 +17,11 @@ from pytest_tfleak.verdict import Reason
 RunPlanted = Callable[..., dict[str, Verdict]]
 
 PLANTED = Path(__file__).parent / "planted" / "faults.py"
-LEAKS = {"test_leaks_a_session": "tf.sessions", "test_leaks_a_tape": "tf.tapes"}
+LEAKS = {
+    "test_leaks_a_session": "tf.sessions",
+    "test_leaks_a_tape": "tf.tapes",
+    "test_leaks_at_its_second_call": "tf.sessions.closed",
+}
 #: How many calls a body makes, and how many of them were made to fail.
 CALLS = {
     "test_leaks_a_session": (2, 2),
@@ -38,7 +42,7 @@ def line_of(text: str) -> int:
 def test_what_a_failing_call_leaves(run_planted: RunPlanted) -> None:
     """All run in one process: no fault may affect a later test."""
     verdicts = run_planted("faults")
-    assert len(verdicts) == 13
+    assert len(verdicts) == 14
     leaks = {name for name, v in verdicts.items() if v.status is Status.LEAK}
     assert leaks == set(LEAKS)
     for name, signal in LEAKS.items():
@@ -62,6 +66,10 @@ def test_what_a_failing_call_leaves(run_planted: RunPlanted) -> None:
     assert session.stored.function == "Scorer.__enter__"
     text = failure_text(verdicts["test_leaks_a_session"], 200)
     assert "only when    any of the 2 TensorFlow calls fails" in text
+
+    second = ordered(verdicts["test_leaks_at_its_second_call"].failing)[0]
+    assert second.failing is not None
+    assert (second.failing.count, second.failing.first.number) == (1, 2)
 
     damaged = verdicts["test_state_that_a_fault_damages"]
     assert (damaged.status, damaged.reason) == (

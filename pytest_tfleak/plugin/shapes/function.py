@@ -25,6 +25,7 @@ from _pytest.tmpdir import tmppath_result_key
 from pytest_tfleak.plugin.call_records import CallRecords
 from pytest_tfleak.plugin.shapes import RunTest
 from pytest_tfleak.plugin.shapes import Unsupported
+from pytest_tfleak.run.faults import Faults
 from pytest_tfleak.run.teardown import Teardown
 
 #: Packages whose fixtures and finalizers are not user code.
@@ -93,6 +94,8 @@ class FunctionShape:
             if self._around is not None:  # or else the run ends here
                 # the value of a fixture that has cleaned up is of no use to anybody
                 self._end_call(but=self.names())
+                if isinstance(self._around, Faults) and self._around.raised is not None:
+                    self.forget()  # with it, its frames would outlive the next reading
             raise
         self._end_call()
 

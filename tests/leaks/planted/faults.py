@@ -131,6 +131,25 @@ class TestIt(unittest.TestCase):
         assert self.session.run(self.y) == 1
 
 
+class TestSecond(unittest.TestCase):
+    """Its locals live on in the error that pytest records of each call."""
+
+    def test_leaks_at_its_second_call(self) -> None:
+        graph = tf.Graph()
+        with graph.as_default():
+            y = tf.constant(1.0)
+        session = tf.compat.v1.Session(graph=graph)
+        try:
+            session.run(y)
+            try:
+                session.run(y)  # the second run
+            except tf.errors.OpError:
+                open_sessions.append(session)
+                raise
+        finally:
+            session.close()
+
+
 built: list[tf.Tensor] = []
 
 
