@@ -82,6 +82,9 @@ from pytest_tfleak.run.budget import Deadline
 from pytest_tfleak.run.confirm import confirm
 from pytest_tfleak.run.confirm import confirm_at_limit
 from pytest_tfleak.run.confirm import count_what_ran
+from pytest_tfleak.run.confirm import threads_beside
+from pytest_tfleak.run.environment import WITHOUT_GIL
+from pytest_tfleak.run.environment import without_gil
 from pytest_tfleak.run.faults import Faults
 from pytest_tfleak.run.guard import LimitReached
 from pytest_tfleak.run.interrupts import Endings
@@ -153,6 +156,10 @@ class Setting:
     surround: Callable[[AbstractContextManager[None] | None], None] | None = None
     #: When the test's own timeout expires, on ``perf_counter``'s clock.
     test_ends: float = inf
+
+
+_OF_READINGS = (Reason.UNSTEADY, Reason.FADING)
+_MOST_THREADS = 3  # whose names are shown
 
 
 class LeakError(AssertionError):
@@ -250,6 +257,8 @@ class Measurement:
     def run(self) -> Verdict:
         """Measure and judge. Raises what the body raises."""
         __tracebackhide__ = True
+        if without_gil():
+            raise RuntimeError(WITHOUT_GIL)
         if self._plan.faults:
             return self._sweep()
         if Measurement._running:
@@ -961,6 +970,7 @@ class Measurement:
         findings = find_all(self.grounds, leftovers)
         self._know(findings=findings)
         self._notes.extend(notes_on_known(self.grounds))
+        self._notes.extend(_notes_on_threads(self.grounds.judged))
         self._notes.extend(self._insights.notes)
         findings = self._without_others_objects(self._explained(findings))
         findings = self._name_clear_session(findings)
@@ -1072,6 +1082,20 @@ def _notes_on_exit(findings: Sequence[Finding]) -> Iterator[str]:
         yield (
             f"TensorFlow may hang when the process exits while {grows} are left: if "
             "the run does not end after its summary, use --tfleak-exit-timeout=60."
+        )
+
+
+def _notes_on_threads(judged: Judgement) -> Iterator[str]:
+    """Yield a note if other threads may be why a run has shown nothing clear."""
+    if not any(doubt.reason in _OF_READINGS for doubt in judged.doubts):
+        return
+    names = list(threads_beside())
+    if names:
+        more = ["..."] * (len(names) > _MOST_THREADS)
+        yield (
+            f"Other threads ran ({', '.join([*names[:_MOST_THREADS], *more])}), and "
+            "what they allocate counts as the body's: stop them, or let the body wait "
+            "for them."
         )
 
 

@@ -189,6 +189,7 @@ def pytest_collection_modifyitems(
     result = yield
     mistakes = command_line.check_markers([*collected, *items], config.stash[RUN])
     mistakes = mistakes or _mistakes_of_shapes(items) or _mistakes_of_probes(items)
+    mistakes = mistakes or _mistakes_of_python(items)
     if mistakes:
         if hasattr(config, "workeroutput"):
             config.workeroutput["tfleak_mistakes"] = mistakes
@@ -456,6 +457,15 @@ def _mistakes_of_shapes(items: Sequence[pytest.Item]) -> list[str]:
         if why is not None and item.get_closest_marker("skip") is None:
             mistakes.append(f"{item.nodeid}: the tfleak marker {why}")
     return mistakes
+
+
+def _mistakes_of_python(items: Sequence[pytest.Item]) -> list[str]:
+    """Return that this Python cannot be measured, if tests are to be."""
+    from pytest_tfleak.run.environment import WITHOUT_GIL
+    from pytest_tfleak.run.environment import without_gil
+
+    is_refused = without_gil() and any(map(_is_measured, items))
+    return [f"tfleak: {WITHOUT_GIL}"] if is_refused else []
 
 
 def _mistakes_of_probes(items: Sequence[pytest.Item]) -> list[str]:

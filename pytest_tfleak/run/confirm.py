@@ -20,6 +20,7 @@ import threading
 import types
 from array import array
 from collections.abc import Callable
+from collections.abc import Iterator
 from collections.abc import Sequence
 from math import inf
 from time import sleep
@@ -243,10 +244,18 @@ def _iterate(loop: Loop, iterations: int) -> None:
 
 def rested(loop: Loop, look: Callable[[list[Any]], None] | None = None) -> array[int]:
     """Give threads a moment, collect garbage, and read all probes that allow it."""
-    if not all(map(_is_of_the_runner, threading.enumerate())):
+    if any(threads_beside()):
         sleep(MOMENT)
     loop.refreeze(look)
     return loop.look()
+
+
+def threads_beside() -> Iterator[str]:
+    """Yield the names of the threads that run beside the body, but none of pytest's."""
+    for thread in threading.enumerate():
+        if not _is_of_the_runner(thread):
+            name = vars(thread).get("_name")
+            yield name if type(name) is str else "?"
 
 
 def _is_of_the_runner(thread: threading.Thread) -> bool:

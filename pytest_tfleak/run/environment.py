@@ -15,6 +15,18 @@ from pytest_tfleak.tf.access import is_imported
 _MODULES = ("pytest", "tensorflow", "keras", "numpy", "psutil")
 
 
+WITHOUT_GIL = (
+    "free-threaded Python is not supported, as its collector and its counts of memory "
+    "are others: use a build with the GIL"
+)
+
+
+def without_gil() -> bool:
+    """Return whether this Python is built to run without its global lock."""
+    is_on = getattr(sys, "_is_gil_enabled", None)  # since 3.13
+    return "free-threading" in sys.version or (is_on is not None and not is_on())
+
+
 def look_up() -> dict[str, Any]:
     """Return what this process knows so far; None for what it has not imported."""
     versions = {name: _version(name) for name in _MODULES}

@@ -1,0 +1,79 @@
+"""Threads beside the body, and a Python that runs without its global lock."""
+
+from __future__ import annotations
+
+import random
+import sys
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from pytest_tfleak import find_leaks
+from pytest_tfleak.run.environment import WITHOUT_GIL
+from pytest_tfleak.verdict import Reason
+from pytest_tfleak.verdict import Status
+
+KEPT: list[object] = []
+
+
+@pytest.fixture
+def busy() -> Iterator[None]:
+    """Threads that allocate and free at random, while the body is measured."""
+    stop = threading.Event()
+
+    def churn(rng: random.Random) -> None:
+        held: list[object] = []
+        while not stop.wait(0.0002):
+            if rng.random() < 0.5:
+                held.append([object() for _ in range(rng.randrange(400))])
+                held.append(bytearray(rng.randrange(200_000)))
+            elif held:
+                del held[rng.randrange(len(held)) :]
+
+    threads = [
+        threading.Thread(target=churn, args=(random.Random(seed),), name=f"busy-{seed}")
+        for seed in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    yield
+    stop.set()
+    for thread in threads:
+        thread.join()
+    KEPT.clear()
+
+
+@pytest.mark.usefixtures("busy")
+def test_a_clean_body_beside_busy_threads_is_no_leak() -> None:
+    pause = threading.Event()
+    verdict = find_leaks(lambda: pause.wait(0.001), iterations=20)
+    assert verdict.status is not Status.LEAK
+
+
+@pytest.mark.usefixtures("busy")
+def test_a_leak_beside_busy_threads_is_found_or_open_with_the_reason() -> None:
+    pause = threading.Event()
+
+    def body() -> None:
+        KEPT.append([object() for _ in range(300)])
+        pause.wait(0.001)
+
+    verdict = find_leaks(body, iterations=20, diagnose="off")
+    if verdict.status is not Status.LEAK:
+        assert verdict.reason in (Reason.UNSTEADY, Reason.FADING)
+        assert any("Other threads ran (busy-0, busy-1)" in n for n in verdict.notes)
+
+
+def test_python_without_its_lock_is_refused_in_one_line(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "_is_gil_enabled", lambda: False, raising=False)
+    pytester.makepyfile("def test_a(): pass")
+    result = pytester.runpytest_inprocess("--tfleak")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"ERROR: tfleak: {WITHOUT_GIL}"])
+    assert "Traceback" not in result.stdout.str() + result.stderr.str()
+    pytester.runpytest_inprocess().assert_outcomes(passed=1)
+    with pytest.raises(RuntimeError, match="free-threaded Python is not supported"):
+        find_leaks(lambda: None)
