@@ -461,11 +461,12 @@ def _mistakes_of_shapes(items: Sequence[pytest.Item]) -> list[str]:
 
 def _mistakes_of_python(items: Sequence[pytest.Item]) -> list[str]:
     """Return that this Python cannot be measured, if tests are to be."""
+    if not any(map(_is_measured, items)):
+        return []  # and nothing is imported
     from pytest_tfleak.run.environment import WITHOUT_GIL
     from pytest_tfleak.run.environment import without_gil
 
-    is_refused = without_gil() and any(map(_is_measured, items))
-    return [f"tfleak: {WITHOUT_GIL}"] if is_refused else []
+    return [f"tfleak: {WITHOUT_GIL}"] if without_gil() else []
 
 
 def _mistakes_of_probes(items: Sequence[pytest.Item]) -> list[str]:
