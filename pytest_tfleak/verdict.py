@@ -30,6 +30,8 @@ from pytest_tfleak.signals import counts_whole_run
 from pytest_tfleak.signals import row_of
 
 SCHEMA = 1
+#: Noise may hide a rate by up to this share of the allowance.
+DOUBT = 0.15
 _MOST = 2**64  # of numbers in a file of somebody else
 
 
@@ -480,10 +482,16 @@ def has_total(signal: SignalReport) -> bool:
 
 
 def limit_of(finding: Finding) -> float:
-    """Return a finding's allowance per iteration."""
+    """Return a finding's allowance per iteration, less noise if it is not above that.
+
+    Growth that noise may hide a part of is a leak a little below its allowance.
+    """
+    limit = finding.allowance
     if is_total(finding):
-        return finding.allowance / max(1, finding.last - finding.first + 1)
-    return finding.allowance
+        limit /= max(1, finding.last - finding.first + 1)
+    if finding.per_iteration is not None and finding.per_iteration <= limit:
+        limit *= 1 - 2 * DOUBT
+    return limit
 
 
 def is_explained(finding: Finding) -> bool:

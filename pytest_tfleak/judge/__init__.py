@@ -72,6 +72,7 @@ from pytest_tfleak.signals import row_of
 from pytest_tfleak.trace import Signal
 from pytest_tfleak.trace import Stopped
 from pytest_tfleak.trace import Trace
+from pytest_tfleak.verdict import DOUBT
 from pytest_tfleak.verdict import Finding
 from pytest_tfleak.verdict import Reason
 from pytest_tfleak.verdict import SignalReport
@@ -83,8 +84,6 @@ FEWEST = 5  # iterations: fewer make no five windows
 #: As many are enough if huge growth in each of them has used up a resource: the first
 #: is not judged.
 FEWEST_AT_LIMIT = 4
-#: Noise may hide a rate by up to this share of the allowance.
-DOUBT = 0.15
 #: A confirmation cut short by ``max_time`` must hold this share of the measured part.
 SHORTEST_CONFIRMATION = 0.3
 

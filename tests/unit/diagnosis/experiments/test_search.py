@@ -20,6 +20,7 @@ from pytest_tfleak.probes.census import Census
 from pytest_tfleak.reports.message import failure_text
 from pytest_tfleak.run.budget import Budget
 from pytest_tfleak.run.loop import Loop
+from pytest_tfleak.verdict import Finding
 from pytest_tfleak.verdict import Status
 from tests.builders import make_finding
 
@@ -58,13 +59,20 @@ LARGE = replace(SMALL, name="large")
 LAST = replace(SMALL, name="last")
 
 
+GROWTH = make_finding("x", 100.0)
+
+
 class Scripted(search.Search):
     """A search whose experiments have given growth per iteration, or end early."""
 
-    def __init__(self, rates: Sequence[float | Exception]) -> None:
+    def __init__(
+        self,
+        rates: Sequence[float | Exception],
+        finding: Finding = GROWTH,
+    ) -> None:
         plan = make_plan()
         loop = Loop(lambda: None, plan, [], Census())
-        super().__init__(loop, plan, [make_finding("x", 100.0)], Budget(plan))
+        super().__init__(loop, plan, [finding], Budget(plan))
         self._script = iter(rates)
 
     def _watch(self, candidates: Sequence[Known]) -> set[str]:
@@ -104,3 +112,17 @@ def test_one_that_is_cut_in_the_second_round_is_untried(
     monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     assert "small" in untried(monkeypatch, 100, 40, 40, error, error)
+
+
+@pytest.mark.parametrize(
+    ("allowance", "left", "is_found"),
+    [(105.0, 20.0, True), (105.0, 95.0, False), (200.0, 20.0, False)],
+    ids=["a part goes", "noise goes", "within its allowance"],
+)
+def test_growth_just_below_its_allowance_may_be_known(
+    monkeypatch: pytest.MonkeyPatch, allowance: float, left: float, is_found: bool
+) -> None:
+    monkeypatch.setattr(search, "known_here", lambda: (LARGE,))
+    finding = replace(make_finding("x", 100.0), allowance=allowance)
+    result = Scripted([left, left], finding).run()
+    assert result.causes == ((LARGE,) if is_found else ())
