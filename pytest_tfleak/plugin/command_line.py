@@ -98,12 +98,13 @@ def run_options(config: pytest.Config) -> RunOptions:
         raise pytest.UsageError(f"tfleak command line: {error}") from None
     values |= given
     plan = {f.name: values.pop(f.name) for f in fields(Plan) if f.name in values}
-    reports = {name: values.pop(name) for name in _reports_in(values)}
+    names = [reporter.name for reporter in outputs.REPORTERS if reporter.name in values]
+    reports = {name: values.pop(name) for name in names}
     return RunOptions(
         plan=Plan(**plan),
         sets_depth="depth" in plan,
         is_exact="iterations" in given,
-        reports=reports,
+        reports={name: file for name, file in reports.items() if file is not None},
         **values,
     )
 
@@ -130,13 +131,10 @@ def _from_ini(config: pytest.Config) -> dict[str, Any]:
 def _beside_ini(config: pytest.Config, values: dict[str, Any]) -> dict[str, Any]:
     """Return the ini's options, with files relative to it as in pytest's own."""
     folder = config.rootpath if config.inipath is None else config.inipath.parent
-    names = _reports_in(values)
-    paths = {name: folder / outputs.expanded(values[name]) for name in names}
+    names = (reporter.name for reporter in outputs.REPORTERS)
+    given = {name: values[name] for name in names if values.get(name) is not None}
+    paths = {name: folder / outputs.expanded(file) for name, file in given.items()}
     return values | {name: str(path) for name, path in paths.items()}
-
-
-def _reports_in(values: dict[str, Any]) -> list[str]:
-    return [r.name for r in outputs.REPORTERS if r.name in values]
 
 
 def _from_command_line(config: pytest.Config) -> dict[str, Any]:

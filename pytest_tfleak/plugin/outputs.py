@@ -10,6 +10,7 @@ its row to ``REPORTERS``: the option and all messages about the file come from t
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Callable
 from collections.abc import Iterator
@@ -28,6 +29,7 @@ from pytest_tfleak.plan import RunOptions
 from pytest_tfleak.plan import file_option
 from pytest_tfleak.plugin.failure import terminal_draws
 from pytest_tfleak.plugin.finished import PackedVerdicts
+from pytest_tfleak.reports.document import without_surrogates
 from pytest_tfleak.reports.text import safe
 from pytest_tfleak.run.ci import ci_variable
 
@@ -125,12 +127,13 @@ def baseline_of(config: pytest.Config, run: RunOptions) -> Baseline | None:
     path = resolve(config, run.baseline)
     baseline = _open_baseline(path, "--tfleak-baseline")
     saved = resolve(config, run.save_baseline) if run.save_baseline else None
-    why = "baseline_required" if run.baseline_required else ci_variable()
-    if baseline.recorded and why is not None and not _is_same(path, saved):
+    why = "--tfleak-baseline-required" if run.baseline_required else ci_variable()
+    is_written = baseline.recorded and not config.option.collectonly
+    if is_written and why is not None and not _is_same(path, saved):
+        option = shlex.quote(f"--tfleak-save-baseline={run.baseline}")
         raise pytest.UsageError(
             f"--tfleak-baseline: {safe(str(path))} does not exist, and is not written "
-            f"because {why} is set: record it with "
-            f"--tfleak-save-baseline={safe(run.baseline)} and commit it"
+            f"because {why} is set: record it with {safe(option)} and commit it"
         )
     return baseline
 
@@ -313,7 +316,7 @@ class Outputs:
             from pytest_tfleak.reports.places import Place
 
             file, line, _ = report.location
-            self._places[report.nodeid] = Place(
+            self._places[without_surrogates(report.nodeid)] = Place(
                 file=str(self._config.rootpath / file),
                 line=None if line is None else line + 1,
                 failed=report.failed,

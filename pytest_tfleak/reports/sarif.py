@@ -112,6 +112,11 @@ def make_log(document: _Object, places: Mapping[str, Place], root: Path) -> _Obj
     return {"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}
 
 
+def is_in_file(line: Origin) -> bool:
+    """Return whether a line is in a file, and not, say, in a cell of a notebook."""
+    return not line.file.startswith("<")
+
+
 class Locations:
     """Makes the locations of tests and of lines of code."""
 
@@ -125,7 +130,9 @@ class Locations:
 
     def is_inside(self, line: Origin | None) -> bool:
         """Return whether a line is known and in the repository."""
-        return line is not None and self._position(line.file) is not None
+        if line is None or not is_in_file(line):
+            return False
+        return self._position(line.file) is not None
 
     def of_line(self, line: Origin) -> _Object:
         """Return the location of a line of code."""
@@ -151,8 +158,6 @@ class Locations:
         return {"physicalLocation": {"artifactLocation": artifact, "region": region}}
 
     def _position(self, file: str) -> str | None:
-        if file.startswith("<"):  # code that is in no file
-            return None
         position = position_in(self.root, file, None)
         return None if position is None else position[0]
 
@@ -260,7 +265,7 @@ def _other_lines(lead: Finding, line: Origin | None, where: Locations) -> list[_
     return [
         (words, where.of_line(other))
         for words, other in found
-        if other is not None and not _is_same(other, line)
+        if other is not None and not _is_same(other, line) and is_in_file(other)
     ]
 
 
@@ -282,6 +287,7 @@ def _code_flows(lead: Finding, where: Locations) -> list[_Object] | None:
         steps.append((_MADE, lead.origin))
     if lead.stored is not None and not _is_same(lead.stored, lead.origin):
         steps.append((_STORED, lead.stored))
+    steps = [step for step in steps if is_in_file(step[1])]
     if len(steps) < 2:
         return None
     locations = [

@@ -128,8 +128,8 @@ def test_a_missing_baseline_is_recorded_beside_one_that_is_saved(
     [
         ({"CI": "true"}, "", [], "CI"),
         ({"BUILD_NUMBER": "7"}, "", [], "BUILD_NUMBER"),
-        ({}, "", ["--tfleak-baseline-required"], "baseline_required"),
-        ({}, "tfleak_baseline_required = true", [], "baseline_required"),
+        ({}, "", ["--tfleak-baseline-required"], "--tfleak-baseline-required"),
+        ({}, "tfleak_baseline_required = true", [], "--tfleak-baseline-required"),
         ({"CI": "1"}, "", ["--tfleak-save-baseline=other.json"], "CI"),
         ({"CI": "1"}, "", ["-n2"], "CI"),
     ],
@@ -156,6 +156,14 @@ def test_a_missing_baseline_is_an_error_where_it_must_be_there(
     assert line.endswith(f"record it with {SAVE} and commit it")
     assert "test session starts" not in result.stdout.str()
     assert not (pytester.path / FILE).exists()
+
+
+def test_tests_are_listed_without_a_baseline(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, leaking: None
+) -> None:
+    monkeypatch.setenv("CI", "1")
+    result = pytester.runpytest_inprocess(READ, "--collect-only")
+    assert result.ret == pytest.ExitCode.OK
 
 
 @pytest.mark.parametrize("value", ["", "0", "false"])

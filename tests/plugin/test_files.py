@@ -99,6 +99,13 @@ def test_a_name_that_is_too_long_is_refused(suite: pytest.Pytester) -> None:
     assert_refused(suite, result, "ERROR: --tfleak-json: cannot write *too long")
 
 
+def test_none_is_no_file(suite: pytest.Pytester) -> None:
+    suite.makeini("[pytest]\ntfleak_json = report.json\ntfleak_html = none")
+    result = suite.runpytest_inprocess("--tfleak-json=none", "-k", "clean")
+    assert result.ret == pytest.ExitCode.OK
+    assert not list(suite.path.glob("*.json"))
+
+
 def test_no_name_is_refused(suite: pytest.Pytester) -> None:
     result = suite.runpytest_inprocess("--tfleak-json=")
     assert_refused(suite, result, "ERROR: tfleak command line: json='': expected *")

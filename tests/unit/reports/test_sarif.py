@@ -128,6 +128,15 @@ def test_what_is_outside_of_the_repository_is_a_related_location() -> None:
     assert "It is stored at [file:///usr/lib/a.py:5](1). " in result["message"]["text"]
 
 
+def test_code_that_is_in_no_file_has_no_location() -> None:
+    cell = Origin(file="<ipython-input-1>", line=3, function="f", text="f()")
+    finding = make_finding(stored=STORED, origin=cell, stack=(cell,))
+    (result,) = log_of(leak(finding))["results"]
+    (test,) = result["relatedLocations"]
+    assert at(test) == "tests/test_a.py:7"
+    assert "codeFlows" not in result
+
+
 def test_the_message_says_what_why_and_what_to_do_and_links_to_the_rest() -> None:
     finding = make_finding(
         path=path_to("app.Thing", at="app.SEEN"),
