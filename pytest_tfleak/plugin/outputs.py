@@ -29,7 +29,6 @@ from pytest_tfleak.plan import RunOptions
 from pytest_tfleak.plan import file_option
 from pytest_tfleak.plugin.failure import terminal_draws
 from pytest_tfleak.plugin.finished import PackedVerdicts
-from pytest_tfleak.reports.document import without_surrogates
 from pytest_tfleak.reports.text import safe
 from pytest_tfleak.run.ci import ci_variable
 
@@ -313,6 +312,7 @@ class Outputs:
         if verdicts and hasattr(report, "worker_id"):
             self.workers.add(report.worker_id)
         if verdicts and self._needs_places:
+            from pytest_tfleak.reports.document import without_surrogates
             from pytest_tfleak.reports.places import Place
 
             file, line, _ = report.location
