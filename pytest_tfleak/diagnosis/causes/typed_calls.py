@@ -70,8 +70,10 @@ def unnamed_logger(case: Case) -> str:
 
 
 def function_once(case: Case) -> str:
-    """Return the line that makes a tf.function."""
-    return _once(case, "step", "function")
+    """Return the line that makes a tf.function, as a library may do for the user."""
+    name = case.evidence.function
+    made = f"`{name} = tf.function({name})`" if name.isidentifier() else ""
+    return _once(case, "step", "function") or made
 
 
 def concrete_once(case: Case) -> str:

@@ -177,6 +177,16 @@ def test_an_integer_may_have_to_be_a_float(at: Any) -> None:
     )
 
 
+def test_a_function_that_a_library_wraps_is_wrapped_by_the_user(at: Any) -> None:
+    line = at("KEPT.append(x")
+    for function, code in (
+        ("step", "`step = tf.function(step)`"),
+        ("Model.step", ""),
+        ("<lambda>", ""),
+    ):
+        assert filled("function_once", line, known=Evidence(function=function)) == code
+
+
 def test_a_signature_comes_first_if_it_is_whole(at: Any) -> None:
     reduces = "`@tf.function(reduce_retracing=True)`"
     whole = "`@tf.function(input_signature=[tf.TensorSpec([None], tf.float32)])`"
