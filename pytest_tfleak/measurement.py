@@ -82,6 +82,7 @@ from pytest_tfleak.run.budget import Deadline
 from pytest_tfleak.run.confirm import confirm
 from pytest_tfleak.run.confirm import confirm_at_limit
 from pytest_tfleak.run.confirm import count_what_ran
+from pytest_tfleak.run.confirm import note_idle
 from pytest_tfleak.run.confirm import threads_beside
 from pytest_tfleak.run.environment import WITHOUT_GIL
 from pytest_tfleak.run.environment import without_gil
@@ -570,6 +571,7 @@ class Measurement:
     def _measure_to_the_end(self, run: _Run) -> None:
         __tracebackhide__ = True
         run.loop.measure()
+        note_idle(run.loop)
         self._is_enough = self._setting.stage.is_enough(run.loop)
         if self._is_enough:
             return

@@ -88,6 +88,8 @@ class Trace:
         self.kept: dict[str, float] = {}
         #: What the second of those collections freed, by signal.
         self.released: dict[str, int] = {}
+        #: By how much a signal rose while the body did not run, as other threads did.
+        self.idle: dict[str, int] = {}
         #: Why it is unknown whether growth in the confirmation is a leak; None if the
         #: readings show it.
         self.unconfirmed: str | None = None

@@ -84,6 +84,8 @@ FEWEST = 5  # iterations: fewer make no five windows
 #: As many are enough if huge growth in each of them has used up a resource: the first
 #: is not judged.
 FEWEST_AT_LIMIT = 4
+#: Growth counts beside other threads if it is so many times what they move.
+OUTWEIGHS = 4
 #: A confirmation cut short by ``max_time`` must hold this share of the measured part.
 SHORTEST_CONFIRMATION = 0.3
 
@@ -347,6 +349,8 @@ def _growing(case: _Case, trace: Trace) -> Finding | None:
         return None
     if not _exceeds(growth, case, trace):
         return None
+    if _is_disturbed(case, trace) and growth.total < OUTWEIGHS * _idle(case, trace):
+        return None
     return Finding(
         signal=signal.name,
         unit=signal.unit,
@@ -419,10 +423,19 @@ def _over_total(case: _Case, trace: Trace, plan: Plan) -> Finding | None:
 def _doubts(
     cases: Sequence[_Case], findings: Sequence[Finding], trace: Trace, plan: Plan
 ) -> Iterator[Doubt]:
+    found = {finding.signal for finding in findings}
+    for case in cases:
+        if case.signal.name not in found and _is_disturbed(case, trace):
+            moves = format_quantity(_idle(case, trace), case.signal.unit)
+            yield Doubt(
+                reason=Reason.UNSTEADY,
+                detail=f"{case.signal.name} moves by {moves} while the body does not "
+                "run: other threads allocate",
+                signal=case.signal.name,
+            )
     if trace.is_settled:
         return
     yield from _doubts_of_all(trace, plan)
-    found = {finding.signal for finding in findings}
     for case in cases:
         if case.signal.name not in found and _may_leak(case, trace):
             doubt = _doubt_of(case, trace)
@@ -431,6 +444,16 @@ def _doubts(
     for case in _unexplained(cases, trace):
         if case.seen is not None and case.seen.shape == "steady":
             yield _doubt_of_unexplained(case, trace)
+
+
+def _idle(case: _Case, trace: Trace) -> int:
+    return trace.idle.get(case.signal.name, 0)
+
+
+def _is_disturbed(case: _Case, trace: Trace) -> bool:
+    """Return whether other threads move a signal enough to hide or feign a leak."""
+    allowed = max(case.allowance or 0.0, 1.0) * trace.judged
+    return case.growth is not None and _idle(case, trace) > EVEN * allowed
 
 
 def _doubts_of_all(trace: Trace, plan: Plan) -> Iterator[Doubt]:

@@ -22,6 +22,7 @@ from array import array
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Sequence
+from itertools import accumulate
 from math import inf
 from time import sleep
 from typing import Any
@@ -53,6 +54,8 @@ from pytest_tfleak.user_code import is_users
 
 #: Seconds: longer than most timers and flushing threads wait.
 MOMENT = 1.2
+#: How often signals are read to see whether other threads move them, and how far apart.
+_LOOKS, _FIRST_LOOKS, _BETWEEN = 50, 4, 0.005  # seconds
 #: Why it is unknown after a fall whether growth is a leak.
 NO_TIME_AFTER_FALL = (
     "it fell meanwhile, and {left_nothing} to see whether it does so again"
@@ -248,6 +251,24 @@ def rested(loop: Loop, look: Callable[[list[Any]], None] | None = None) -> array
         sleep(MOMENT)
     loop.refreeze(look)
     return loop.look()
+
+
+def note_idle(loop: Loop) -> None:
+    """Note in the trace by how much signals rise while only other threads run."""
+    if not any(threads_beside()):
+        return
+    looks = [loop.look()]
+    for number in range(_LOOKS):
+        sleep(_BETWEEN)
+        looks.append(loop.look())
+        if number == _FIRST_LOOKS and looks[-1] == looks[1]:
+            return  # they only wait
+    for column, signal in enumerate(loop.trace.signals):
+        readings = [look[column] for look in looks[1:] if look[column] != MISSING]
+        # what only falls are threads that end, such as timers, and let go
+        lowest = accumulate(readings, min)
+        rises = (value - low for value, low in zip(readings, lowest, strict=True))
+        loop.trace.idle[signal.name] = max(rises, default=0)
 
 
 def threads_beside() -> Iterator[str]:

@@ -385,3 +385,32 @@ def test_what_another_device_shows_is_another_finding() -> None:
     assert signals_found({card: KEPT, other: KEPT}) == {card.name, other.name}
     same = make_signal("gpu.allocator", "GPU:1")
     assert signals_found({card: KEPT, same: KEPT}) == {same.name}
+
+
+BLOCKS = make_signal("python.blocks")
+
+
+@pytest.mark.parametrize(
+    ("idle", "status"),
+    [(0, "leak"), (700, "leak"), (4_900, "leak"), (5_000, "inconclusive")],
+)
+def test_growth_counts_if_other_threads_move_far_less(idle: int, status: str) -> None:
+    rows = [200 * row for row in range(100)]
+    trace = trace_of({BLOCKS: rows}, measured=50, confirmed=50)
+    trace.idle = {"python.blocks": idle}
+    assert verdict_of(trace, Plan()).status.value == status
+
+
+@pytest.mark.parametrize("idle", [1_600, 1_601])
+def test_what_other_threads_move_may_hide_a_leak(idle: int) -> None:
+    trace = trace_of({BLOCKS: [7] * 100}, measured=50, confirmed=50)
+    trace.idle = {"python.blocks": idle}
+    verdict = verdict_of(trace, Plan())
+    if idle == 1_600:  # a quarter of the allowance
+        assert verdict.status is Status.CLEAN
+        return
+    assert verdict.reason is Reason.UNSTEADY
+    assert verdict.detail == (
+        "python.blocks moves by 1,601 while the body does not run: other threads "
+        "allocate"
+    )
