@@ -118,11 +118,11 @@ def test_what_a_test_leaves_is_found_in_one_call(pytester: pytest.Pytester) -> N
     )
     assert session.path is not None and not session.path.is_native
     assert verdicts["test_fails"].reason is Reason.BODY_FAILED
-    at = "made at test_what_a_test_leaves_is_found_in_one_call.py:{} in test_fails()"
+    at = "made at test_it.py:{} in test_fails()"
     assert verdicts["test_fails"].notes == (
-        f"Still open when it failed: a session {at.format(81)}.",
-        f"1 gradient tape was never left ({at.format(82)}).",
-        f"1 strategy scope was never left ({at.format(83)}).",
+        f"Still open when it failed: a session {at.format(83)}.",
+        f"1 gradient tape was never left ({at.format(84)}).",
+        f"1 strategy scope was never left ({at.format(85)}).",
     )
     del verdicts["test_fails"]
     assert {v.iterations for v in verdicts.values()} == {1}
