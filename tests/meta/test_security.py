@@ -18,6 +18,7 @@ REFUSED = """
 pickle cPickle dill cloudpickle marshal shelve joblib code codeop runpy yaml
 socketserver http urllib ftplib smtplib xmlrpc requests httpx asyncio pty
 """
+HARMLESS = {"urllib.parse"}  # it only quotes
 CALLS = frozenset({"eval", "exec", "compile", "__import__", "input"})
 OF_OS = frozenset({"system", "popen", "execv", "execve", "spawnv", "startfile"})
 
@@ -39,7 +40,8 @@ def test_no_module_runs_what_it_reads() -> None:
     for path, tree in each_tree():
         for node in ast.walk(tree):
             where = f"{path}:{getattr(node, 'lineno', 0)}"
-            roots = {name.partition(".")[0] for name in imported_by(node)}
+            names = {*imported_by(node)} - HARMLESS
+            roots = {name.partition(".")[0] for name in names}
             assert not roots & {*REFUSED.split()}, where
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
                 assert node.func.id not in CALLS, where
