@@ -51,6 +51,7 @@ from pytest_tfleak.diagnosis.findings import most_of_users
 from pytest_tfleak.diagnosis.holder.expressions import expressions_for
 from pytest_tfleak.diagnosis.one_call import explain_left
 from pytest_tfleak.diagnosis.one_call import findings_on
+from pytest_tfleak.diagnosis.one_call import notes_on
 from pytest_tfleak.diagnosis.origin.entries import Entries
 from pytest_tfleak.diagnosis.origin.managers import manager_of
 from pytest_tfleak.diagnosis.survivors.containers import Containers
@@ -404,6 +405,7 @@ class Measurement:
         started = perf_counter()
         try:
             left = call.run()
+            self._notes.extend(notes_on(left, self._plan))
             judged = Judgement(
                 iterations=self._plan.iterations,
                 body_seconds=call.body_seconds,

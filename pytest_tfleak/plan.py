@@ -28,6 +28,7 @@ from pytest_tfleak.quantities import none_or
 from pytest_tfleak.quantities import number
 from pytest_tfleak.quantities import on_or_off
 from pytest_tfleak.quantities import parse_bytes
+from pytest_tfleak.quantities import parse_positive_seconds
 from pytest_tfleak.quantities import parse_seconds
 from pytest_tfleak.quantities import patterns
 from pytest_tfleak.quantities import switch
@@ -382,7 +383,7 @@ class RunOptions:
         "time that measuring all tests may take (each xdist worker has as much); the "
         "rest run once, and come first in the next run",
         unit="seconds",
-        parse=none_or(parse_seconds),
+        parse=none_or(parse_positive_seconds),
         show=format_seconds,
         sources=_RUN,
     )

@@ -43,6 +43,14 @@ def parse_seconds(value: object) -> float:
     return float(_parse_quantity(value, _SECONDS, default="s", example=example))
 
 
+def parse_positive_seconds(value: object) -> float:
+    """Return seconds as ``parse_seconds`` does. Raises ValueError for 0, too."""
+    seconds = parse_seconds(value)
+    if not seconds:
+        raise ValueError("expected more than 0 seconds")
+    return seconds
+
+
 def _parse_quantity(
     value: object, units: dict[str, float] | dict[str, int], default: str, example: str
 ) -> float:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from collections.abc import Iterator
 from collections.abc import Mapping
 from contextlib import suppress
 
@@ -68,6 +69,15 @@ def findings_on(left: Left, plan: Plan) -> tuple[Finding, ...]:
         for signal, count in left.counts().items()
         if count > getattr(plan, row_of(signal).option)
     )
+
+
+def notes_on(left: Left, plan: Plan) -> Iterator[str]:
+    """Yield a note for each signal of which no more is left than is allowed."""
+    for signal, count in left.counts().items():
+        row = row_of(signal)
+        if count <= getattr(plan, row.option):
+            allowed = f"{row.option}={getattr(plan, row.option)}"
+            yield f"{signal}: {count} left open, which {allowed} allows."
 
 
 def _finding(signal: str, count: int, left: Left, plan: Plan) -> Finding:

@@ -1,8 +1,8 @@
 """Share a limited time for measuring among the tests of a run.
 
-Tests are measured in turn while time is left. If an earlier run has shown how long they
-take, those that were never measured, or longest ago, are sure of their turn: others
-wait for a later run unless there is time for all. The order of the tests stays.
+Tests are measured in turn while time is left. Those that were never measured, or
+longest ago, are sure of their turn: others wait for a later run if, to judge by earlier
+runs, there is no time for all. The order of the tests stays.
 """
 
 from __future__ import annotations
@@ -118,16 +118,17 @@ def choose_tests(
 ) -> frozenset[str]:
     """Return the tests to measure in a total time, given their earlier turns.
 
-    A test that was never measured is expected to take as long as others on average.
+    All that were never measured are among them: nobody knows how long they take. The
+    others are expected to find as much less time as that takes for typical tests.
     """
-    typical = typical_seconds(known)
-    waiting = sorted(nodeids, key=lambda nodeid: known.get(nodeid, (0, 0.0))[0])
-    chosen, expected = set(), 0.0
-    for nodeid in waiting:
+    chosen = {nodeid for nodeid in nodeids if nodeid not in known}
+    expected = typical_seconds(known) * len(chosen)
+    others = (nodeid for nodeid in nodeids if nodeid in known)
+    for nodeid in sorted(others, key=lambda nodeid: known[nodeid][0]):
         if expected >= total:
             break
         chosen.add(nodeid)
-        expected += known[nodeid][1] if nodeid in known else typical
+        expected += known[nodeid][1]
     return frozenset(chosen)
 
 

@@ -97,7 +97,7 @@ def headline(verdict: Verdict, width: int = _HEADLINE) -> str:
         if verdict.recorded:
             texts = [f"nothing that is not in the baseline in {iterations}"]
         elif is_of_calls(verdict):
-            texts = ["nothing is left open after the test"]
+            texts = ["nothing is left open past its allowance"]
         elif verdict.known:
             texts = [f"nothing but known growth of TensorFlow in {iterations}"]
     else:
@@ -707,7 +707,7 @@ def reason_texts(verdict: Verdict) -> Iterator[str]:
 def closest_text(verdict: Verdict) -> str:
     """Return which signal of a clean test came closest to its allowance."""
     if is_of_calls(verdict):
-        return "nothing is left open"
+        return "nothing is left open past its allowance"
     closest = closeness(verdict)
     if closest is None:
         return "no signal decides"

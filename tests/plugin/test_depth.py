@@ -107,7 +107,26 @@ def test_a_verdict_says_on_how_many_iterations_it_stands(
     result = suite.runpytest_inprocess(
         "--tfleak", "-v", "--tfleak-depth=leftovers", "-k", "plain"
     )
-    result.stdout.fnmatch_lines(["clean *test_plain*1 call; nothing is left open"])
+    line = "clean *test_plain*1 call; nothing is left open past its allowance"
+    result.stdout.fnmatch_lines([line])
+
+
+def test_what_is_left_open_as_allowed_is_noted(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import threading
+        import pytest
+
+        @pytest.mark.tfleak(depth="leftovers", threads=1)
+        def test_it():
+            threading.Thread(target=threading.Event().wait, daemon=True).start()
+        """
+    )
+    result = pytester.runpytest_subprocess("-vv")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(
+        ["*process.threads: 1 left open, which threads=1 allows.*"]
+    )
 
 
 def test_an_unknown_depth_is_a_usage_error(suite: pytest.Pytester) -> None:

@@ -47,6 +47,7 @@ def test_a_cache_that_anybody_has_written_is_read() -> None:
 
 def test_those_never_measured_come_before_those_measured_longest_ago() -> None:
     known = {"a": (2, 4.0), "b": (1, 4.0), "d": (2, 4.0)}
+    assert choose_tests([*NAMES, "e", "f"], known, 4) == {"c", "e", "f"}
     assert choose_tests(NAMES, known, 4) == {"c"}
     assert choose_tests(NAMES, known, 8) == {"c", "b"}
     assert choose_tests(NAMES, known, 12) == {"c", "b", "a"}
@@ -56,6 +57,15 @@ def test_those_never_measured_come_before_those_measured_longest_ago() -> None:
 def test_a_test_that_takes_long_leaves_less_for_others() -> None:
     known = {"a": (1, 30.0), "b": (1, 1.0), "c": (1, 1.0), "d": (1, 1.0)}
     assert choose_tests(NAMES, known, 10) == {"a"}
+
+
+@pytest.mark.parametrize("value", ["0", "0s"])
+def test_no_time_at_all_is_a_usage_error(pytester: pytest.Pytester, value: str) -> None:
+    result = pytester.runpytest_inprocess(
+        "--tfleak", f"--tfleak-max-total-time={value}"
+    )
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*max_total_time=*expected more than 0 seconds*"])
 
 
 def without_turn(pytester: pytest.Pytester, *options: str) -> set[str]:
