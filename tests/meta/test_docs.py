@@ -87,6 +87,7 @@ def assert_shown(name: str, wanted: str) -> None:
 def scrub(text: str) -> str:
     # line breaks depend on the length of the figures
     text = re.sub(r"\n {15,}(?=\S)", " ", text)
+    text = re.sub(r"\d+ min [\d.]+ s\b", "1 s", text)
     text = re.sub(r"[\d.,]+ (ms|s|min|B|KiB|MiB)\b", r"# \1", text)
     text = re.sub(r"# \w+(?= ?\()|# (ms|s)\b", "#", text)
     text = re.sub(r"(python\.blocks \+)[\d.,]+", r"\1#", text)
