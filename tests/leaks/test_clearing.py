@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import pytest
-import tensorflow as tf
-
-from pytest_tfleak.tf import access
 
 TAKEN_APART = """
 import sys
@@ -89,21 +86,6 @@ def test_where_an_rpc_server_is_alive(pytester: pytest.Pytester) -> None:
     result = pytester.runpytest_subprocess("-p", "no:randomly", "-vv")
     result.assert_outcomes(passed=3)
     result.stdout.fnmatch_lines(["*RPC server or client is alive*"])
-
-
-def test_a_graph_that_one_keras_makes_and_another_replaces_was_a_default(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    made = []
-
-    def make() -> None:
-        tf.compat.v1.reset_default_graph()
-        made.append(tf.compat.v1.get_default_graph())
-
-    clears = [make, tf.compat.v1.reset_default_graph]
-    monkeypatch.setattr(access, "_clears", lambda: clears)
-    assert access.call_clear_session() is None
-    assert access.was_default(made[0])
 
 
 def test_eager_execution_is_put_back_with_a_note(pytester: pytest.Pytester) -> None:

@@ -9,4 +9,4 @@ from collections.abc import Callable
 
 
 def test_tensorflow_objects_say_what_they_are(run_alone: Callable[..., None]) -> None:
-    run_alone("details", "retraces", "operations")
+    run_alone("details", "retraces", "operations", "new_operations", "clearing")

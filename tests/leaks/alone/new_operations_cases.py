@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import pytest
-import tensorflow as tf
 
 from pytest_tfleak.diagnosis.origin.new_operations import NewOperations
+
+tf: Any = pytest.importorskip("tensorflow")
 
 
 def line_of(body: Callable[[], object]) -> int | None:
