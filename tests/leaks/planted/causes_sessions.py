@@ -239,7 +239,7 @@ def test_retrace_new_object():
     step(tf.ones([]), lambda x: x)  # planted
 
 
-other = lambda x: x  # noqa: E731
+other = lambda x: x  # noqa: E731 - a name for the lambda, as printed
 
 
 def test_retrace_new_object_mended():
