@@ -14,13 +14,15 @@ from __future__ import annotations
 import re
 import sys
 import threading
+from collections.abc import Callable
+from functools import partial
 from functools import wraps
 from types import FrameType
 from typing import Any
 from typing import NamedTuple
 
 from pytest_tfleak.tf import names
-from pytest_tfleak.tf.names import Name
+from pytest_tfleak.tf.operations import hook_operations
 from pytest_tfleak.tf.patch import Patches
 from pytest_tfleak.user_code import Frame
 from pytest_tfleak.user_code import users_frames
@@ -91,46 +93,24 @@ class Faults:
         if names.FAST_PATH.find() is None or names.ERRORS.find() is None:
             return  # TensorFlow is not imported, or there is no error to raise
         self._is_hooked = True
-        self._patch(names.FAST_PATH, self._hooked_fast_path)
-        for name in (names.EXECUTE, names.EXECUTE_CANCELLABLE):
-            self._patch(name, self._hooked_execute)
+        hook_operations(self._patches, self._begin)
         session = names.SESSION.find()
         if session is not None:
             self._patches.set(session, "run", self._hooked_run)
 
-    def _patch(self, name: Name, make: Any) -> None:
-        if name.find() is not None:
-            self._patches.set(name.owner(), name.attribute, make)
+    def _begin(
+        self, operation: Any, _: object, frame: FrameType
+    ) -> Callable[[], None] | None:
+        """Count a call, and return what takes that back; raise if it is to fail."""
+        if threading.get_ident() != self._thread or _is_of_destructor(frame):
+            return None
+        self._count_call(operation, frame)
+        return partial(self._uncount, len(self._records or ()))
 
-    def _hooked_fast_path(self, original: Any) -> Any:
-        fallback = names.FALLBACK.find() or ()  # without it, no error is one
-
-        @wraps(original)
-        def execute(context: Any, operation: Any, *args: Any, **kwargs: Any) -> Any:
-            frame = sys._getframe(1)
-            if threading.get_ident() != self._thread or _is_of_destructor(frame):
-                return original(context, operation, *args, **kwargs)
-            self._count_call(operation, frame)
-            place = len(self._records or ())
-            try:
-                return original(context, operation, *args, **kwargs)
-            except fallback:  # TensorFlow executes it in another way, which counts
-                self._count -= 1
-                if self._records:
-                    del self._records[place - 1]
-                raise
-
-        return execute
-
-    def _hooked_execute(self, original: Any) -> Any:
-        @wraps(original)
-        def execute(handle: Any, device: Any, operation: Any, *args: Any) -> Any:
-            frame = sys._getframe(1)
-            if threading.get_ident() == self._thread and not _is_of_destructor(frame):
-                self._count_call(operation, frame)
-            return original(handle, device, operation, *args)
-
-        return execute
+    def _uncount(self, place: int) -> None:
+        self._count -= 1
+        if self._records:
+            del self._records[place - 1]
 
     def _hooked_run(self, original: Any) -> Any:
         @wraps(original)

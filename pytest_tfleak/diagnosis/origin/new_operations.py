@@ -8,16 +8,12 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
-from collections.abc import Iterable
 from collections.abc import Iterator
 from contextlib import suppress
-from functools import wraps
-from typing import Any
+from types import FrameType
 
-from pytest_tfleak.tf import names
-from pytest_tfleak.tf.names import Name
+from pytest_tfleak.tf.operations import hook_operations
 from pytest_tfleak.tf.patch import Patches
 from pytest_tfleak.user_code import Frame
 from pytest_tfleak.user_code import users_frames
@@ -47,9 +43,7 @@ class NewOperations:
     def __enter__(self) -> NewOperations:
         self._is_on = True
         try:
-            self._patch(names.FAST_PATH, self._noting_fast_path)
-            for name in (names.EXECUTE, names.EXECUTE_CANCELLABLE):
-                self._patch(name, self._noting_execute)
+            hook_operations(self._patches, self._note)
         except BaseException:
             self.__exit__()
             raise
@@ -85,67 +79,19 @@ class NewOperations:
         longest: _Stack = max((s for s in stacks if _line(s) == line), key=len)
         return list(longest)
 
-    def _patch(self, name: Name, make: Any) -> None:
-        if name.find() is not None:
-            self._patches.set(name.owner(), name.attribute, make)
-
-    def _noting_fast_path(self, original: Any) -> Any:
-        @wraps(original)
-        def execute(context: Any, operation: Any, *args: Any, **kwargs: Any) -> Any:
-            # the first of them is a name for the output, which makes no kernel
-            self._note(operation, _of_arguments(operation, args[1:]))
-            return original(context, operation, *args, **kwargs)
-
-        return execute
-
-    def _noting_execute(self, original: Any) -> Any:
-        @wraps(original)
-        def execute(handle: Any, device: Any, operation: Any, *args: Any) -> Any:
-            self._note(operation, _of_lists(device, *args))
-            return original(handle, device, operation, *args)
-
-        return execute
-
-    def _note(self, operation: object, parts: Iterable[object]) -> None:
+    def _note(
+        self, operation: object, parts: Iterator[object], frame: FrameType
+    ) -> None:
         if not self._is_on:
             return
         with suppress(Exception):  # our errors must not fail the test
             key = (str(operation), *parts)
             if key not in self._seen:
                 self._seen.add(key)
-                frames = users_frames(sys._getframe(2))
+                frames = users_frames(frame)
                 if frames:
                     self._in_iteration[tuple(frames)] += 1
 
 
 def _line(stack: _Stack) -> Frame:
     return stack[0]
-
-
-def _of_arguments(operation: str, arguments: tuple[Any, ...]) -> Iterator[object]:
-    """Yield what a kernel depends on: types of inputs, names and values of attributes.
-
-    Attributes come last, each as its name and its value.
-    """
-    inputs = len(names.OPERATION_DEFINITION.get()(operation).input_arg)
-    yield from map(_kind, arguments[:inputs])
-    yield from map(_value, arguments[inputs:])
-
-
-def _of_lists(
-    device: object, inputs: Any = (), attributes: Any = (), *_: object
-) -> Iterator[object]:
-    yield device
-    yield from map(_kind, inputs or ())
-    yield from map(_value, attributes or ())
-
-
-def _kind(value: Any) -> object:
-    if isinstance(value, list | tuple):
-        return tuple(map(_kind, value))
-    return type(value).__name__, str(getattr(value, "dtype", ""))
-
-
-def _value(value: Any) -> str:
-    """Return what tells an attribute's value from others: of a function, its name."""
-    return str(getattr(value, "name", value))
