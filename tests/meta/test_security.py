@@ -69,8 +69,9 @@ def test_no_module_is_imported_by_a_name_from_outside() -> None:
 CACHE = (".pytest_cache", "pytest-cache-files-")
 WATCH = """
     import json, os, sys
+    import pytest_tfleak
 
-    OURS = {package!r}
+    OURS = os.path.dirname(pytest_tfleak.__file__)
     WRITTEN = []
 
     def note(event, args):
@@ -113,7 +114,7 @@ def test_only_named_files_and_private_ones_are_written(
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(pytester.path / "summary.md"))
     monkeypatch.setenv("PYTEST_ADDOPTS", "-p no:randomly -p no:hypothesispytest")
-    pytester.makeconftest(WATCH.format(package=str(PACKAGE)))
+    pytester.makeconftest(WATCH)
     pytester.makepyfile(
         """
         import pytest
