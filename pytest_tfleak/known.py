@@ -217,6 +217,18 @@ class KnownGrowth:
     is_out_of_room: bool = False  # and not out of time
     clear_session: str = ""  # the call of the Keras that the body uses, if known
 
+    @property
+    def taken_away(self) -> dict[str, float]:
+        """Return how much the causes add to each signal per iteration."""
+        trials: dict[str, list[Trial]] = {}
+        for trial in self.trials:
+            if trial.entry in self.causes:
+                trials.setdefault(trial.signal, []).append(trial)
+        return {
+            signal: max(t.before for t in found) - min(t.after for t in found)
+            for signal, found in trials.items()
+        }
+
     def joined(self, later: KnownGrowth) -> KnownGrowth:
         """Return this and what experiments have shown after it."""
         return replace(

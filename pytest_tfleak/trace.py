@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator
+from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -88,6 +89,9 @@ class Trace:
         self.kept: dict[str, float] = {}
         #: What the second of those collections freed, by signal.
         self.released: dict[str, int] = {}
+        #: How much known causes added to a signal in each iteration before they were
+        #: taken away.
+        self.taken_away: Mapping[str, float] = {}
         #: By how much a signal rose while the body did not run, as other threads did.
         self.idle: dict[str, int] = {}
         #: Why it is unknown whether growth in the confirmation is a leak; None if the
@@ -153,6 +157,7 @@ class Trace:
         wider.collected = {row: dict(by) for row, by in self.collected.items()}
         wider.kept, wider.kinds = dict(self.kept), dict(self.kinds)
         wider.released, wider.counted = dict(self.released), self.counted
+        wider.taken_away = self.taken_away
         columns = {signal.name: k for k, signal in enumerate(wider.signals)}
         for column, signal in enumerate(self.signals):
             if signal.name not in columns:  # a placeholder for others that exist now

@@ -37,7 +37,9 @@ A leak grows in every window, to the end, and along a line; nothing else does:
    that it does not decide (``steps``).
 9. A run at quick depth may stop after a few iterations that show that nothing grows
    (``sequential``).
-10. If a pool's figure flips between what is in use and whole chunks, its lows are
+10. Where known growth has been taken away, a size may grow by 0.5 % of that growth on
+    top of its allowance.
+11. If a pool's figure flips between what is in use and whole chunks, its lows are
     judged (``lows``).
 
 Only steady growth that was confirmed and exceeds the allowance is a finding, which
@@ -86,6 +88,9 @@ FEWEST = 5  # iterations: fewer make no five windows
 FEWEST_AT_LIMIT = 4
 #: Growth counts beside other threads if it is so many times what they move.
 OUTWEIGHS = 4
+#: What is left of a size once known growth is taken away may be off by this share of
+#: that growth, as no cause is taken away to the last byte.
+UNSURE = 0.005
 #: A confirmation cut short by ``max_time`` must hold this share of the measured part.
 SHORTEST_CONFIRMATION = 0.3
 
@@ -189,7 +194,12 @@ def allowance_of(signal: Signal, trace: Trace, plan: Plan) -> float | None:
     if counts_whole_run(signal.allowance):
         return 0.0
     value: float | None = getattr(plan, signal.allowance)
-    return None if value is None else max(value, row_of(signal.name).noise)
+    if value is None:
+        return None
+    unsure = 0.0
+    if is_size(signal.name, signal.unit):
+        unsure = UNSURE * trace.taken_away.get(signal.name, 0.0)
+    return max(value, row_of(signal.name).noise) + unsure
 
 
 def most_left(signal: Signal, plan: Plan) -> int | None:

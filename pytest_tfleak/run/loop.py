@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable
+from collections.abc import Mapping
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from contextlib import ExitStack
@@ -75,6 +76,8 @@ class Loop:
         self.calls_judged = 0
         #: How long the last refreeze took: with millions of objects, seconds.
         self.refreeze_seconds = 0.0
+        #: How much the known causes that are away have added to each signal.
+        self.taken_away: Mapping[str, float] = {}
         #: Called after each iteration, until the loop is left.
         self.after: list[Callable[[], None]] = []
         #: Contexts that are left together with the loop.
@@ -205,7 +208,7 @@ class Loop:
         self.trace = Trace(
             found.signals, warmup=warmup, capacity=LONGEST * self._plan.iterations
         )
-        self.trace.limit = found.limit
+        self.trace.limit, self.trace.taken_away = found.limit, self.taken_away
         if self._plan.clear_session != "never":
             self.clear()
         while self.trace.warmed_up < warmup and not self.is_out_of_time:
@@ -321,7 +324,7 @@ class Loop:
         """
         self._check_room()
         trace = Trace(self.trace.signals, warmup=warmup, capacity=LONGEST * iterations)
-        trace.limit = deadline.option
+        trace.limit, trace.taken_away = deadline.option, self.taken_away
         if clear and self._plan.clear_session != "never":
             self.clear()  # before the first row, whose growth it could hide otherwise
         try:

@@ -15,6 +15,8 @@ from pytest_tfleak.diagnosis.experiments.search import growth_of
 from pytest_tfleak.diagnosis.experiments.tensorflow import INTERVENTIONS
 from pytest_tfleak.known import KNOWN
 from pytest_tfleak.known import Known
+from pytest_tfleak.known import KnownGrowth
+from pytest_tfleak.known import Trial
 from pytest_tfleak.known import find_known
 from pytest_tfleak.known import is_lowered
 from pytest_tfleak.known import known_here
@@ -51,6 +53,22 @@ def test_an_entry_is_complete(entry: Known) -> None:
     assert entry.experiment in INTERVENTIONS
     assert "host.heap" in entry.signals
     assert find_known(entry.name) is entry
+
+
+def test_what_the_causes_have_added_is_the_sum_of_what_each_trial_has_lowered() -> None:
+    remedied = next(entry for entry in KNOWN if entry.remedy)
+    rows = [
+        ("host.heap", 900.0, 400.0, REGISTRY),
+        ("host.heap", 400.0, 150.0, KNOWN[1]),
+        ("host.heap", 150.0, 0.0, remedied),  # it stays
+        ("python.blocks", 30.0, 10.0, REGISTRY),
+    ]
+    trials = [
+        Trial(signal=signal, words="", before=before, after=after, entry=entry)
+        for signal, before, after, entry in rows
+    ]
+    growth = KnownGrowth(causes=(REGISTRY, KNOWN[1]), trials=tuple(trials))
+    assert growth.taken_away == {"host.heap": 750.0, "python.blocks": 20.0}
 
 
 def test_names_and_experiments_are_unique() -> None:

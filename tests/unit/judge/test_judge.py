@@ -78,6 +78,23 @@ def test_a_verdict_has_the_number_of_iterations_and_seconds() -> None:
 
 
 @pytest.mark.parametrize(
+    ("signal", "rate", "taken_away", "status"),
+    [
+        (HEAP, 10_000, 0, Status.LEAK),
+        (HEAP, 10_000, 1_000_000, Status.CLEAN),  # 6 KiB and 5,000 bytes are allowed
+        (HEAP, 12_000, 1_000_000, Status.LEAK),
+        (TENSORS, 1, 1_000_000, Status.LEAK),  # a count is exact
+    ],
+)
+def test_a_size_may_grow_by_a_share_of_known_growth_that_was_taken_away(
+    signal: Signal, rate: int, taken_away: float, status: Status
+) -> None:
+    trace = trace_of({signal: [rate * row for row in range(40)]})
+    trace.taken_away = {signal.name: taken_away}
+    assert verdict_of(trace, PLAN).status is status
+
+
+@pytest.mark.parametrize(
     ("signal", "readings", "allowing", "forbidding"),
     [
         (TENSORS, grow(2), Plan(tensors=2), Plan(tensors=1.9)),
