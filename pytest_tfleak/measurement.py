@@ -487,7 +487,7 @@ class Measurement:
         for probe in loop.probes:
             self._notes.extend(probe.notes())
         judged = self._describe(run, loop.trace, loop.trace.confirmed)
-        if not run.early.is_away:
+        if not run.early.conclude():
             return {"judged": judged}
         return {**self._known_before(run), "rejudged": judged}
 
@@ -572,7 +572,11 @@ class Measurement:
 
     def _measure_to_the_end(self, run: _Run) -> None:
         __tracebackhide__ = True
-        run.loop.measure()
+        is_away = run.early.is_away
+        run.loop.measure(run.early.check)
+        if is_away and not run.early.conclude():
+            run.early.put_back()
+            run.loop.measure()
         note_idle(run.loop)
         self._is_enough = self._setting.stage.is_enough(run.loop)
         if self._is_enough:
@@ -799,6 +803,7 @@ class Measurement:
             growth = search.run()
             if not growth.causes:
                 return growth, None
+            loop.taken_away = self.grounds.growth.joined(growth).taken_away
             return growth, self._judge_without(run, growth.causes)
         except BaseException as error:
             if self._endings.passes_through(error):

@@ -7,6 +7,9 @@ iterations: once a figure grows in each of them that known causes make grow, tak
 those that the body has something to do with. If that ends the growth, the body is
 judged without them from there on. The others are left to the search after the run.
 
+An experiment shows whether it does, before the judged iterations. At quick depth the
+first of these are the experiment, as three calls more are a large part of all.
+
 PYTEST_DONT_REWRITE
 """
 
@@ -30,6 +33,7 @@ from pytest_tfleak.diagnosis.experiments.search import Rates
 from pytest_tfleak.diagnosis.experiments.search import TimeIsUpError
 from pytest_tfleak.diagnosis.experiments.search import enter
 from pytest_tfleak.diagnosis.experiments.search import enter_all
+from pytest_tfleak.diagnosis.experiments.search import growth_of
 from pytest_tfleak.diagnosis.experiments.tensorflow import INTERVENTIONS
 from pytest_tfleak.judge import allowance_of
 from pytest_tfleak.known import PART
@@ -59,7 +63,7 @@ _LAST_LOOK = 10
 _SECONDS = 0.25  # that an experiment should take, if it needs no longer
 #: How many iterations run before the judged ones once the causes are away.
 _WARMUP = 2
-#: How many iterations an experiment of a quick test has.
+#: How many judged iterations of a quick test show whether growth has ended.
 _QUICK = 2
 #: What only known causes add to.
 _REGISTERED = names_of("registry", "context")
@@ -85,6 +89,7 @@ class EarlySearch(Experiments):
         self._since = 0  # the row in which watching began
         self._kinds_before: Counter[str] = Counter()
         self._candidates: list[Known] = []
+        self._is_on_trial = False
         #: How many objects of each type the last iterations left, and how many those
         #: were.
         self.kinds: Mapping[str, int] = {}
@@ -141,24 +146,24 @@ class EarlySearch(Experiments):
         return self._plan.depth == "quick" and trace.rows == trace.warmup
 
     def take_away(self) -> bool:
-        """Take the causes away if that ends growth, and return whether it does.
+        """Take the causes away if that ends growth, and return whether they are away.
 
-        They stay away until the loop is left. Raises what the body raises.
+        They stay away until the loop is left. At quick depth, ``check`` will tell
+        whether growth has ended. Raises what the body raises.
         """
+        if self._plan.depth == "quick":
+            return self._take_away_on_trial()
         each = self._loop.seconds / max(1, self._loop.trace.rows)
         self._iterations = max(FEWEST, min(MOST, int(_SECONDS / max(each, 1e-6))))
         self._needed = (self._warmup + self._iterations) * each
         self._deadline = self._budget.for_early_causes()
         try:
-            is_cheap = self._iterations == MOST and self._plan.depth != "quick"
-            if is_cheap and self._has_time():
+            if self._iterations == MOST and self._has_time():
                 self._rates = self._measure([])  # quick, and surer than a few steps
                 self._limits = self._limits_passed()
             self._try_together()
             together = len(self._trials)
-            if not (self._active and self._plan.depth == "quick"):
-                # else the judged iterations show whether anything is left to explain
-                self._try(self._candidates, PART)
+            self._try(self._candidates, PART)
             _remember(self._trials[together:])
         except TimeIsUpError:
             self._active.clear()
@@ -166,16 +171,37 @@ class EarlySearch(Experiments):
         if not self._active:
             self._loop.start_over(_WARMUP)
             return False
-        interventions = enter_all(self._away, self._active)
-        self._loop.after.extend(one.after for one in interventions)
-        self._loop.start_over(1 if self._plan.depth == "quick" else _WARMUP)
+        self._loop.taken_away = self.growth.taken_away
+        self._run_without(_WARMUP)
         return True
+
+    def check(self) -> bool:
+        """Look whether growth has ended; return True as soon as it clearly has not.
+
+        Pass it to the loop in place of ``look`` once the causes are away.
+        """
+        if self._is_on_trial and self._loop.trace.measured >= _QUICK:
+            return not self.conclude()
+        return False
+
+    def conclude(self) -> bool:
+        """End the trial: return whether causes stay away, as their growth has ended."""
+        if self._is_on_trial:
+            self._is_on_trial = False
+            trace, rates = self._loop.trace, self._rates
+            if trace.measured:
+                rates = {signal.name: growth_of(trace, signal.name) for signal in trace}
+            self._active = self._note_lowered(self._active, rates)
+            self._loop.taken_away = trace.taken_away = self.growth.taken_away
+        return self.is_away
 
     def put_back(self) -> None:
         """Put the causes back, and begin anew."""
         self._active.clear()
+        self._is_on_trial = False
         self._trials.clear()
         self._loop.after.clear()
+        self._loop.taken_away = {}
         self._away.close()
         self._loop.start_over(_WARMUP)
 
@@ -289,20 +315,37 @@ class EarlySearch(Experiments):
         }
 
     def _try_together(self) -> None:
-        """Take several causes away at once.
-
-        They are those that experiments of an earlier test have shown to be causes, or
-        if there is no time for an experiment with each, those that may be large.
-        """
-        known = {entry for entries in _proven.values() for entry in entries}
-        entries = [entry for entry in self._candidates if entry in known]
-        if self._plan.depth == "quick":
-            self._iterations = min(self._iterations, _QUICK)
-            entries = entries or [e for e in self._candidates if not e.is_small]
+        """Take those causes away at once that earlier tests have shown."""
+        entries = self._proven_candidates()
         if len(entries) < 2 or not self._has_time():
             return
         with ExitStack() as stack:
             rates = self._measure(enter_all(stack, entries))
+        self._active = self._note_lowered(entries, rates)
+        if self._active:
+            self._rates = rates
+
+    def _take_away_on_trial(self) -> bool:
+        """Take those causes away at once that are known, or else may be large."""
+        large = [entry for entry in self._candidates if not entry.is_small]
+        self._active = self._proven_candidates() or large
+        self._candidates = []
+        self._is_on_trial = self.is_away
+        if self.is_away:
+            self._run_without(1)
+        return self.is_away
+
+    def _run_without(self, warmup: int) -> None:
+        interventions = enter_all(self._away, self._active)
+        self._loop.after.extend(one.after for one in interventions)
+        self._loop.start_over(warmup)
+
+    def _proven_candidates(self) -> list[Known]:
+        known = {entry for entries in _proven.values() for entry in entries}
+        return [entry for entry in self._candidates if entry in known]
+
+    def _note_lowered(self, entries: list[Known], rates: Rates) -> list[Known]:
+        """Note which growth ended when causes were away; return the causes of that."""
         words = ", ".join(INTERVENTIONS[entry.experiment].words for entry in entries)
         lowered = set()
         for signal in sorted(self._open()):
@@ -312,9 +355,7 @@ class EarlySearch(Experiments):
             if causes and is_lowered(before, rates[signal], limit, PART):
                 self._add(signal, words, rates, causes[0])
                 lowered.update(causes)
-        if lowered:
-            self._active = [entry for entry in entries if entry in lowered]
-            self._rates = rates
+        return [entry for entry in entries if entry in lowered]
 
 
 def _is_growing(signal: Signal, steps: list[int], wanted: int, limit: float) -> bool:

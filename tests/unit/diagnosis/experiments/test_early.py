@@ -16,6 +16,7 @@ from pytest_tfleak.known import KNOWN
 from pytest_tfleak.measurement import Measurement
 from pytest_tfleak.measurement import Setting
 from pytest_tfleak.plan import make_plan
+from pytest_tfleak.run.loop import Loop
 from pytest_tfleak.testing import FakeProbe
 from pytest_tfleak.verdict import Reason
 from pytest_tfleak.verdict import Status
@@ -38,6 +39,7 @@ class Library:
         self.counts = dict.fromkeys(NAMES, 0)
         self.grows: set[str] = set()
         self.away: set[str] = set()
+        self.cannot_be_away: set[str] = set()
         self.calls = 0
         #: The calls in which the body raises, and whether it does without causes.
         self.fails: set[int] = set()
@@ -47,7 +49,7 @@ class Library:
         self.calls += 1
         if self.calls in self.fails or (self.needs_causes and self.away):
             raise RuntimeError("it cannot run like this")
-        for name in self.grows - self.away:
+        for name in self.grows - (self.away - self.cannot_be_away):
             self.counts[name] += 1
 
     def read(self, name: str) -> Iterator[int]:
@@ -152,7 +154,40 @@ def test_a_quick_test_takes_all_causes_away_at_once(library: Library) -> None:
     assert verdict.status is Status.CLEAN
     assert causes(verdict) == {ENTRIES: "first", CACHE: "second"}
     assert verdict.findings[0].experiments[0].name == "without first, without second"
-    assert library.calls <= ITERATIONS
+    # the warm-up, three calls that show growth, one more and six judged ones without it
+    assert library.calls == 2 + 3 + 1 + 6
+
+
+def test_causes_come_back_in_a_quick_test_whose_growth_goes_on(
+    library: Library,
+) -> None:
+    library.grows = {ENTRIES}
+    library.cannot_be_away = {ENTRIES}
+    verdict = measure(library, depth="quick")
+    assert verdict.status is Status.LEAK
+    assert causes(verdict) == {ENTRIES: None}
+    assert not library.away
+    assert verdict.iterations == 2 * ITERATIONS
+
+
+def test_a_quick_test_out_of_time_before_it_knows_is_not_clean(
+    library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library.grows = {ENTRIES}
+    monkeypatch.setattr(
+        Loop, "is_out_of_time", property(lambda _: library.calls >= 2 + 3 + 1)
+    )
+    verdict = measure(library, depth="quick")
+    assert verdict.status is Status.INCONCLUSIVE
+    assert verdict.reason is Reason.OUT_OF_TIME
+    assert not library.away
+
+
+def test_a_leak_beside_it_is_found_by_a_quick_test(library: Library) -> None:
+    library.grows = {ENTRIES, OWN}
+    verdict = measure(library, depth="quick")
+    assert verdict.status is Status.LEAK
+    assert causes(verdict) == {ENTRIES: "first", OWN: None}
 
 
 def test_a_leak_beside_it_is_found(library: Library) -> None:
