@@ -7,12 +7,15 @@ import os
 import sys
 from collections.abc import Iterator
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from pytest_tfleak.compare.documents import DocumentError
 from pytest_tfleak.compare.reports import compare_reports
 from pytest_tfleak.compare.reports import comparison_lines
 from pytest_tfleak.compare.reports import read_report
+from pytest_tfleak.diagnosis.causes.in_general import texts_of
 from pytest_tfleak.journal import IN_CACHE
 from pytest_tfleak.journal import JournalError
 from pytest_tfleak.journal import LostRun
@@ -22,7 +25,10 @@ from pytest_tfleak.journal import read_journal
 from pytest_tfleak.journal import temporary_folder
 from pytest_tfleak.reports import html
 from pytest_tfleak.reports import json
+from pytest_tfleak.reports import sarif
 from pytest_tfleak.reports.document import write_file
+from pytest_tfleak.reports.places import place_by_name
+from pytest_tfleak.reports.places import repository_of
 from pytest_tfleak.reports.terminal import summary_lines
 from pytest_tfleak.reports.text import safe
 from pytest_tfleak.verdict import Ledger
@@ -30,6 +36,11 @@ from pytest_tfleak.verdict import Ledger
 _WORSE = 1
 _USAGE = 2  # as argparse exits
 _CACHE = Path(".pytest_cache", "d", IN_CACHE)
+#: What it raises to show verdicts with fields of the right types that no run has made.
+_FORGED = (
+    *(ArithmeticError, AttributeError, LookupError),
+    *(RecursionError, TypeError, ValueError),
+)
 
 
 class _CommandError(Exception):
@@ -65,10 +76,11 @@ def _recover(options: argparse.Namespace) -> int:
             for path, render in (
                 (options.json, json.render),
                 (options.html, html.render),
+                (options.sarif, partial(_sarif, run)),
             )
             if path is not None
         ]
-    except Exception as error:  # of types that fit, but no run has written it
+    except _FORGED as error:
         why = f"{type(error).__name__}: {error}"
         raise _CommandError(f"{run.path}: cannot be shown: {why}") from None
     _write(summary)
@@ -80,6 +92,12 @@ def _recover(options: argparse.Namespace) -> int:
             raise _CommandError(f"cannot write {path}: {why}") from None
         _write([safe(f"report written to {path}", _draws())])
     return 0
+
+
+def _sarif(run: LostRun, document: dict[str, Any]) -> str:
+    names = [verdict.nodeid for verdict in run.results()]
+    places = {name: place_by_name(run.rootdir, name) for name in names}
+    return sarif.render(document, places, repository_of(run.rootdir), texts_of)
 
 
 def _summary(run: LostRun) -> list[str]:
@@ -151,9 +169,12 @@ def _make_parser() -> argparse.ArgumentParser:
         help="what the run has left (default: the latest in pytest's cache, here or "
         "above, or among temporary files)",
     )
-    for name in ("json", "html"):
+    for name in ("json", "html", "sarif"):
         recover.add_argument(
-            f"--{name}", type=Path, metavar="FILE", help=f"write the {name} report"
+            f"--{name}",
+            type=Path,
+            metavar="FILE",
+            help=f"write the {name.upper()} report",
         )
     return parser
 

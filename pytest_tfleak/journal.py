@@ -107,6 +107,7 @@ class LostRun:
     """What a journal says of a run that ended without a report."""
 
     path: Path
+    rootdir: Path = Path()
     place: list[str] = field(default_factory=list)
     pid: int = 0
     created: float = 0.0
@@ -230,9 +231,11 @@ def read_journal(path: Path) -> LostRun:
     head = next(lines, None)
     if head is None or head.get("journal") != SCHEMA:
         raise JournalError(f"{path}: is not a journal of pytest-tfleak")
-    place, pid, created = (head.get(key) for key in ("place", "pid", "created"))
+    keys = ("rootdir", "place", "pid", "created")
+    rootdir, place, pid, created = map(head.get, keys)
     run = LostRun(
         path=path,
+        rootdir=Path(rootdir) if isinstance(rootdir, str) else Path(),
         place=place if isinstance(place, list) else [],
         pid=pid if type(pid) is int else 0,
         created=created if type(created) is float else 0.0,

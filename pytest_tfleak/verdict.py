@@ -307,8 +307,9 @@ class Verdict:
 def has_its_types(value: Any, type_: Any = Verdict) -> bool:
     """Return whether a value, and all in it, is of the type that its field declares.
 
-    ``from_dict`` does not look: a file of somebody else may hold anything. Numbers must
-    be finite, and not so large that to show them would fail.
+    ``from_dict`` does not look, and a journal may have come with the tests of somebody
+    else: one bad verdict must not spoil the report. Numbers must be finite, and not so
+    large that to show them would fail.
     """
     if isinstance(type_, type) and is_dataclass(type_):
         hints = _hints(type_)

@@ -41,9 +41,11 @@ from pytest_tfleak.probes.room import Free
 from pytest_tfleak.probes.room import Room
 from pytest_tfleak.quantities import format_bytes
 from pytest_tfleak.quantities import parse_bytes
+from pytest_tfleak.reports.curves import HEIGHT
+from pytest_tfleak.reports.curves import WIDTH
 from pytest_tfleak.reports.curves import Curve
 from pytest_tfleak.reports.curves import describe
-from pytest_tfleak.reports.curves import draw_alone
+from pytest_tfleak.reports.curves import draw_large
 from pytest_tfleak.reports.json import read_schema
 from pytest_tfleak.signals import SIGNALS
 from pytest_tfleak.signals import SignalRow
@@ -288,7 +290,18 @@ def _pictures() -> str:
 def pictures() -> Iterator[tuple[Path, str]]:
     """Yield the file and the text of each picture."""
     for path, curve in _curves():
-        yield path, f"{draw_alone(curve)}\n"
+        yield path, f"{_draw_alone(curve)}\n"
+
+
+def _draw_alone(curve: Curve) -> str:
+    """Return a curve as a file of its own, with the colours that a page would give it."""
+    box = f'viewBox="0 0 {WIDTH} {HEIGHT}"'
+    wider = f'viewBox="-8 -4 {WIDTH + 8} {HEIGHT + 4}"'
+    return draw_large(curve).replace(
+        box,
+        f'xmlns="http://www.w3.org/2000/svg" {wider} color="#1b1f24" '
+        'style="background: #fff"',
+    )
 
 
 def _curves() -> Iterator[tuple[Path, Curve]]:

@@ -47,7 +47,8 @@ class Reporter:
     title: str  # what the terminal calls the file
     help: str
     module: str  # has a function render(document) -> str; imported only to write
-    #: Whether ``render`` takes the places of the tests and the repository, too.
+    #: Whether ``render`` takes the places of the tests, the repository and the texts of
+    #: causes, too.
     needs_places: bool = False
 
     @property
@@ -165,9 +166,9 @@ class Outputs:
         #: A baseline that this run only reads and must not write.
         self._read_only: Path | None = None
         self._earlier: dict[str, Baseline] = {}  # what each file held before, by flag
-        reporters = [reporter for reporter in REPORTERS if reporter.name in run.reports]
-        self._report_modules = [reporter.module for reporter in reporters]
-        self._needs_places = _is_on_github() or any(r.needs_places for r in reporters)
+        self._reporters = [one for one in REPORTERS if one.name in run.reports]
+        needs_places = any(reporter.needs_places for reporter in self._reporters)
+        self._needs_places = needs_places or _is_on_github()
         self._files = [*self._report_files(run), *self._baseline_files(run)]
         self._environment: dict[str, Any] = {}
         self._places: dict[str, Place] = {}
@@ -180,42 +181,34 @@ class Outputs:
         self.workers: set[str] = set()
 
     def _report_files(self, run: RunOptions) -> Iterator[_File]:
-        for reporter in REPORTERS:
-            if reporter.name in run.reports:
-                yield _File(
-                    flag=reporter.option.command_line_flag,
-                    title=reporter.title,
-                    path=resolve(self._config, run.reports[reporter.name]),
-                    text=partial(self._report_text, reporter),
-                )
+        for reporter in self._reporters:
+            yield _File(
+                flag=reporter.option.command_line_flag,
+                title=reporter.title,
+                path=resolve(self._config, run.reports[reporter.name]),
+                text=partial(self._report_text, reporter),
+            )
 
     def _report_text(self, reporter: Reporter, document: dict[str, Any]) -> str:
         if not reporter.needs_places:
             return reporter.render(document)
-        return reporter.render(document, self._all_places(), self._repository())
+        from pytest_tfleak.diagnosis.causes.in_general import texts_of
+
+        places = self._all_places()
+        return reporter.render(document, places, self._repository(), texts_of)
 
     def _all_places(self) -> dict[str, Place]:
         """Return the place of each test, also of those that were never reported."""
-        from pytest_tfleak.reports.places import Place
+        from pytest_tfleak.reports.places import place_by_name
 
+        names = [verdict.nodeid for verdict in self._verdicts()]
         root = self._config.rootpath
-        return {
-            verdict.nodeid: Place(
-                file=str(root / verdict.nodeid.partition("::")[0]),
-                line=None,
-                failed=True,
-            )
-            for verdict in self._verdicts()
-        } | self._places
+        return {name: place_by_name(root, name) for name in names} | self._places
 
     def _repository(self) -> Path:
-        """Return the folder to which paths in reports are relative."""
-        workspace = os.environ.get("GITHUB_WORKSPACE")
-        if workspace:
-            return Path(workspace)
-        root = self._config.rootpath
-        tops = (path for path in (root, *root.parents) if (path / ".git").exists())
-        return next(tops, root)
+        from pytest_tfleak.reports.places import repository_of
+
+        return repository_of(self._config.rootpath)
 
     def _baseline_files(self, run: RunOptions) -> Iterator[_File]:
         """Yield the baseline to write because it is missing, and the one to save."""
@@ -275,7 +268,9 @@ class Outputs:
             modules.append("pytest_tfleak.compare.baseline")
         if _is_on_github():
             modules.append("pytest_tfleak.reports.github")
-        for module in [*modules, *self._report_modules]:
+        if any(r.needs_places for r in self._reporters):
+            modules.append("pytest_tfleak.diagnosis.causes.in_general")
+        for module in [*modules, *(r.module for r in self._reporters)]:
             import_module(module)
 
     def take(self, message: dict[str, Any]) -> None:

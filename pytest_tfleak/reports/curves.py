@@ -112,17 +112,6 @@ def draw_large(curve: Curve) -> str:
     return "".join([start, *back, *_iteration_axis(curve, scale), *drawn, "</svg>"])
 
 
-def draw_alone(curve: Curve) -> str:
-    """Return a large curve as a file, which has no colours of a page around it."""
-    box = f'viewBox="0 0 {WIDTH} {HEIGHT}"'
-    wider = f'viewBox="-8 -4 {WIDTH + 8} {HEIGHT + 4}"'
-    return draw_large(curve).replace(
-        box,
-        f'xmlns="http://www.w3.org/2000/svg" {wider} color="#1b1f24" '
-        'style="background: #fff"',
-    )
-
-
 def describe(curve: Curve) -> str:
     """Return a sentence that says what a curve shows."""
     parts = [f"{format_count(end - start)} {name}" for name, start, end in curve.parts]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,21 @@ class Place:
     file: str  # an absolute path
     line: int | None
     failed: bool
+
+
+def place_by_name(rootdir: Path, nodeid: str) -> Place:
+    """Return the place of a test whose outcome pytest has not reported."""
+    file = rootdir / nodeid.partition("::")[0]
+    return Place(file=str(file), line=None, failed=True)
+
+
+def repository_of(rootdir: Path) -> Path:
+    """Return the folder to which paths in reports are relative."""
+    workspace = os.environ.get("GITHUB_WORKSPACE")
+    if workspace:
+        return Path(workspace)
+    tops = (path for path in (rootdir, *rootdir.parents) if (path / ".git").exists())
+    return next(tops, rootdir)
 
 
 def position_in(root: Path, file: str, line: int | None) -> Position | None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -18,7 +19,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from pytest_tfleak.diagnosis.causes.in_general import texts_of
 from pytest_tfleak.quantities import format_count
 from pytest_tfleak.reports.document import TOOL
 from pytest_tfleak.reports.leaks import Leak
@@ -66,19 +66,25 @@ _NOTIFICATIONS = {
 #: Reasons for which there is nothing to measure.
 _WANTED = (Reason.DISABLED, Reason.BODY_SKIPPED, Reason.MEASURES_ITSELF)
 _STORED, _MADE = "stored here", "made here"
+#: Returns what a cause, given by its name, does and what to do about it.
+CauseTexts = Callable[[str], tuple[str, str] | None]
 _Object = dict[str, Any]
 _Named = tuple[str, _Object]  # what a location is, and the location
 
 
-def render(document: _Object, places: Mapping[str, Place], root: Path) -> str:
+def render(
+    document: _Object, places: Mapping[str, Place], root: Path, texts_of: CauseTexts
+) -> str:
     """Return the text of the file.
 
     ``places`` has each test of the document; paths are relative to ``root``.
     """
-    return json.dumps(make_log(document, places, root), indent=1) + "\n"
+    return json.dumps(make_log(document, places, root, texts_of), indent=1) + "\n"
 
 
-def make_log(document: _Object, places: Mapping[str, Place], root: Path) -> _Object:
+def make_log(
+    document: _Object, places: Mapping[str, Place], root: Path, texts_of: CauseTexts
+) -> _Object:
     """Return the log with its one run, as builtins."""
     head = {"schema": document["schema"]}
     verdicts = [Verdict.from_dict({**head, **entry}) for entry in document["tests"]]
@@ -89,7 +95,7 @@ def make_log(document: _Object, places: Mapping[str, Place], root: Path) -> _Obj
         "name": TOOL,
         "version": document["tool"]["version"],
         "informationUri": site_of_docs(),
-        "rules": [_rule(slug) for slug in rules],
+        "rules": [_rule(slug, texts_of(slug)) for slug in rules],
         "notifications": [
             {"id": name, "shortDescription": {"text": text}}
             for name, (_, text) in _NOTIFICATIONS.items()
@@ -175,8 +181,7 @@ def _explained(leak: Leak) -> Finding:
     return next((finding for finding in findings if finding.cause), leak.lead)
 
 
-def _rule(slug: str) -> _Object:
-    texts = texts_of(slug)
+def _rule(slug: str, texts: tuple[str, str] | None) -> _Object:
     explains, remedy = texts or (_PILES_UP, _LOOK)
     page = _guide() if texts is None else cause_page(slug)
     title, *_ = _SENTENCE.split(explains)
@@ -187,9 +192,9 @@ def _rule(slug: str) -> _Object:
     rule = {
         "id": slug,
         "name": "".join(word.capitalize() for word in slug.split("-")),
-        "shortDescription": {"text": title[:_LONGEST_SHORT]},
-        "fullDescription": {"text": explains[:_LONGEST_SHORT]},
-        "help": {"text": text, "markdown": markdown},
+        "shortDescription": {"text": _literal(title[:_LONGEST_SHORT])},
+        "fullDescription": {"text": _literal(explains[:_LONGEST_SHORT])},
+        "help": {"text": _literal(text), "markdown": _literal(markdown)},
         "helpUri": page,
         "defaultConfiguration": {"level": "error"},
         "properties": {
@@ -271,7 +276,7 @@ def _other_lines(lead: Finding, line: Origin | None, where: Locations) -> list[_
 
 def _numbered(locations: Sequence[_Named]) -> list[_Object]:
     return [
-        {"id": number, "message": {"text": _without_links(words)}, **location}
+        {"id": number, "message": {"text": _plain(words)}, **location}
         for number, (words, location) in enumerate(locations, 1)
     ]
 
@@ -309,7 +314,7 @@ def _message(leak: Leak) -> str:
         f"What to do: {safe(explained.advice)}" if explained.advice else "",
         f"To allow it: {allowed}." if allowed else "",
     ]
-    return " ".join(_without_links(text) for text in texts if text)
+    return " ".join(_plain(text) for text in texts if text)
 
 
 def _links(related: Sequence[_Object], lines: int, tests: Sequence[_Named]) -> str:
@@ -330,8 +335,17 @@ def _link(related: _Object) -> str:
     return f"[{name}]({related['id']})"
 
 
-def _without_links(text: str) -> str:
-    return _LINK.sub(r"\\[", text)
+def _plain(text: str) -> str:
+    """Return a text so that a reader takes no part of it for a link or placeholder."""
+    return _literal(_LINK.sub(r"\\[", text))
+
+
+def _literal(text: str) -> str:
+    """Double braces, as SARIF demands in every message (3.11.5).
+
+    A reader that formats messages, such as Microsoft's SDK, fails at a single one.
+    """
+    return text.replace("{", "{{").replace("}", "}}")
 
 
 _CUT_SHORT: _Object = {
@@ -351,7 +365,7 @@ def _notifications(verdicts: Sequence[Verdict], where: Locations) -> Iterator[_O
         yield {
             "descriptor": {"id": name},
             "level": _NOTIFICATIONS[name][0],
-            "message": {"text": _without_links(text)},
+            "message": {"text": _plain(text)},
             "locations": [where.of_test(verdict.nodeid)],
         }
 

@@ -25,7 +25,7 @@ EXCEPTIONS = {"pytest_tfleak.plugin": {"pytest", "_pytest"}}
 #: What each folder and each top-level module may import. Imports run one way: a row may
 #: only name rows below it.
 ALLOWED = {
-    "__main__": "compare journal reports verdict",
+    "__main__": "diagnosis compare journal reports verdict",
     "plugin": (
         "journal measurement diagnosis decide compare run probes reports plan verdict"
         " quantities user_code tf"
@@ -66,9 +66,9 @@ ALLOWED = {
 #: What is imported though a row above has it.
 UPWARDS = {
     "verdict.py": {"reports"},  # when used: print() writes a verdict as a report does
-    "reports/sarif.py": {"diagnosis"},  # its rules are the table of causes
 }
 
+OWN = "pytest_tfleak."
 PACKAGE = Path(pytest_tfleak.__file__).parent
 MODULES = [
     module.name
@@ -150,6 +150,15 @@ def test_a_module_imports_only_what_its_folder_may(path: Path) -> None:
     upwards = UPWARDS.get(str(path.relative_to(PACKAGE)), set())
     assert upwards <= imported, "UPWARDS has an exception that is none"
     assert imported - upwards <= set(ALLOWED[place].split())
+
+
+def test_what_a_folder_loads_stands_below_it() -> None:
+    """Also through others: no module of it may need a row above to be imported."""
+    names = [one for one in MODULES if one.startswith("pytest_tfleak.reports.")]
+    loaded = imported_by("import " + ", ".join(names))
+    folders = {name.split(".")[1] for name in loaded if name.startswith(OWN)}
+    rows = list(ALLOWED)
+    assert folders <= set(rows[rows.index("reports") :])
 
 
 def imports_of(path: Path) -> Iterator[str]:

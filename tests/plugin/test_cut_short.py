@@ -223,7 +223,7 @@ def test_a_command_makes_the_report(
     run(pytester)
     capsys.readouterr()
     (path,) = (pytester.path / NONE).iterdir()
-    given = [["recover"], ["recover", str(path), "--html=r.html"]]
+    given = [["recover"], ["recover", str(path), "--html=r.html", "--sarif=r.sarif"]]
     for arguments in given:
         assert main([*arguments, "--json=r.json"]) == 0
         out = " ".join(capsys.readouterr().out.split())
@@ -233,6 +233,14 @@ def test_a_command_makes_the_report(
         complete, tests = statuses(pytester.path / "r.json")
         assert (complete, len(tests)) == (False, 3)
     assert "test_ends" in (pytester.path / "r.html").read_text()
+    (log,) = json.loads((pytester.path / "r.sarif").read_text())["runs"]
+    (leak,) = log["results"]
+    (at,) = leak["locations"]
+    assert at["physicalLocation"]["artifactLocation"]["uri"] == "test_it.py"
+    (invocation,) = log["invocations"]
+    texts = [one["message"]["text"] for one in invocation["toolExecutionNotifications"]]
+    assert not invocation["executionSuccessful"]
+    assert any("test_it.py::test_ends: " in text for text in texts)
     for wrong in (["recover", "r.json"], ["recover", "missing"]):
         with pytest.raises(SystemExit, match="2"):
             main(wrong)
@@ -244,6 +252,18 @@ def test_a_command_makes_the_report(
     assert error.endswith(
         "name the file (if cache_dir is set, it is in d/tfleak there)\n"
     )
+
+
+def test_a_missing_library_is_not_taken_for_a_bad_journal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def render(_: object) -> str:
+        raise ImportError("no jinja2")
+
+    path = Journal([tmp_path], tmp_path).path
+    monkeypatch.setattr("pytest_tfleak.reports.html.render", render)
+    with pytest.raises(ImportError, match="jinja2"):
+        main(["recover", str(path), f"--html={tmp_path / 'r.html'}"])
 
 
 def test_a_journal_of_a_run_that_may_go_on(

@@ -178,7 +178,7 @@ def test_any_journal_is_recovered_or_refused(entries: object, leak: object) -> N
         path = Path(folder, "run-0-1.jsonl")
         path.write_text(journal_of(*lines, packed(leak)))
         given = ["recover", str(path)]
-        given += [f"--{name}={folder}/{name}" for name in ("json", "html")]
+        given += [f"--{name}={folder}/{name}" for name in ("json", "html", "sarif")]
         out, error = io.StringIO(), io.StringIO()
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(error):
             status = exit_status_of(given)

