@@ -294,7 +294,7 @@ def pictures() -> Iterator[tuple[Path, str]]:
 
 
 def _draw_alone(curve: Curve) -> str:
-    """Return a curve as a file of its own, with the colours that a page would give it."""
+    """Return a curve as a file, with the colours that a page would give it."""
     box = f'viewBox="0 0 {WIDTH} {HEIGHT}"'
     wider = f'viewBox="-8 -4 {WIDTH + 8} {HEIGHT + 4}"'
     return draw_large(curve).replace(
