@@ -20,6 +20,7 @@ from pytest_tfleak.compare.baseline import summary_lines as baseline_lines
 from pytest_tfleak.compare.reports import compare_reports
 from pytest_tfleak.compare.reports import comparison_lines
 from pytest_tfleak.compare.reports import read_report
+from pytest_tfleak.diagnosis.causes.in_general import texts_of
 from pytest_tfleak.plugin.pytest_html import row_extra
 from pytest_tfleak.reports import github
 from pytest_tfleak.reports import html
@@ -144,7 +145,7 @@ def test_json(found: list[Verdict], facts: dict[str, Any]) -> None:
 @given(runs)
 def test_sarif(found: list[Verdict]) -> None:
     document = make_document(found, {}, complete=False)
-    text = sarif.render(document, places_of(document), ROOT)
+    text = sarif.render(document, places_of(document), ROOT, texts_of)
     assert text.isascii()
     (run,) = loads(text, parse_constant=refuse)["runs"]
     messages = [result["message"]["text"] for result in run["results"]]
