@@ -585,6 +585,7 @@ class Measurement:
         names = partial(self._name_caches, run)
         self._notes.extend(confirm(run.loop, self._plan, self._endings, names))
         self._judge_torn_down(run.loop)
+        self._begin(LOOP)  # what follows is part of each run, confirmed or not
 
     def _known_before(self, run: _Run) -> dict[str, Any]:
         """Return what is known of the growth whose causes were taken away early."""

@@ -32,6 +32,9 @@ from pytest_tfleak.probes.room import Free
 from pytest_tfleak.probes.room import Room
 from pytest_tfleak.reports.message import failure_text
 from pytest_tfleak.run.interrupts import Endings
+from pytest_tfleak.run.stopwatch import CONFIRMATION
+from pytest_tfleak.run.stopwatch import LOOP
+from pytest_tfleak.run.stopwatch import Stopwatch
 from pytest_tfleak.signals import make_signal
 from pytest_tfleak.testing import FakeProbe
 from pytest_tfleak.verdict import Reason
@@ -54,6 +57,21 @@ def leaking(body: Callable[[], object], **options: object) -> Measurement:
             ],
         ),
     )
+
+
+def test_what_follows_a_confirmation_takes_none_of_its_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    parts: list[str] = []
+    enter = Stopwatch.enter
+
+    def note(watch: Stopwatch, part: str) -> None:
+        parts.append(part)
+        enter(watch, part)
+
+    monkeypatch.setattr(Stopwatch, "enter", note)
+    assert find_leaks(lambda: None, iterations=10).status is Status.CLEAN
+    assert parts[:2] == [CONFIRMATION, LOOP]
 
 
 def fails_afterwards(error: type[BaseException]) -> Callable[[], None]:
