@@ -27,9 +27,11 @@ from types import FrameType
 from typing import Any
 from typing import NamedTuple
 
+from pytest_tfleak.probes.census import mro_of
 from pytest_tfleak.probes.census import type_name_of
 from pytest_tfleak.probes.process import has_no_children
 from pytest_tfleak.signals import row_of
+from pytest_tfleak.tf import names
 from pytest_tfleak.tf.patch import Patch
 from pytest_tfleak.tf.patch import Patches
 from pytest_tfleak.user_code import PACKAGE
@@ -71,8 +73,8 @@ class SystemLog:
         #: The lines that started a thread or process, or made a socket.
         self._lines: weakref.WeakKeyDictionary[Any, list[Frame]]
         self._lines = weakref.WeakKeyDictionary()
-        #: The lines that opened a file, by its path.
-        self._opened: dict[str, list[Frame]] = {}
+        #: The lines that opened a file, by its path, and whether as a bare descriptor.
+        self._opened: dict[tuple[str, bool], list[Frame]] = {}
         self._is_on = False
         self._threads: list[weakref.ref[threading.Thread]] = []
         self._files: dict[int, str] = {}
@@ -83,11 +85,9 @@ class SystemLog:
         self._threads = [*map(weakref.ref, threading.enumerate())]
         self._files = _open_files()
         self._children = frozenset(_child_processes())
-        for module, owner, method in _STARTS:
-            cls = getattr(sys.modules.get(module), owner, None)
-            if cls is not None:
-                self._patches.add(self._noting_caller(cls, method))
+        self._note_callers(_STARTS)
         if self._audits:
+            self._note_callers(_OPENS)
             _listen(self._note_event)
         return self
 
@@ -104,13 +104,13 @@ class SystemLog:
                 lines: Sequence[Frame] = self._lines.get(thread, ())
                 yield StillThere("process.threads", thread, lines)
         files, children = self._new_files(), self._new_children()
-        owners = _owners_of_descriptors() if files else {}
+        owners = _owners_of(files) if files else {}
         for number, target in files.items():
             owner = owners.get(number)
             yield StillThere(
                 "process.fds",
                 f"{target} (descriptor {number})" if owner is None else owner,
-                self._lines_of_file(target) or self._lines_of(owner),
+                self._lines_of(owner) or self._lines_of_file(target, owner),
                 target if _is_file(number, target) else "",
             )
         started = dict(_started_processes(self._lines)) if children else {}
@@ -122,11 +122,18 @@ class SystemLog:
                 self._lines_of(starter),
             )
 
-    def _lines_of_file(self, target: str) -> Sequence[Frame]:
-        """Return who opened a file, which may be deleted, or unnamed in a folder."""
+    def _lines_of_file(self, target: str, owner: object) -> Sequence[Frame]:
+        """Return who opened a file, which may be deleted, or unnamed in a folder.
+
+        What ``open`` made has an owner as long as it is open: without one, it was not
+        made there, but by native code, or as a bare descriptor.
+        """
         path = target.removesuffix(" (deleted)")
-        folder = str(Path(path).parent)
-        return self._opened.get(path) or self._opened.get(folder) or ()
+        for is_bare in (True,) if owner is None else (False, True):
+            for name in (path, str(Path(path).parent)):
+                if (name, is_bare) in self._opened:
+                    return self._opened[name, is_bare]
+        return ()
 
     def _new_files(self) -> dict[int, str]:
         now = _open_files()
@@ -141,6 +148,12 @@ class SystemLog:
                 return self._lines[made]
         return [frame for frame in frames_of(made) if is_users(frame[0])]
 
+    def _note_callers(self, methods: Sequence[tuple[str, str, str]]) -> None:
+        for module, owner, method in methods:
+            cls = getattr(sys.modules.get(module), owner, None)
+            if cls is not None:
+                self._patches.add(self._noting_caller(cls, method))
+
     def _noting_caller(self, cls: type, method: str) -> Patch:
         """Return the patch of a method that notes who calls it."""
         log = self
@@ -149,11 +162,12 @@ class SystemLog:
             @wraps(original)
             def start(made: Any, /, *args: Any, **kwargs: Any) -> Any:
                 __tracebackhide__ = True
-                if log._is_on:
-                    log._note(made, sys._getframe(1))
-                else:  # user code had saved it, and has put it back
+                if not log._is_on:  # user code had saved it, and has put it back
                     patch.undo()
-                return original(made, *args, **kwargs)
+                    return original(made, *args, **kwargs)
+                result = original(made, *args, **kwargs)
+                log._note(made, sys._getframe(1))  # some have no hash before
+                return result
 
             return start
 
@@ -171,14 +185,15 @@ class SystemLog:
         if event == "socket.__new__":
             self._note(arguments[0], frame)
         else:
-            self._note_path(arguments[0], frame)
+            path, mode, *_ = (*arguments, None)
+            self._note_path(path, mode is None, frame)
 
-    def _note_path(self, path: Any, frame: FrameType) -> None:
+    def _note_path(self, path: Any, is_bare: bool, frame: FrameType) -> None:
         lines = [] if _is_of_probe(frame) else users_frames(frame)
         if lines:
             name = str(Path(os.fsdecode(path)).resolve())  # fails for a descriptor
-            self._opened.pop(name, None)
-            self._opened[name] = lines
+            self._opened.pop((name, is_bare), None)
+            self._opened[name, is_bare] = lines
             if len(self._opened) > _MOST_OPENED:
                 del self._opened[next(iter(self._opened))]
 
@@ -197,6 +212,11 @@ _STARTS = (
     ("threading", "Thread", "start"),
     ("subprocess", "Popen", "__init__"),
     ("multiprocessing.process", "BaseProcess", "start"),
+)
+#: Methods that open a file in native code, of which Python tells auditors nothing.
+_OPENS = tuple(
+    (module, cls, "__init__")
+    for module, cls in (*names.FILE.types, ("h5py._hl.files", "File"))
 )
 #: What Python tells auditors before it makes a descriptor.
 _EVENTS = frozenset({"open", "socket.__new__", "sqlite3.connect"})
@@ -241,15 +261,45 @@ def _is_file(number: int, target: str) -> bool:
     return False
 
 
-def _owners_of_descriptors() -> dict[int, Any]:
-    """Return the objects of this call that own a descriptor, by its number."""
-    names = frozenset(row_of("process.fds").types)
-    found = {}
-    for owner in gc.get_objects():
-        if type_name_of(type(owner)) in names:
-            with suppress(Exception):
-                found[int(owner.fileno())] = owner
+def _owners_of(files: Mapping[int, str]) -> dict[int, Any]:
+    """Return the objects of this call that own a descriptor, by its number.
+
+    Some do not tell the number, and are known by the path.
+    """
+    found: dict[int, Any] = {}
+    others = []
+    for owner in filter(_owns_descriptor(), gc.get_objects()):
+        try:
+            found[int(owner.fileno())] = owner
+        except Exception:
+            others.append(owner)
+    for owner in others:
+        paths = set(_paths_of(owner))
+        number = next((n for n in files if files[n] in paths and n not in found), None)
+        if number is not None:
+            found[number] = owner
     return found
+
+
+def _owns_descriptor() -> Callable[[object], bool]:
+    """Return a test for objects of the classes that own descriptors."""
+    names = frozenset(row_of("process.fds").types)
+    known: dict[type, bool] = {}
+
+    def owns(candidate: object) -> bool:
+        cls = type(candidate)
+        if cls not in known:
+            known[cls] = not names.isdisjoint(map(type_name_of, mro_of(cls)))
+        return known[cls]
+
+    return owns
+
+
+def _paths_of(owner: Any) -> Iterator[str]:
+    """Yield what may be the path of an open file: one of HDF5 has another name."""
+    for name in ("name", "filename"):
+        with suppress(Exception):
+            yield str(Path(os.fsdecode(getattr(owner, name))).resolve())
 
 
 def _child_processes() -> list[int]:

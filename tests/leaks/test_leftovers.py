@@ -126,3 +126,51 @@ def test_what_a_test_leaves_is_found_in_one_call(pytester: pytest.Pytester) -> N
     )
     del verdicts["test_fails"]
     assert {v.iterations for v in verdicts.values()} == {1}
+
+
+FILES = """
+import h5py
+import pytest
+import tensorflow as tf
+
+KEPT = []
+
+
+def open_it(path):
+    file = tf.io.gfile.GFile(str(path))
+    file.read()
+    return file
+
+
+def test_keeps_what_tensorflow_opens(tmp_path):
+    path = tmp_path / "a"
+    path.write_text("closed at once")
+    KEPT.append(open_it(path))
+
+
+def test_keeps_what_hdf5_opens(tmp_path):
+    KEPT.append(h5py.File(tmp_path / "a", "w"))
+
+
+def test_closes_both(tmp_path):
+    h5py.File(tmp_path / "a", "w").close()
+    path = tmp_path / "b"
+    path.write_text("closed at once")
+    open_it(path).close()
+"""
+
+
+def test_a_file_of_native_code_is_found_by_its_object(
+    pytester: pytest.Pytester,
+) -> None:
+    verdicts = read_verdicts(pytester, FILES, "--tfleak", "--tfleak-depth=leftovers")
+    for name, kept, line in (
+        ("test_keeps_what_tensorflow_opens", "GFile", 9),
+        ("test_keeps_what_hdf5_opens", "File", 21),
+    ):
+        (found,) = verdicts[name].failing
+        assert found.signal == "process.fds"
+        assert kept in str(found.what)
+        assert found.origin is not None and found.origin.line == line
+        assert found.path is not None and not found.path.is_native
+    assert verdicts["test_closes_both"].status is Status.CLEAN

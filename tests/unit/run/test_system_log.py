@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import io
+import linecache
 import os
 import pickle
 import sys
@@ -39,6 +41,30 @@ def test_what_is_left_after_the_block(tmp_path: Path) -> None:
     assert functions_in(log) == [("process.fds", here), ("process.threads", here)]
     file.close()
     stop.set()
+
+
+@on_linux
+def test_a_bare_descriptor_has_the_line_that_made_it(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    with SystemLog(audits=True) as log:
+        number = os.open(path, os.O_RDWR | os.O_CREAT)
+        path.write_text("closed at once")
+    (left,) = log.left()
+    source = linecache.getline(*left.lines[0])
+    assert "os.open" in source
+    os.close(number)
+
+
+@on_linux
+def test_a_file_of_native_code_has_no_line_of_another_one(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    with SystemLog(audits=True) as log:
+        path.write_text("closed at once")
+        number = ctypes.CDLL(None).open(bytes(path), os.O_RDONLY)
+    (left,) = log.left()
+    assert left.path == str(path)
+    assert not left.lines
+    os.close(number)
 
 
 @on_linux
