@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import replace
+from textwrap import shorten
 from typing import Any
 from typing import Generic
 from typing import Protocol
@@ -306,12 +307,22 @@ def signals_of(probes: Iterable[GuardedProbe]) -> list[tuple[Signal, ...]]:
     return groups
 
 
+#: How lines begin that say where an operation of a graph was made.
+_OF_STACK = ("Detected at node", 'File "')
+_LONGEST = 400  # characters of an error's text
+
+
 def in_words(error: BaseException) -> str:
-    """Return an error's type and text on one line, even if its ``__str__`` fails."""
+    """Return an error's type and text on one line, even if its ``__str__`` fails.
+
+    Errors of TensorFlow's graphs have stacks of a hundred lines, which are left out.
+    """
     try:
-        text = " ".join(str(error).split())
+        lines = map(str.strip, str(error).splitlines())
+        words = " ".join(line for line in lines if not line.startswith(_OF_STACK))
     except Exception:
-        text = ""
+        words = ""
+    text = shorten(words, _LONGEST, placeholder=" ...")
     return f"{type(error).__name__}: {text}".removesuffix(": ")
 
 

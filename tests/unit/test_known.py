@@ -207,8 +207,14 @@ def test_diagnose_is_nothing_else(written: object) -> None:
         make_plan(diagnose=written)
 
 
+FAILS = -1
+
+
 class Scripted:
-    """A loop whose heap grows at the next of these rates in each experiment."""
+    """A loop whose heap grows at the next of these rates in each experiment.
+
+    The body fails after the last of them, and where the rate is FAILS.
+    """
 
     def __init__(self, *rates: int) -> None:
         self.rates = list(rates)
@@ -219,6 +225,8 @@ class Scripted:
         self, _after: object, warmup: int, iterations: int, deadline: Deadline
     ) -> Trace:
         rate = self.rates.pop(0)
+        if rate == FAILS:
+            raise IndexError
         readings = [k * rate for k in range(warmup + iterations + 1)]
         return trace_of(readings, warmup=warmup, signal=HEAP)
 
@@ -320,15 +328,33 @@ def test_what_the_body_does_not_do_needs_no_time(
     assert found.untried == (SECOND,)
 
 
-@pytest.mark.parametrize(
-    ("rates", "untried"),
-    [([], [FIRST, SECOND]), ([90_000], [FIRST, SECOND]), ([90_000] * 2, [SECOND])],
-    ids=["as it is", "without the first", "without the second"],
-)
-def test_a_cause_is_untried_if_the_body_fails_in_its_experiment(
-    monkeypatch: pytest.MonkeyPatch, rates: list[int], untried: list[Known]
+def test_a_body_that_fails_as_it_is_ends_the_search(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    failing = search(monkeypatch, Scripted(*rates), idle="third")
+    failing = search(monkeypatch, Scripted(), idle="third")
     with pytest.raises(IndexError):  # the script has ended
         failing.run()
-    assert [e for e in failing.result.untried if e != THIRD] == untried
+    assert [e for e in failing.result.untried if e != THIRD] == [FIRST, SECOND]
+
+
+@pytest.mark.parametrize(
+    ("rates", "causes", "untried"),
+    [
+        ([90_000], [], [FIRST, SECOND]),
+        ([90_000] * 2, [], [SECOND]),
+        ([90_000, FAILS, 0], [SECOND], [FIRST]),
+        ([90_000, 0], [FIRST], []),
+    ],
+    ids=["without either", "without the second", "without the first", "not needed"],
+)
+def test_a_cause_that_the_body_needs_is_untried_and_others_are_tried(
+    monkeypatch: pytest.MonkeyPatch,
+    rates: list[int],
+    causes: list[Known],
+    untried: list[Known],
+) -> None:
+    found = search(monkeypatch, Scripted(*rates), idle="third").run()
+    assert (list(found.causes), list(found.untried)) == (causes, untried)
+    assert (found.failure is None) == (not untried)
+    assert len(found.notes) == len(untried)
+    assert all("the body failed (IndexError" in note for note in found.notes)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from collections.abc import Iterable
+from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -38,12 +39,14 @@ from pytest_tfleak.known import Trial
 from pytest_tfleak.known import is_lowered
 from pytest_tfleak.known import known_here
 from pytest_tfleak.plan import Plan
+from pytest_tfleak.probes.base import in_words
 from pytest_tfleak.run.budget import NO_DEADLINE
 from pytest_tfleak.run.budget import Budget
 from pytest_tfleak.run.budget import Deadline
 from pytest_tfleak.run.confirm import no_time_after_fall
 from pytest_tfleak.run.confirm import note_kept
 from pytest_tfleak.run.confirm import rested
+from pytest_tfleak.run.guard import LimitReached
 from pytest_tfleak.run.loop import Loop
 from pytest_tfleak.signals import names_of
 from pytest_tfleak.tf.access import Keras
@@ -83,6 +86,8 @@ class Experiments:
         self._active: list[Known] = []
         self._trials: list[Trial] = []
         self._notes: list[str] = []
+        #: The causes without which the body fails, and how.
+        self._needed_by_body: dict[Known, str] = {}
 
     @property
     def _causes(self) -> tuple[Known, ...]:
@@ -93,7 +98,7 @@ class Experiments:
         for _ in range(2):  # a small cause shows only when a large one is gone
             before = len(self._active)
             for entry in candidates:
-                if entry not in self._active:
+                if entry not in self._active and entry not in self._needed_by_body:
                     self._try_in_time(entry, share)
             if len(self._active) in (0, before):
                 return
@@ -112,9 +117,15 @@ class Experiments:
         return bool(signals)
 
     def _try_one(self, entry: Known, share: float) -> None:
-        with ExitStack() as stack:
-            interventions = enter_all(stack, [*self._active, entry])
-            rates = self._measure(interventions)
+        try:
+            with ExitStack() as stack:
+                interventions = enter_all(stack, [*self._active, entry])
+                rates = self._measure(interventions)
+        except (TimeIsUpError, LimitReached):
+            raise
+        except Exception as error:  # the body may need what was taken away
+            self._needed_by_body[entry] = in_words(error)
+            return
         if self._active and self._lowered(entry, rates, share) and self._fits():
             # a single step of the heap in the previous run will not happen again
             with ExitStack() as stack:
@@ -231,9 +242,10 @@ class Search(Experiments):
         return KnownGrowth(
             causes=self._causes,
             untried=tuple(self._untried),
+            failure=next(iter(self._needed_by_body.values()), None),
             trials=tuple(self._trials),
             released=frozenset(self._released),
-            notes=tuple(self._notes),
+            notes=(*self._notes, *self._notes_on_needed()),
             limit=self._limit if has_room else self._loop.guard.narrowest.limit,
             is_out_of_room=not has_room,
             clear_session=clear_session_at_hand(self._kerases),
@@ -316,7 +328,7 @@ class Search(Experiments):
             except TimeIsUpError:
                 self._note_that_time_is_up()
                 return
-        if entry in self._untried:
+        if entry in self._untried and entry not in self._needed_by_body:
             self._untried.remove(entry)
 
     def _show(self, experiment: Intervention, signals: set[str]) -> None:
@@ -340,6 +352,11 @@ class Search(Experiments):
                 self._add(signal, experiment.words, rates)
                 if after <= limit and experiment.name == ClearedSession.name:
                     self._released.add(signal)
+
+    def _notes_on_needed(self) -> Iterator[str]:
+        for entry, error in self._needed_by_body.items():
+            words = INTERVENTIONS[entry.experiment].words
+            yield f"Growth {words} could not be measured: the body failed ({error})."
 
     def _note_that_it_failed(self, intervention: Intervention) -> None:
         self._notes.append(
