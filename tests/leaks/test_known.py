@@ -176,7 +176,7 @@ def test_options_and_borders(run_planted: RunPlanted) -> None:
     failed = verdicts["test_body_that_fails_in_an_experiment"]
     assert failed.status is Status.INCONCLUSIVE
     assert failed.reason is Reason.NOT_REPEATABLE
-    assert any("cut short: AssertionError" in note for note in failed.notes)
+    assert any("the body failed (AssertionError" in note for note in failed.notes)
     hurried = verdicts["test_no_time_for_experiments"]
     assert hurried.status is Status.INCONCLUSIVE
     assert hurried.reason is Reason.OUT_OF_TIME

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.python.framework import ops
 
 pytestmark = pytest.mark.tfleak(iterations=25, warmup=3)
 
@@ -237,14 +238,16 @@ def test_no_time_for_experiments():
     custom_gradient_registry()
 
 
-calls = itertools.count()
+SEEN: list[int] = []
 
 
 def test_body_that_fails_in_an_experiment():
-    """It fails in the experiments amid the run, and in those after it."""
-    call = next(calls)
-    assert call != 9 and call < 70
+    """It fails where the registry keeps nothing, amid the run and after it."""
+    registered = len(ops.gradient_registry._registry)
+    has_grown = not SEEN or registered > SEEN[-1]
+    SEEN[:] = [registered] if has_grown else []
     custom_gradient_registry()
+    assert has_grown
 
 
 def test_gradient_registered_by_the_user_leaks():
