@@ -1,6 +1,6 @@
 """Measure thousands of tests in one process: do memory, time and verdicts stay level?
 
-    python -m benchmarks.soak [--tests 3000] [--seed 1] [--depth quick]
+    python -m benchmarks.soak [--tests 3000] [--leaking 0.1] [--seed 1] [--depth quick]
         [--picture FILE] [--output FILE]
 
 Leaking and clean bodies, in random order, run as ordinary tests in one pytest process.
@@ -83,7 +83,9 @@ def makes_variables():
 LEAKING = [keeps_tensors, keeps_objects, leaves_sessions, keeps_bytes, retraces]
 CLEAN = [computes, makes_graphs, does_nothing, makes_cycles, makes_variables]
 BODIES = random.Random(int(os.environ["SEED"])).choices(
-    [*LEAKING, *CLEAN], [1] * 5 + [9] * 5, k=int(os.environ["TESTS"])
+    [*LEAKING, *CLEAN],
+    [float(os.environ["LEAKING"])] * 5 + [1 - float(os.environ["LEAKING"])] * 5,
+    k=int(os.environ["TESTS"]),
 )
 
 
@@ -132,7 +134,7 @@ def pytest_runtest_logfinish(nodeid, location):
 """
 
 
-def run(tests: int, seed: int, depth: str) -> list[dict[str, Any]]:
+def run(tests: int, leaking: float, seed: int, depth: str) -> list[dict[str, Any]]:
     """Run the suite in a process of its own; return a row for each test, in order."""
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -147,6 +149,7 @@ def run(tests: int, seed: int, depth: str) -> list[dict[str, Any]]:
             "ROWS": str(rows),
             "SEED": str(seed),
             "TESTS": str(tests),
+            "LEAKING": str(leaking),
         }
         subprocess.run(
             [*command, *options, f"--tfleak-json={report}"],
@@ -225,12 +228,13 @@ def main() -> None:
     """Measure, print the table, and draw and write the results if asked to."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--tests", type=int, default=3000)
+    parser.add_argument("--leaking", type=float, default=0.1, help="their share")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--depth", default="quick")
     parser.add_argument("--picture", type=Path)
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
-    rows = run(options.tests, options.seed, options.depth)
+    rows = run(options.tests, options.leaking, options.seed, options.depth)
     print(table(rows))
     for row in filter(is_wrong, rows):
         print(f"wrong: {row['body']} is {row['status']}")

@@ -157,9 +157,12 @@ def _header(config: pytest.Config) -> list[str]:
     from pytest_tfleak.probes.base import guard
     from pytest_tfleak.probes.census import Census
     from pytest_tfleak.reports.terminal import header_lines
+    from pytest_tfleak.run.environment import imported_version
+    from pytest_tfleak.run.environment import too_old
 
     probes = guard(_make_probes(config.hook, Census()))
-    lines = header_lines([_state_of(probe) for probe in probes])
+    old = too_old(imported_version("tensorflow"))
+    lines = header_lines([_state_of(probe) for probe in probes], old)
     for probe in probes:
         probe.close()
     return lines
@@ -341,6 +344,8 @@ def pytest_terminal_summary(
     lines = summary_lines(outputs.ledger, config.get_verbosity(), width, unicode)
     if _lacked_header(config, outputs.ledger):
         lines[:0] = [Line(text, "dim") for text in _header(config)]
+    if outputs.why_too_old is not None:
+        lines.insert(0, Line(outputs.why_too_old, "warn"))
     if outputs.lacks and config.get_verbosity() > 1:
         lines.append(Line(f"This TensorFlow lacks {'; '.join(outputs.lacks)}.", "dim"))
     baseline = outputs.baseline_summary()

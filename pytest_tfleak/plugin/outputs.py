@@ -293,6 +293,13 @@ class Outputs:
         """Return the private names that TensorFlow lacked in some process."""
         return list(self._environment.get("lacks") or ())
 
+    @property
+    def why_too_old(self) -> str | None:
+        """Return that TensorFlow is too old, if a test has imported such a one."""
+        from pytest_tfleak.run.environment import too_old
+
+        return too_old(self._environment.get("tensorflow"))
+
     def baseline_summary(self) -> dict[str, Any] | None:
         """Return how the run compares with its baseline, None if it has none."""
         if self._baseline is None:

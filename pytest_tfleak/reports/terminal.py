@@ -362,13 +362,16 @@ def _with_curve(
     return f"{text}  {bars}" if columns(text) + 2 + columns(bars) <= width else text
 
 
-def header_lines(probes: Sequence[tuple[str, str | None]]) -> list[str]:
-    """Return which probes are on, and why the others are off."""
+def header_lines(
+    probes: Sequence[tuple[str, str | None]], warning: str | None = None
+) -> list[str]:
+    """Return a warning if there is one, which probes are on, and why others are off."""
     names = ", ".join(safe(name) for name, why in probes if why is None)
     off: dict[str, list[str]] = {}
     for name, why in probes:
         if why is not None:
             off.setdefault(safe(why), []).append(safe(name))
     texts = [f"{', '.join(idle)} ({why})" for why, idle in off.items()]
-    lines = [f"tfleak: probes: {names or 'none'}"]
+    lines = [] if warning is None else [f"tfleak: {safe(warning)}"]
+    lines.append(f"tfleak: probes: {names or 'none'}")
     return lines + [f"tfleak: off: {text}" for text in texts]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import sys
 from types import ModuleType
 from typing import Any
@@ -21,6 +22,21 @@ WITHOUT_GIL = (
 )
 
 
+#: Before it, what is counted is not where it is since then.
+_OLDEST = (2, 13)
+
+
+def too_old(tensorflow: str | None) -> str | None:
+    """Return that a version of TensorFlow is not supported, or None."""
+    number = tuple(map(int, re.findall(r"\d+", tensorflow or "")[:2]))
+    if not number or number >= _OLDEST:
+        return None
+    return (
+        f"TensorFlow {tensorflow} is not supported, {'.'.join(map(str, _OLDEST))} and "
+        "later are: leaks may be missed; -vv lists what is not measured"
+    )
+
+
 def without_gil() -> bool:
     """Return whether this Python is built to run without its global lock."""
     is_on = getattr(sys, "_is_gil_enabled", None)  # since 3.13
@@ -29,7 +45,7 @@ def without_gil() -> bool:
 
 def look_up() -> dict[str, Any]:
     """Return what this process knows so far; None for what it has not imported."""
-    versions = {name: _version(name) for name in _MODULES}
+    versions = {name: imported_version(name) for name in _MODULES}
     return {
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         **versions,
@@ -50,7 +66,8 @@ def merge(known: dict[str, Any], new: dict[str, Any]) -> None:
             known[name] = value
 
 
-def _version(name: str) -> str | None:
+def imported_version(name: str) -> str | None:
+    """Return the version of a package, None if it is not imported."""
     module = sys.modules.get(name)
     if not isinstance(module, ModuleType):  # sys.modules may hold None to block imports
         return None

@@ -140,15 +140,17 @@ class Name:
 class Field(str):
     """The name of an attribute that objects have, and an example of one that has it."""
 
-    __slots__ = ("example", "use")
+    __slots__ = ("example", "since", "use")
     use: str
     example: str
+    since: Version  # of TensorFlow
 
-    def __new__(cls, name: str, use: str, example: str) -> Field:
+    def __new__(cls, name: str, use: str, example: str, since: Version = ()) -> Field:
         """Return the name with what it is for."""
         field = super().__new__(cls, name)
         field.use = use
         field.example = example
+        field.since = since
         return field
 
     def of(self, owner: Any) -> Any:
@@ -159,10 +161,17 @@ class Field(str):
         return found
 
 
-def missing() -> list[Name]:
-    """Return the names that the imported TensorFlow or Keras should have, and lacks."""
+def missing() -> list[Name | Field]:
+    """Return the names that the imported TensorFlow or Keras lacks.
+
+    Of the fields, return those that this TensorFlow is too old for.
+    """
     versions = {library: version_of(library) for library in _LIBRARIES}
-    return [name for name in all_names().values() if name.is_missing(versions)]
+    tensorflow = versions["tensorflow"] or (sys.maxsize,)
+    return [
+        *(name for name in all_names().values() if name.is_missing(versions)),
+        *(field for field in all_fields().values() if tensorflow < field.since),
+    ]
 
 
 def all_names() -> dict[str, Name]:
@@ -366,7 +375,7 @@ DISABLE_TF2 = _name(
     example="callable(it)",
 )
 DATA_SWITCHES = _name(
-    _tf("compat.v2_compat", "_DATA_V2_CALLBACKS"),
+    _tf("compat.v2_compat", "_DATA_V2_CALLBACKS", since=(2, 16)),
     use="tf.data is not put back after disable_v2_behavior()",
     example="all(callable(it.lookup(name)) for name in it.list())",
 )
@@ -376,8 +385,8 @@ SHAPES_OF_2 = _name(
     example="it is True",
 )
 RESOURCE_VARIABLES = _name(
-    _tf("ops.resource_variables_toggle", "_DEFAULT_USE_RESOURCE", since=(2, 13)),
-    _tf("ops.variable_scope", "_DEFAULT_USE_RESOURCE", before=(2, 13)),
+    _tf("ops.resource_variables_toggle", "_DEFAULT_USE_RESOURCE", since=(2, 16)),
+    _tf("ops.variable_scope", "_DEFAULT_USE_RESOURCE", before=(2, 16)),
     use="disable_resource_variables() is not put back",
     example="it is True",
 )
@@ -651,11 +660,13 @@ FUNCTION_CACHE = Field(
     "_function_cache",
     use="which argument makes a function trace again",
     example="hasattr(tf.function(abs), it)",
+    since=(2, 14),
 )
 CACHED_TRACES = Field(
     "_primary",
     use="which argument makes a function trace again",
     example="hasattr(tf.function(abs)._function_cache, it)",
+    since=(2, 14),
 )
 PYTHON_FUNCTION = Field(
     "_python_function",
@@ -673,7 +684,7 @@ CONCRETE_FUNCTION = _name(
     example="type(tf.function(abs).get_concrete_function(tf.ones(1))) is it",
 )
 ATOMIC_FUNCTION = _name(
-    _tf(f"{_FUNCTIONS}.atomic_function", "AtomicFunction"),
+    _tf(f"{_FUNCTIONS}.atomic_function", "AtomicFunction", since=(2, 13)),
     use="what a function is, in words",
     example="isinstance(it, type)",
 )

@@ -111,6 +111,29 @@ def test_with_workers_the_header_comes_late_if_only_they_know_what_is_measured(
     assert sum(line.startswith("tfleak: probes") for line in lines.lines) == 1
 
 
+@pytest.mark.parametrize(("version", "is_told"), [("2.9.1", True), ("2.13.0", False)])
+@pytest.mark.parametrize("workers", [[], ["-n1"]], ids=["alone", "xdist"])
+def test_a_tensorflow_that_is_too_old_is_told_in_one_line(
+    pytester: pytest.Pytester, version: str, is_told: bool, workers: list[str]
+) -> None:
+    if workers:
+        pytest.importorskip("xdist")
+    pytester.makepyfile(
+        tensorflow=f"__version__ = '{version}'",
+        test_it="import tensorflow\ndef test_clean(): pass",
+    )
+    result = pytester.runpytest_subprocess("--tfleak", *workers)
+    result.assert_outcomes(passed=1)
+    text = f"TensorFlow {version} is not supported, 2.13 and later are: *"
+    line = f"tfleak: {text}"
+    if not is_told:
+        result.stdout.no_fnmatch_line(f"*{text}")
+    elif workers:  # only they import TensorFlow
+        result.stdout.fnmatch_lines(["*= tfleak =*", text])
+    else:
+        result.stdout.fnmatch_lines(["collected *", line, "tfleak: probes: *", text])
+
+
 def test_the_lines_on_the_marker_fit_the_terminal(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from pytest_tfleak.run.environment import look_up
 from pytest_tfleak.run.environment import merge
+from pytest_tfleak.run.environment import too_old
 
 
 def test_versions_are_looked_up_where_a_module_is_loaded(
@@ -56,3 +57,17 @@ def test_what_one_process_does_not_know_another_may() -> None:
     merge(known, {"tensorflow": "2.21", "gpu": ["GPU:0 A"], "cpus": 2})
     merge(known, {"tensorflow": "2.20", "gpu": ["GPU:0 A", "GPU:0 B"], "cpus": 4})
     assert known == {"tensorflow": "2.21", "gpu": ["GPU:0 A", "GPU:0 B"], "cpus": 2}
+
+
+@pytest.mark.parametrize(
+    "version", [None, "unknown", "2.13.0", "2.21.0", "3.0", "2.22.0-dev20260101"]
+)
+def test_a_version_that_is_new_enough_or_unknown_is_not_too_old(
+    version: str | None,
+) -> None:
+    assert too_old(version) is None
+
+
+@pytest.mark.parametrize("version", ["2.12.1", "2.9", "1.15.5"])
+def test_an_older_version_is_too_old(version: str) -> None:
+    assert str(too_old(version)).startswith(f"TensorFlow {version} is not supported")

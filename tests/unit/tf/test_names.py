@@ -99,6 +99,16 @@ def test_a_field_is_text_that_reads_an_attribute() -> None:
         field.of("text")
 
 
+@pytest.mark.parametrize(("version", "is_lacked"), [("2.13.1", True), ("2.14", False)])
+def test_a_field_is_missing_where_tensorflow_is_too_old_for_it(
+    monkeypatch: pytest.MonkeyPatch, version: str, is_lacked: bool
+) -> None:
+    module = ModuleType("tensorflow")
+    vars(module)["__version__"] = version
+    monkeypatch.setitem(sys.modules, "tensorflow", module)
+    assert (names.FUNCTION_CACHE in names.missing()) is is_lacked
+
+
 def test_each_place_is_named_once() -> None:
     places = [place for name in names.all_names().values() for place in name.places]
     assert len(places) == len(set(places))
