@@ -257,14 +257,19 @@ def note_idle(loop: Loop) -> None:
     """Note in the trace by how much signals rise while only other threads run."""
     if not any(threads_beside()):
         return
-    looks = [loop.look()]
-    for number in range(_LOOKS):
-        sleep(_BETWEEN)
-        looks.append(loop.look())
-        if number == _FIRST_LOOKS and looks[-1] == looks[1]:
+    # in one buffer: a new one for each look would itself raise python.blocks
+    width = loop.trace.width
+    looks = array("q", [MISSING]) * (width * (_LOOKS + 1))
+    for number in range(_LOOKS + 1):
+        sleep(_BETWEEN if number else 0)
+        loop.look_into(looks, number * width)
+        first, last = (looks[k * width : (k + 1) * width] for k in (1, number))
+        if number == _FIRST_LOOKS + 1 and first == last:
             return  # they only wait
     for column, signal in enumerate(loop.trace.signals):
-        readings = [look[column] for look in looks[1:] if look[column] != MISSING]
+        readings = [
+            value for value in looks[width + column :: width] if value != MISSING
+        ]
         # what only falls are threads that end, such as timers, and let go
         lowest = accumulate(readings, min)
         rises = (value - low for value, low in zip(readings, lowest, strict=True))

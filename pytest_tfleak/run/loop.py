@@ -242,8 +242,14 @@ class Loop:
     def look(self, *, deep: bool = False) -> array[int]:
         """Read all probes that allow it once, without adding to a trace."""
         readings = array("q", [MISSING]) * self.trace.width
-        self._read(readings, 0, lambda probe: probe.is_readable_anytime, deep)
+        self.look_into(readings, 0, deep=deep)
         return readings
+
+    def look_into(
+        self, readings: array[int], start: int, *, deep: bool = False
+    ) -> None:
+        """Read as ``look`` does, into a buffer that is there already."""
+        self._read(readings, start, lambda probe: probe.is_readable_anytime, deep)
 
     def release_reserve(self) -> None:
         """Free the reserve, after the body has used up all other resources."""

@@ -674,7 +674,7 @@ PYTHON_FUNCTION = Field(
     example="getattr(tf.function(abs), it) is abs",
 )
 CONCRETE_FUNCTION = _name(
-    _tf(f"{_FUNCTIONS}.concrete_function", "ConcreteFunction"),
+    _tf(f"{_FUNCTIONS}.concrete_function", "ConcreteFunction", since=(2, 14)),
     _tf(
         f"{_FUNCTIONS}.monomorphic_function",
         "ConcreteFunction",
@@ -698,11 +698,13 @@ TRACED_REFERENCE = Field(
     "_ref",
     use="which object makes a function trace again",
     example="hasattr(traced_type(abs), it)",
+    since=(2, 14),
 )
 TRACING_CONTEXT = Field(
     "context",
     use="which scope makes a function trace again",
     example="hasattr(tracing_context(), it)",
+    since=(2, 14),
 )
 ORIGINAL_FUNCTION = Field(
     "__original_wrapped__",

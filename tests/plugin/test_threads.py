@@ -62,8 +62,9 @@ def test_a_body_beside_busy_threads_is_judged_right_or_not_at_all(leaks: bool) -
         assert any(note.startswith("Other threads ran (") for note in verdict.notes)
 
 
+@pytest.mark.parametrize("depth", ["quick", "full"])
 @pytest.mark.parametrize("leaks", [False, True])
-def test_threads_that_wait_change_no_verdict(leaks: bool) -> None:
+def test_threads_that_wait_change_no_verdict(leaks: bool, depth: str) -> None:
     stop = threading.Event()
     threads = [threading.Thread(target=stop.wait) for _ in range(3)]
     for thread in threads:
@@ -74,7 +75,7 @@ def test_threads_that_wait_change_no_verdict(leaks: bool) -> None:
             KEPT.append([object() for _ in range(300)])
 
     try:
-        verdict = find_leaks(body, iterations=20, diagnose="off")
+        verdict = find_leaks(body, iterations=20, depth=depth, diagnose="off")
     finally:
         stop.set()
         KEPT.clear()
