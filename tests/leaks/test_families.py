@@ -41,6 +41,8 @@ LEAKS = {
     "kernel": "host.heap",
     "python_function": "tf.py_functions",
 }
+#: All of a file, with as few iterations as show each leak.
+_AT_DEPTH = ["--tfleak", "--tfleak-iterations=12"]
 #: Those that one call shows: it leaves something open.
 LEFT_OPEN = ["session", "session_stack", "graph_stack", "tape_scope", "thread", "file"]
 #: Those that are explained, too, which takes the longest.
@@ -59,7 +61,7 @@ def test_each_leak_is_found(
     run_planted: RunPlanted, depth: str, explains: bool, leaks: list[str]
 ) -> None:
     names = [f"test_{leak}_leaks" for leak in leaks]
-    how = ["--tfleak", f"--tfleak-depth={depth}", "-k", " or ".join(names)]
+    how = [*_AT_DEPTH, f"--tfleak-depth={depth}", "-k", " or ".join(names)]
     verdicts = run_planted("families", *how, diagnose=explains)
     assert set(verdicts) == set(names)
     for leak, name in zip(leaks, names, strict=True):
@@ -71,7 +73,7 @@ def test_each_leak_is_found(
 
 @pytest.mark.parametrize("depth", ["leftovers", "quick"])
 def test_each_mended_twin_is_clean(run_planted: RunPlanted, depth: str) -> None:
-    how = ["--tfleak", f"--tfleak-depth={depth}", "-k", "clean"]
+    how = [*_AT_DEPTH, f"--tfleak-depth={depth}", "-k", "clean"]
     verdicts = run_planted("families", *how)
     assert len(verdicts) > len(LEAKS)
     wrong = {n: v for n, v in verdicts.items() if v.status is not Status.CLEAN}
