@@ -285,9 +285,12 @@ class Inquiry:
         With one more, which is always examined, they are a multiple of the longest gap
         between two rises, so that growth per iteration is what was measured.
         """
-        gap = longest_gap_of(findings, self._loop.trace)
+        gap = self._gap_of(findings)
         times = 2 if gap > _LONG_GAP else -(-(2 * gap + 3) // gap)
         return min(_MOST_AT_ALL, gap * times - 1)
+
+    def _gap_of(self, findings: Sequence[Finding]) -> int:
+        return longest_gap_of(findings, self._loop.trace)
 
     def _watch(self, task: _Task) -> None:
         insights = task.insights
@@ -310,6 +313,7 @@ class Inquiry:
             after=task.after,
             is_traced=task.is_traced,
             rates={f.signal: f.per_iteration or 0.0 for f in task.findings},
+            gap=self._gap_of(task.findings),
         )
         insights.groups, insights.is_complete = kept.groups, kept.is_complete
         grown, held = insights.observed.get("tf.graphs.ops"), kept.asked

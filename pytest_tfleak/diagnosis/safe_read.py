@@ -208,6 +208,33 @@ def last_of(container: Any, count: int) -> list[Any]:
     return []
 
 
+def entries_of(container: Any, most: int) -> list[Any]:
+    """Return all items of a container, and the keys of a dict; [] if they are more.
+
+    Raises RuntimeError if a thread changes the container meanwhile.
+    """
+    kind = type(container)
+    for plain, (length, iterate) in _ITERATED.items():
+        if issubclass(kind, plain) and length(container) <= most:
+            return list(iterate(container))
+    return []
+
+
+def _keys_and_values(held: dict[Any, Any]) -> Iterator[Any]:
+    yield from dict.values(held)
+    yield from dict.keys(held)
+
+
+#: How to read a container without running code of a subclass: length and items.
+_ITERATED: dict[type, tuple[Callable[[Any], int], Callable[[Any], Iterator[Any]]]] = {
+    list: (list.__len__, list.__iter__),
+    tuple: (tuple.__len__, tuple.__iter__),
+    dict: (dict.__len__, _keys_and_values),
+    set: (set.__len__, set.__iter__),
+    deque: (deque.__len__, deque.__iter__),
+}
+
+
 def _results_of(cache: Any) -> list[Any]:
     """Return the results in a bounded lru_cache, the last used at the end.
 

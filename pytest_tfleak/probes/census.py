@@ -57,6 +57,10 @@ _MOST_ADDED, _MOST_GROWTH = 1.25, 256 * 1024 * 1024
 _RARELY = 40
 
 
+#: Calls a function that looks at many objects, and returns what it returns.
+Scan = Callable[[Callable[[], Any]], Any]
+
+
 class _FrozenMark:
     """Becomes visible to the collector when other code thaws frozen objects."""
 
@@ -325,6 +329,50 @@ class Census:
         self._freeze_all()
         # older objects that were freed since then compensate for new ones
         self._carried = _count_frozen() - self._total
+
+    def set_apart(self, scan: Scan) -> frozenset[int]:
+        """Freeze what was made since the last freeze, and return the ids of it.
+
+        ``scan`` calls what looks at each object.
+        """
+        gc.collect()
+        objects = gc.get_objects()
+
+        def look() -> frozenset[int]:
+            self._follow_all(objects, is_known=False)
+            return frozenset(map(id, objects))
+
+        apart: frozenset[int] = scan(look)
+        self._carried += len(objects)
+        objects.clear()
+        self._freeze_all()
+        return apart
+
+    def recall(
+        self, apart: frozenset[int], scan: Scan
+    ) -> tuple[list[Any], frozenset[int]]:
+        """Return what is alive of all since the freeze before ``set_apart``.
+
+        Also return the ids of what was made after it. What was set apart is frozen, so
+        an id is that of something newer only if a newer object has it now.
+        """
+        gc.collect()
+        newer = gc.get_objects()
+
+        def follow() -> frozenset[int]:
+            self._follow_all(newer, is_known=False)
+            return frozenset(map(id, newer))
+
+        newest: frozenset[int] = scan(follow)
+        wanted = newest | apart
+        newer.clear()
+        _unfreeze()
+        gc.collect()  # what has become garbage while it was frozen
+        everything = gc.get_objects()
+        objects: list[Any] = scan(lambda: [o for o in everything if id(o) in wanted])
+        everything.clear()
+        self._freeze_all()
+        return objects, newest
 
     def thaw(self) -> None:
         """Undo ``freeze``; if other code has frozen objects, freeze all of them."""

@@ -25,6 +25,7 @@ from pytest_tfleak.probes.base import ProbeError
 from pytest_tfleak.probes.base import guard
 from pytest_tfleak.probes.base import signals_of
 from pytest_tfleak.probes.census import Census
+from pytest_tfleak.probes.census import Scan
 from pytest_tfleak.run.bounded_caches import HeldCaches
 from pytest_tfleak.run.budget import NO_DEADLINE
 from pytest_tfleak.run.budget import Budget
@@ -291,6 +292,16 @@ class Loop:
     def freeze(self) -> None:
         """Make the census ignore all objects that exist now."""
         self._census.freeze()
+
+    def set_apart(self, scan: Scan) -> frozenset[int]:
+        """Freeze what was made since the last freeze, and return the ids of it."""
+        return self._census.set_apart(scan)
+
+    def recall(
+        self, apart: frozenset[int], scan: Scan
+    ) -> tuple[list[Any], frozenset[int]]:
+        """Return what is alive of it, with what is newer, and the ids of the latter."""
+        return self._census.recall(apart, scan)
 
     def refreeze(self, look: Callable[[list[Any]], None] | None = None) -> None:
         """Collect all garbage, even frozen objects, and freeze the rest.

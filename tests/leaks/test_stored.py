@@ -34,6 +34,8 @@ def test_the_line_that_stores_leads(run_planted: RunPlanted) -> None:
         "test_list": marked("stored: list"),
         "test_attribute": marked("stored: attribute"),
         "test_library": marked("stored: library"),
+        "test_two_lines": marked("stored: two lines"),
+        "test_reserved": marked("stored: reserved"),
     }
     [longer] = verdicts["test_ragged"].failing[:1]
     assert longer.cause == "value-grows" and longer.path is not None

@@ -21,6 +21,7 @@ from pytest_tfleak.compare.baseline import Baseline
 from pytest_tfleak.diagnosis.experiments import search
 from pytest_tfleak.diagnosis.experiments.intervention import Intervention
 from pytest_tfleak.diagnosis.experiments.tensorflow import INTERVENTIONS
+from pytest_tfleak.diagnosis.survivors import watch
 from pytest_tfleak.known import KNOWN
 from pytest_tfleak.measurement import Measurement
 from pytest_tfleak.measurement import Setting
@@ -444,7 +445,12 @@ def test_objects_of_every_other_iteration_are_not_named() -> None:
     assert not find_leaks(lambda: next(turns)(Request()), iterations=20).notes
 
 
-def test_what_only_every_tenth_call_keeps_is_explained() -> None:
+@pytest.mark.parametrize("seconds", [watch._SECONDS_TRACED, 0.0])
+def test_what_only_every_tenth_call_keeps_is_explained(
+    seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also on a busy machine, where traced iterations take long."""
+    monkeypatch.setattr(watch, "_SECONDS_TRACED", seconds)
     kept: list[bytearray] = []
     calls = itertools.count(1)
 

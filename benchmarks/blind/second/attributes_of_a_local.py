@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 from itertools import count
-from typing import Any
 
 import tensorflow as tf
 
@@ -45,7 +44,7 @@ class Adapter:
         if not hasattr(LOCAL, self.name):
             connection = Connection()  # made here
             setattr(LOCAL, self.name, connection)  # stored here
-        found: Any = getattr(LOCAL, self.name)
+        found: Connection = getattr(LOCAL, self.name)
         return found
 
     def close(self, *, forget: bool) -> None:

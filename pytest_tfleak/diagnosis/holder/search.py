@@ -63,6 +63,7 @@ class Paths:
         self._handed = handed
         self._deadline = deadline
         self._new: frozenset[int] = frozenset()  # ids of the wanted objects
+        self._newest: Container[int] = frozenset()
         self._parents: dict[int, Any] = {}  # the holder of each object, by its id
         self._ours: set[int] = set()
         #: Whether the search has seen all objects.
@@ -75,9 +76,17 @@ class Paths:
             names_in(self._array)["base"].__get__ if self._array else None
         )
 
-    def find(self, wanted: Iterable[object]) -> None:
-        """Search until all wanted objects are found, or all objects were seen."""
+    def find(
+        self, wanted: Iterable[object], newest: Container[int] = frozenset()
+    ) -> None:
+        """Search until all wanted objects are found, or all objects were seen.
+
+        ``newest`` has the ids of the objects that the last iteration made. They are
+        searched after all others: they may hold older objects, but only until the next
+        call replaces them.
+        """
         missing = {id(o) for o in wanted}
+        self._newest = newest
         self._new = frozenset(missing)
         self._deadline = self._deadline.at_least(_LEAST_TIME)
         if self._goes_on(missing):
@@ -209,8 +218,11 @@ class Paths:
         seen: list[Any] = []
         large: deque[Any] = deque()
         parents, closed, steps = self._parents, scope.closed, 0
-        refused, weak = scope.refused, _WEAK_IDS
-        while missing and (pending or large):
+        refused, weak, newest = scope.refused, _WEAK_IDS, self._newest
+        later: deque[Any] = deque()
+        while missing and (pending or later or large):
+            if not pending:
+                pending, later = later, pending
             if pending:
                 holder = pending.popleft()
                 seen.append(holder)
@@ -233,7 +245,7 @@ class Paths:
                     continue
                 parents[key] = holder
                 missing.discard(key)
-                pending.append(held)
+                (later if key in newest else pending).append(held)
                 if id(type(held)) in weak:
                     self._weak.append(held)
         return seen

@@ -30,6 +30,8 @@ from pytest_tfleak.user_code import is_users
 _LEAST, _MOST = 0.5, 2.0
 #: The running lines of a thread's call stack, outermost first.
 Lines = tuple[Frame, ...]
+#: Receives the lines that ran, and the places of the figures that they changed.
+AfterLine = Callable[[Lines, list[int]], None]
 
 
 class LineTracer:
@@ -41,9 +43,15 @@ class LineTracer:
     tracer of a debugger or of coverage.
     """
 
-    def __init__(self, *reads: Callable[[], int], until: float = inf) -> None:
+    def __init__(
+        self,
+        *reads: Callable[[], int],
+        until: float = inf,
+        after_line: AfterLine | None = None,
+    ) -> None:
         self._reads = reads
         self._until = until
+        self._after_line = after_line
         self._others: tuple[Any, Any] = (None, None)  # the tracers that it replaces
         self._patches = Patches()
         self._lock = allocate_lock()
@@ -67,6 +75,7 @@ class LineTracer:
     def __exit__(self, *_: object) -> None:
         self._until = -inf  # stops tracing in threads that continue
         self._reads = ()  # frames that are kept refer to this tracer
+        self._after_line = None
         tracer, of_threads = self._others
         threading.settrace(of_threads)
         sys.settrace(tracer)
@@ -152,10 +161,14 @@ class LineTracer:
         self._last = get_ident()
         if not lines:
             return
+        changed = []
         for place, read in enumerate(self._reads):
             grown = read() - self._before[place]
             if grown:
+                changed.append(place)
                 self._grown[place][tuple(lines)] += grown
+        if self._after_line is not None:
+            self._after_line(tuple(lines), changed)
 
     def _read(self) -> None:
         for place, read in enumerate(self._reads):

@@ -107,6 +107,8 @@ class Group:
     growth: str = ""  # LONGER_VALUE, CHAIN, or "" for more objects
     link: str = ""  # the name by which one object of a chain holds the next
     stored: Origin | None = None  # the line that puts them there
+    #: Whether the last iteration made all of it: each call replaces what is there.
+    is_replaced: bool = False
 
     @property
     def whole(self) -> Part:
@@ -119,6 +121,12 @@ class Group:
         made = ((part.origin, *part.stack) for part in self.parts.values())
         lines = (self.stored, *(line for lines in made for line in lines))
         return tuple(line for line in lines if line is not None)
+
+    @property
+    def kinds(self) -> list[str]:
+        """Return the types of its objects, those first that signals count."""
+        counted = [part.kind for name, part in self.parts.items() if name != WHOLE]
+        return [*counted, self.whole.kind, *self.members]
 
     @property
     def is_regular(self) -> bool:
@@ -155,6 +163,8 @@ class Survivors:
     ids: frozenset[int]
     #: Ids of the objects that the last iterations made; the others are older.
     recent: frozenset[int]
+    #: Ids of the objects that the very last iteration made, if they are known.
+    newest: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -317,13 +327,15 @@ class Describer:
     is_searched: bool = True  # whether the search saw all that may hold others
     #: How often the search for holders itself refers to objects, by id.
     references: Mapping[int, int] = field(default_factory=dict)
-    #: Returns the line that puts objects into a container, None if it is unknown.
-    stored_in: Callable[[object], Origin | None] = lambda _: None
+    #: Returns the line that puts objects of a type, by its full name, into a container,
+    #: None if it is unknown.
+    stored_in: Callable[[object, str], Origin | None] = lambda _, __: None
     #: Returns how long a container was at the last judged reading, from its length now
     #: and from how many items each iteration adds.
     size_when_judged: Callable[[object, int, float], int] = lambda _, size, __: size
     #: The judged growth per iteration, by signal.
     rates: Mapping[str, float] = field(default_factory=dict)
+    gap: int = 1  # how many iterations lie between two rises at most
 
     def describe(self, place: Place) -> Group:
         """Describe the survivors held in one place by values."""
@@ -350,6 +362,7 @@ class Describer:
             growth=growth,
             link=_link_between(*shown[:2]) if growth == CHAIN else "",
             stored=self._stored(place),
+            is_replaced=all(id(o) in place.survivors.newest for o in place.all),
         )
 
     def _stored(self, place: Place) -> Origin | None:
@@ -360,7 +373,8 @@ class Describer:
             return self._registered(place)
         outer, holder = place.chain[-3:-1]
         is_cache = issubclass(type(outer), functools._lru_cache_wrapper)
-        return self.stored_in(outer if is_cache else holder)
+        kind = full_name(type(place.held[0]))
+        return self.stored_in(outer if is_cache else holder, kind)
 
     def _registered(self, place: Place) -> Origin | None:
         """Return the line that made what atexit keeps, if it also registers it."""
@@ -436,10 +450,11 @@ class Describer:
     def _as_judged(self, rate: float, kind: type) -> float:
         """Return the judged rate if this one differs only by what one iteration leaves.
 
-        The objects of the first or the last iteration may count in part only.
+        The objects of the first or the last iteration may count in part only; and of
+        growth in every tenth iteration, 17 iterations may show two rises, or one.
         """
         judged = self.rates.get(self.signal_of(kind) or "", 0.0)
-        for exact in (judged, float(round(rate))):
+        for exact in (judged, float(round(rate)), round(rate * self.gap) / self.gap):
             most = max(_MOST_APART, _MOST_APART_OF * exact)
             if exact and abs(rate - exact) <= min((exact + 1) / self.runs, most):
                 return exact
@@ -581,6 +596,7 @@ def _merge(groups: Sequence[Group]) -> Group:
         members=dict(members),
         parts=parts,
         stored=next((group.stored for group in groups if group.stored), None),
+        is_replaced=all(group.is_replaced for group in groups),
     )
 
 

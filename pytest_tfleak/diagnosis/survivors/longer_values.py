@@ -24,6 +24,7 @@ from pytest_tfleak.diagnosis.holder.parts import parts_of
 from pytest_tfleak.diagnosis.holder.path import describe_path
 from pytest_tfleak.diagnosis.holder.roots import Start
 from pytest_tfleak.diagnosis.holder.search import Paths
+from pytest_tfleak.diagnosis.origin.stores import Figure
 from pytest_tfleak.diagnosis.origin.stores import find_lines
 from pytest_tfleak.diagnosis.safe_read import fields_of
 from pytest_tfleak.diagnosis.safe_read import sized_among
@@ -195,8 +196,9 @@ class LongerValue:
         """Return the line in which a figure grows."""
         iterations = min(self._iterations, _SHOWN)
         deadline = self._deadline.share(_LINES)
-        [line], _ = find_lines(self._loop, [read], iterations, self._after, deadline)
-        return line
+        figures = [Figure(read=read)]
+        [found], _ = find_lines(self._loop, figures, iterations, self._after, deadline)
+        return found.line
 
 
 def _value_in(one: _Candidate, paths: Paths, weights: Weights, grown: float) -> _Found:

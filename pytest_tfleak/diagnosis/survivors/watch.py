@@ -73,7 +73,7 @@ _UNTRACED, _TRACED, _STORES = 0.3, 0.6, 0.3
 _MOST_GROWN = 500  # containers whose lines are looked for
 _ALL_OF_IT = 60.0  # seconds without a switch to another thread
 #: If the fewest traced iterations took so many seconds, there are no more.
-_FEWEST_TRACED, _SPARE, _SECONDS_TRACED = 2, 2, 1.0
+_FEWEST_TRACED, _SPARE, _SECONDS_TRACED = 2, 3, 1.0
 _LEAST_TRACED = 1.5  # seconds before tracemalloc is stopped within an iteration
 
 
@@ -91,6 +91,7 @@ class _Snapshot:
     """The objects after the last iteration; release them before measuring again."""
 
     recent: list[Any]  # objects that the last iterations made
+    newest: frozenset[int]  # ids of those that the very last one made, if known
     older: list[Any]  # objects made earlier that need an explanation, too
     runs: int  # how many iterations made the recent objects
     at_exit: int  # how many atexit functions exist, if each iteration registers one
@@ -127,6 +128,7 @@ class Watch:
         after: Sequence[Callable[[], None]] = (),
         is_traced: bool = True,
         rates: Mapping[str, float] | None = None,
+        gap: int = 1,
     ) -> Kept:
         """Return what the body leaves. Raises what the body raises.
 
@@ -134,7 +136,8 @@ class Watch:
         returns earlier objects that need an explanation, too. Then ``asked`` returns
         one more object whose holder is wanted. ``after`` is called after each
         iteration. With ``is_traced=False``, allocation sites stay unknown. ``rates`` is
-        the judged growth by signal, with which the descriptions agree.
+        the judged growth by signal, with which the descriptions agree; ``gap`` is how
+        many iterations lie between two rises at most.
         """
         untraced = self._run_untraced(iterations, deadline.share(_UNTRACED), after)
         # a single iteration may outlast the deadline, so tracing has a time limit; it
@@ -148,25 +151,30 @@ class Watch:
             tracing.seconds = part.at_least(_LEAST_TRACED).seconds
             with tracing:
                 functions = atexit._ncallbacks()
-                traced = self._run_traced(iterations, part, after)
+                # if only two rises show, each iteration is needed
+                spare = _SPARE if iterations + 1 > 2 * gap else 0
+                fewest = max(_FEWEST_TRACED, iterations + 1 - spare)
+                traced, apart = self._run_traced(fewest, spare, part, after)
                 tracing.stop_the_clock()
                 early.release()
                 is_more = atexit._ncallbacks() - functions >= traced
-                gc.collect()
+                recent, newest = self._survivors(apart)
                 snapshot = _Snapshot(
-                    recent=early.without_notes(gc.get_objects()),
+                    recent=early.without_notes(recent),
+                    newest=newest,
                     older=older(untraced + stores.iterations + traced),
                     runs=traced,
                     at_exit=atexit._ncallbacks() if is_more else 0,
                     frames=early.frames,
                     stores=stores,
                 )
+                del recent
                 searching.enter_context(self._loop.thawed(is_last=True))
                 searching.enter_context(without_collections())
                 searching.callback(self._containers.forget)
-                _run_in_thread(partial(self._note_origins, snapshot))
+                _in_thread(partial(self._note_origins, snapshot))
             try:
-                kept = self._explain(snapshot, asked(), deadline, rates or {})
+                kept = self._explain(snapshot, asked(), deadline, rates or {}, gap)
             finally:
                 del snapshot  # or it would be frozen with all its objects
         return self._with_lines(kept, iterations, deadline.share(_STORES), after)
@@ -184,28 +192,51 @@ class Watch:
         places = [place for place in places if place in renewed]
         if self._loop.guard.is_reached:
             places = []
-        reads = [count_renewals(*renewed[place]) for place in places]
-        origins, _ = find_lines(self._loop, reads, iterations, after, deadline)
-        lines = dict(zip(places, origins, strict=True))
+        figures = [count_renewals(*renewed[place]) for place in places]
+        found, _ = find_lines(self._loop, figures, iterations, after, deadline)
+        lines = dict(zip(places, found, strict=True))
         groups = [
-            replace(group, stored=group.stored or lines.get(group.path.place))
+            replace(group, stored=lines[group.path.place].of(group.kinds))
+            if group.path.place in lines
+            else group
             for group in kept.groups
         ]
         return replace(kept, groups=groups)
 
     def _run_traced(
-        self, iterations: int, deadline: Deadline, after: Sequence[Callable[[], None]]
-    ) -> int:
-        """Run the iterations whose objects are examined, fewer if they take long."""
+        self,
+        fewest: int,
+        spare: int,
+        deadline: Deadline,
+        after: Sequence[Callable[[], None]],
+    ) -> tuple[int, frozenset[int]]:
+        """Run the iterations whose objects are examined, and some to spare if quick.
+
+        Return how many they are, and the ids of what is there before the last one; none
+        if there is no time to tell it from what the last one makes.
+        """
         self._loop.guard.allow_more()  # without these, the others are in vain
         run = partial(self._loop.run_again, after, warmup=0, clear=False)
-        fewest = max(_FEWEST_TRACED, iterations - _SPARE)
         started = perf_counter()
-        rows = run(iterations=fewest, deadline=deadline).rows
+        rows = run(iterations=fewest - 1, deadline=deadline).rows
         is_quick = perf_counter() - started < _SECONDS_TRACED
-        if rows == fewest and is_quick and not self._loop.guard.is_reached:
-            rows += run(iterations=iterations + 1 - fewest, deadline=deadline).rows
-        return rows
+        if spare and rows == fewest - 1 and is_quick and self._has_room():
+            rows += run(iterations=spare, deadline=deadline).rows
+        if not self._has_room():
+            return rows, frozenset()
+        has_time = deadline.fits(self._loop.refreeze_seconds)
+        apart = self._loop.set_apart(_in_thread) if has_time else frozenset()
+        return rows + run(iterations=1, deadline=deadline).rows, apart
+
+    def _has_room(self) -> bool:
+        return not self._loop.guard.is_reached
+
+    def _survivors(self, apart: frozenset[int]) -> tuple[list[Any], frozenset[int]]:
+        """Return what the traced iterations left, and the ids of the last one's."""
+        if apart:
+            return self._loop.recall(apart, _in_thread)
+        gc.collect()
+        return gc.get_objects(), frozenset()
 
     def _run_untraced(
         self, iterations: int, deadline: Deadline, after: Sequence[Callable[[], None]]
@@ -247,6 +278,7 @@ class Watch:
         asked: Any,
         deadline: Deadline,
         rates: Mapping[str, float],
+        gap: int,
     ) -> Kept:
         """Find the holders, group the survivors, and describe each group."""
         paths = self._find_paths(snapshot, asked, deadline)
@@ -270,14 +302,15 @@ class Watch:
             stored_in=snapshot.stores.line_of,
             size_when_judged=self._containers.size_when_judged,
             rates=rates,
+            gap=gap,
         )
         described = _each(
             filter(None, [paths.path_to(asked)]),
             partial(describe_path, new=survivors.ids),
         )
-        groups = _each(places, partial(self._describe, describer))
+        groups = merge_same_paths(_each(places, partial(self._describe, describer)))
         return Kept(
-            groups=merge_same_paths(groups),
+            groups=[group for group in groups if not group.is_replaced],
             is_complete=paths.is_complete,
             asked=next(iter(described), None),
         )
@@ -296,7 +329,8 @@ class Watch:
         asked_too = [] if asked is None else [asked]
         # a search for our own objects, which nothing holds, would see all there are
         recent = (o for o in snapshot.recent if not is_of_ours(o))
-        paths.find([*recent, *snapshot.older, *containers, *asked_too])
+        wanted = [*recent, *snapshot.older, *containers, *asked_too]
+        paths.find(wanted, newest=snapshot.newest)
         return paths
 
     def _without_replaced(self, places: Iterable[Place], runs: int) -> list[Place]:
@@ -370,7 +404,12 @@ def _survivors(
         if not paths.is_ours(o) and not is_of_ours(o)
     ]
     ids = {*map(id, objects), *ids_of_attributes(snapshot.older)}
-    return Survivors(objects=objects, ids=frozenset(ids), recent=frozenset(recent))
+    return Survivors(
+        objects=objects,
+        ids=frozenset(ids),
+        recent=frozenset(recent),
+        newest=snapshot.newest,
+    )
 
 
 def _held_at_exit(place: Place, functions: int) -> Place:
@@ -445,15 +484,16 @@ def _each(items: Iterable[Item], look: Callable[[Item], Result]) -> list[Result]
     return results
 
 
-def _run_in_thread(call: Callable[[], None]) -> None:
+def _in_thread(call: Callable[[], Result]) -> Result:
     """Call a function in a thread, whose short stack keeps tracemalloc's cost low."""
     done = _thread.allocate_lock()  # a Thread would count as a new one of the body
     done.acquire()
+    returned: list[Result] = []
     raised: list[BaseException] = []
 
     def run() -> None:
         try:
-            call()
+            returned.append(call())
         except BaseException as error:  # raised again in the caller
             raised.append(error)
         finally:
@@ -463,6 +503,7 @@ def _run_in_thread(call: Callable[[], None]) -> None:
     done.acquire()
     if raised:
         raise raised.pop()
+    return returned.pop()
 
 
 class Tracing:

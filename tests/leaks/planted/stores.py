@@ -5,6 +5,7 @@ import tensorflow as tf
 
 measured = pytest.mark.tfleak(iterations=20, warmup=2)
 HISTORY, GRAPH, number = [], tf.Graph(), itertools.count()
+TWICE, RESERVED = [], {}
 
 
 class Tracker:
@@ -41,6 +42,21 @@ def test_attribute():
 def test_library():
     value = compute()
     GRAPH.add_to_collection("seen", value)  # stored: library
+
+
+@measured
+def test_two_lines():
+    temporary, kept = compute(), compute()
+    TWICE.append(temporary)
+    TWICE.append(kept)  # stored: two lines
+    TWICE[:] = [one for one in TWICE if one is not temporary]
+
+
+@measured
+def test_reserved():
+    key = next(number)
+    RESERVED[key] = None
+    RESERVED[key] = compute()  # stored: reserved
 
 
 class Node:

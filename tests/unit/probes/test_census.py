@@ -494,3 +494,30 @@ def test_after_the_last_look_all_objects_are_frozen_at_once() -> None:
     finally:
         census.thaw()
     assert any(found is made for found in gc.get_objects())
+
+
+def test_what_the_last_iteration_made_is_told_from_what_was_there() -> None:
+    class Made:
+        """An object with a weak reference, so that its end can be seen."""
+
+    census = Census()
+    kept: list[object] = []
+    census.freeze()
+    try:
+        older, gone = Made(), Made()
+        gone.itself = gone  # type: ignore[attr-defined]
+        ended = weakref.ref(gone)
+        kept.append(older)
+        apart = census.set_apart(lambda look: look())
+        assert {id(older), id(gone)} <= apart
+        del gone  # garbage now, but frozen
+        made = Made()
+        objects, newest = census.recall(apart, lambda look: look())
+        assert ended() is None
+        alive = [o for o in objects if type(o) is Made]
+        assert {id(o) for o in alive} == {id(older), id(made)}
+        assert id(made) in newest and id(older) not in newest
+        del objects, alive
+        assert not any(found is made for found in gc.get_objects())
+    finally:
+        census.thaw()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import sys
 import threading
 import traceback
 import types
@@ -253,10 +254,14 @@ def is_reachable(start: object, wanted: object) -> bool:
         if holder is wanted:
             return True
         for held in gc.get_referents(holder):
-            if id(held) not in seen and type(held) is not types.ModuleType:
+            if id(held) not in seen and not is_imported(held):
                 seen[id(held)] = held
                 pending.append(held)
     return False
+
+
+def is_imported(held: object) -> bool:
+    return type(held) is types.ModuleType and held.__name__ in sys.modules
 
 
 @given(recipes)

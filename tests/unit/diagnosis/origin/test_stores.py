@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import functools
+import heapq
+import itertools
 import sys
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
+from typing import ClassVar
 from typing import cast
 
 import pytest
 
+from pytest_tfleak.diagnosis.origin.stores import count_renewals
+from pytest_tfleak.diagnosis.origin.stores import find_lines
 from pytest_tfleak.diagnosis.origin.stores import find_stores
+from pytest_tfleak.probes.census import full_name
 from pytest_tfleak.run.budget import NO_DEADLINE
 from pytest_tfleak.run.budget import Deadline
 from pytest_tfleak.run.loop import Loop
@@ -177,8 +184,163 @@ def test_each_container_has_its_own_line() -> None:
 
     loop = cast(Loop, Repeats(body))
     found = find_stores(loop, [first, second], 3, [], NO_DEADLINE)
-    lines = [found.lines[id(first)].line, found.lines[id(second)].line]
-    assert lines[1] == lines[0] + 1
+    lines = [found.line_of(first), found.line_of(second)]
+    assert lines[0] is not None and lines[1] is not None
+    assert lines[1].line == lines[0].line + 1
+
+
+class Label:
+    """An object of another type."""
+
+
+class Held:
+    """The objects that pile up."""
+
+
+Bodies = list[tuple[Callable[[], object], Any]]
+
+
+def bodies() -> Bodies:
+    """Return bodies in which several lines add; ``# keeps`` marks what stays."""
+    kept: list[Any] = []
+    table: dict[Any, Any] = {}
+    queue: deque[Any] = deque()
+    heap: list[Any] = []
+    few: set[Any] = set()
+    turn = itertools.count()
+
+    def temporary_first() -> None:
+        temporary = Held()
+        kept.append(temporary)
+        kept.append(Held())  # keeps
+        kept.remove(temporary)
+
+    def temporary_last() -> None:
+        kept.append(Held())  # keeps
+        kept.append(Held())
+        kept.pop()
+
+    def pruned_by_the_next_call() -> None:
+        kept[:] = kept[:-1]
+        kept.append(Held())  # keeps
+        kept.append(Held())
+
+    def another_kind_stays_too() -> None:
+        kept.append(Label())
+        kept.append(Held())  # keeps
+
+    def in_front() -> None:
+        kept.append(Held())
+        kept.insert(0, Held())  # keeps
+        kept.pop()
+
+    def reserved() -> None:
+        kept.append(None)
+        kept[-1] = Held()  # keeps
+
+    def reserved_key() -> None:
+        key = next(turn)
+        table[key] = None
+        table[key] = Held()  # keeps
+
+    def both_ends() -> None:
+        queue.append(Held())  # keeps
+        queue.appendleft(Held())
+        queue.popleft()
+
+    def in_a_heap() -> None:
+        heapq.heappush(heap, (0, next(turn), []))
+        heapq.heappush(heap, (1, next(turn), []))  # keeps
+        heapq.heappop(heap)
+
+    def in_a_set() -> None:
+        temporary = Held()
+        few.add(temporary)
+        few.add(Held())  # keeps
+        few.discard(temporary)
+
+    return [
+        (temporary_first, kept),
+        (temporary_last, kept),
+        (pruned_by_the_next_call, kept),
+        (another_kind_stays_too, kept),
+        (in_front, kept),
+        (reserved, kept),
+        (reserved_key, table),
+        (both_ends, queue),
+        (in_a_heap, heap),
+        (in_a_set, few),
+    ]
+
+
+@pytest.mark.parametrize("place", range(len(bodies())))
+def test_of_two_lines_the_one_whose_items_stay(place: int) -> None:
+    body, container = bodies()[place]
+    loop = cast(Loop, Repeats(body))
+    found = find_stores(loop, [container], 4, [], NO_DEADLINE)
+    kind = "builtins.tuple" if body.__name__ == "in_a_heap" else full_name(Held)
+    line = found.line_of(container, kind)
+    assert line is not None and line.text.endswith("# keeps"), line
+
+
+def test_each_kind_has_its_own_line() -> None:
+    kept: list[object] = []
+
+    def body() -> None:
+        kept.append(Label())
+        kept.append(Held())
+
+    found = find_stores(cast(Loop, Repeats(body)), [kept], 3, [], NO_DEADLINE)
+    label = found.line_of(kept, full_name(Label))
+    held = found.line_of(kept, full_name(Held))
+    assert label is not None and label.text == "kept.append(Label())"
+    assert held is not None and held.text == "kept.append(Held())"
+
+
+def test_items_of_a_list_that_is_built_anew_are_told_apart() -> None:
+    class Owner:
+        items: ClassVar[list[object]] = []
+
+    def body() -> None:
+        temporary = Held()
+        Owner.items = [*Owner.items, temporary]
+        Owner.items = [*Owner.items, Held()]  # keeps
+        Owner.items = [item for item in Owner.items if item is not temporary]
+
+    loop = cast(Loop, Repeats(body))
+    figures = [count_renewals(Owner, "items")]
+    [found], _ = find_lines(loop, figures, 3, [], NO_DEADLINE)
+    line = found.of(["builtins.list", full_name(Held)])
+    assert line is not None and line.text.endswith("# keeps")
+
+
+def test_in_a_container_of_too_many_items_the_growth_tells() -> None:
+    many: list[object] = [None] * 10_000
+
+    def body() -> None:
+        many.append(Held())
+
+    found = find_stores(cast(Loop, Repeats(body)), [many], 3, [], NO_DEADLINE)
+    line = found.line_of(many, full_name(Held))
+    assert line is not None and line.text == "many.append(Held())"
+
+
+def test_noting_items_keeps_none_of_them() -> None:
+    queue: deque[Any] = deque([Held()], maxlen=1)
+    gone: list[weakref.ref[Held]] = []
+
+    def body() -> None:
+        held = Held()
+        gone.append(weakref.ref(held))
+        queue.append(held)
+
+    class Looks(Repeats):
+        def repeat(self, *arguments: Any) -> int:
+            done = super().repeat(*arguments)
+            assert [one() is None for one in gone] == [True, True, False]
+            return done
+
+    assert find_stores(cast(Loop, Looks(body)), [queue, gone], 3, [], NO_DEADLINE).lines
 
 
 def test_the_tracer_of_a_debugger_is_put_back() -> None:

@@ -96,6 +96,21 @@ def test_what_was_not_searched_to_the_end_has_no_cause() -> None:
     assert (finding.cause, finding.advice) == (None, None)
 
 
+@pytest.mark.parametrize(("rises", "runs"), [(1, 17), (2, 17), (2, 20), (1, 13)])
+def test_the_rate_agrees_with_the_gap_between_two_rises(rises: int, runs: int) -> None:
+    """Fewer iterations than planned may have run, as on a busy machine."""
+    describer = Describer(
+        runs=runs, signal_of=lambda _: None, frames_of=lambda _: (), gap=10
+    )
+    held: list[Any] = [Kept() for _ in range(rises)]
+    ids = frozenset(map(id, held))
+    survivors = Survivors(objects=held, ids=ids, recent=ids)
+    group = describer.describe(
+        Place(survivors=survivors, held=held, all=held, chain=[])
+    )
+    assert group.whole.what.startswith("0.1 ")
+
+
 def test_one_long_structure_is_no_chain() -> None:
     """Each call of a chain adds a link or a few, not thousands."""
     structure: list[Any] = [0]

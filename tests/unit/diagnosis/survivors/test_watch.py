@@ -35,7 +35,7 @@ from pytest_tfleak.diagnosis.survivors.groups import merge_same_paths
 from pytest_tfleak.diagnosis.survivors.watch import Tracing
 from pytest_tfleak.diagnosis.survivors.watch import Watch
 from pytest_tfleak.diagnosis.survivors.watch import _Early
-from pytest_tfleak.diagnosis.survivors.watch import _run_in_thread
+from pytest_tfleak.diagnosis.survivors.watch import _in_thread
 from pytest_tfleak.plan import make_plan
 from pytest_tfleak.probes.census import Census
 from pytest_tfleak.reports.held_by import edges_of
@@ -246,6 +246,42 @@ def test_a_container_that_drops_as_much_as_it_gains_is_no_holder(
     assert held.startswith(f"{__name__}.STORE (list of ")
 
 
+class Scope:
+    """What a library keeps for one call, such as the global state of Keras."""
+
+    def __init__(self) -> None:
+        self.names = [Kept() for _ in range(5)]
+
+
+def test_state_that_each_call_makes_anew_is_no_holder() -> None:
+    """Two variables of one type, in one place, are no two objects that pile up."""
+    STORE.extend(({}, []))
+
+    def body() -> None:
+        STORE[0].update(state=Scope(), settings=Scope())
+        STORE[1].append(Kept())
+
+    groups = [group for group in watch_all(body) if "kept" in group.parts]
+
+    (held,) = (edges_of(group.whole.path)[0] for group in groups)
+    assert held.startswith(f"{__name__}.STORE[1] (list of ")
+
+
+def test_what_piles_up_is_not_held_by_what_the_next_call_replaces() -> None:
+    """The shortest path leads through a copy that each call makes."""
+    STORE.extend(({}, Wrapper(Wrapper({"rows": []}))))
+
+    def body() -> None:
+        rows = STORE[1].held.held["rows"]
+        rows.append(Kept())
+        STORE[0]["latest"] = tuple(rows)
+
+    groups = [group for group in watch(body) if "kept" in group.parts]
+
+    (held,) = (edges_of(group.whole.path)[0] for group in groups)
+    assert held.startswith(f"{__name__}.STORE[1].held.held['rows'] (list of ")
+
+
 def test_a_chain_that_hangs_in_one_place_is_held() -> None:
     STORE.append(None)
 
@@ -379,7 +415,7 @@ def test_an_error_in_the_thread_is_the_caller_s() -> None:
         raise ValueError(threading.get_ident())
 
     with pytest.raises(ValueError, match=r"\d+") as caught:
-        _run_in_thread(fail)
+        _in_thread(fail)
 
     assert caught.value.args != (threading.get_ident(),)
 
