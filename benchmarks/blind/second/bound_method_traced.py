@@ -20,6 +20,7 @@ META = dict[str, str](
     holder="train, the cache of the tf.function",
     cause="retrace-new-object",
     made_at="made here",
+    stored_at="no line stores it",
     fix="make the schedule once, and hand it over each time.",
 )
 

@@ -21,6 +21,7 @@ META = dict[str, str](
     holder="state.closed._waiters, by the future for which each task waits",
     cause="a task that never ends; or tensor-kept",
     made_at="made here",
+    stored_at="no line stores it",
     fix="cancel the tasks that asyncio.wait() returns as pending.",
 )
 
