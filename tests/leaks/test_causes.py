@@ -40,7 +40,7 @@ SENTENCES = {
     "losses-pile-up",  # from call(), not from outside
     "registered-in-loop",
     "tape-kept",  # C++ holds what it has recorded: who holds the tape is not known
-    *("default-graph-grows", "graph-grows", "graph-kept", "retrace-context"),
+    *("default-graph-grows", "graph-kept", "retrace-context"),
     # known growth, of which no line is known
     *("keras-lookup-tables", "kernels-made-again", "nest-types"),
     *("py-function-wrappers", "xla-executables"),

@@ -538,6 +538,11 @@ PLACES: Mapping[str, Place] = {
     "loaded_once": Place(
         find=typed_calls.loaded_once, shown="`model = tf.saved_model.load(path)`"
     ),
+    "built_once": Place(
+        find=typed_calls.built_once,
+        shown="`operation = weight.assign(1.0)` before the loop, "
+        "`session.run(operation)` in it",
+    ),
     "open_shape": Place(
         find=typed_calls.open_shape,
         shown="`@tf.function(input_signature=[...])`; or "

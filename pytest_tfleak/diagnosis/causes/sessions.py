@@ -121,9 +121,10 @@ CAUSES = (
         priority=Priority.SESSIONS,
         explains="Each call adds operations to a graph that existed before. A graph "
         "never drops an operation.",
-        remedy="Build the graph once, before the loop: feed values by a placeholder, "
-        "and make gradients, savers and assign operations only once. After "
-        "`graph.finalize()`, the line that adds to it raises.",
+        remedy="Make it once: {built_once}; build the graph once, before the loop: "
+        "feed values by a placeholder, and make gradients, savers and assign "
+        "operations only once. After `graph.finalize()`, the line that adds to it "
+        "raises.",
         rule=lambda e: (
             "tf.graphs" not in e.failing
             and (e.has("tf.graphs.ops") or e.held.endswith(_OF_GRAPHS))

@@ -57,7 +57,7 @@ _TRACKER = "_tracker"
 _LOSSES = ("_losses",)
 _NODES = ("_inbound_nodes", "_outbound_nodes")
 #: Signals of things for which Keras or TensorFlow register gradients themselves.
-_TRACED = names_of("keras", "function")
+_TRACED = names_of("keras", "function", "context")
 _ITERATORS = (
     "iterator_ops.OwnedIterator",
     "dataset_ops._NumpyIterator",
@@ -279,8 +279,8 @@ CAUSES = (
         priority=Priority.HELD_BY_LIBRARY,
         explains="A gradient tape or a forward accumulator is kept. It keeps the "
         "tensors that it has recorded.",
-        remedy="Keep the gradients, not the tape; drop a persistent tape after the "
-        "last gradient.",
+        remedy="Limit {holder}: {limit}; or keep numbers of the gradients, not the "
+        "tape; drop a persistent tape after the last gradient.",
         rule=_is_tape,
     ),
     Cause(

@@ -8,6 +8,8 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
+import ast
+
 from pytest_tfleak.diagnosis.causes.case import Case
 from pytest_tfleak.diagnosis.origin.source_hints import Call
 from pytest_tfleak.diagnosis.origin.source_hints import call_around
@@ -19,6 +21,8 @@ from pytest_tfleak.diagnosis.origin.source_hints import is_returned
 _INTERACTIVE = "InteractiveSession("
 _REDUCES = "`@tf.function(reduce_retracing=True)`"
 _INTEGERS = ("tf.int32", "tf.int64")
+#: Methods of a session that run what their first argument is.
+_RUNS = ("run", "partial_run", "make_callable")
 
 
 def end_session(case: Case) -> str:
@@ -84,6 +88,28 @@ def concrete_once(case: Case) -> str:
 def loaded_once(case: Case) -> str:
     """Return the line that loads a SavedModel."""
     return _once(case, "model", "load", "load_model")
+
+
+def built_once(case: Case) -> str:
+    """Return a line that adds to a graph as two: what it makes, and what it runs."""
+    call = _call_that_runs(code_at(case.finding.origin))
+    if call is None or not isinstance(call.func, ast.Attribute):
+        return ""
+    if call.func.attr in _RUNS and call.args and isinstance(call.args[0], ast.Call):
+        name, made = "operation", ast.unparse(call.args[0])
+        call.args[0] = ast.Name(name)
+    elif isinstance(call.func.value, ast.Call):
+        name, made = "made", ast.unparse(call.func.value)
+        call.func.value = ast.Name(name)
+    else:
+        return ""
+    return f"`{name} = {made}` before the loop, `{ast.unparse(call)}` in it"
+
+
+def _call_that_runs(code: str) -> ast.Call | None:
+    statement = ast.parse(code).body[0] if code else None
+    value = getattr(statement, "value", None)
+    return value if isinstance(value, ast.Call) else None
 
 
 def open_shape(case: Case) -> str:

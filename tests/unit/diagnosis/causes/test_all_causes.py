@@ -215,6 +215,11 @@ SHOWN: list[tuple[str, dict[str, object], dict[str, object]]] = [
     ),
     (
         "gradient-registered-in-loop",
+        {"signals": {"tf.custom_gradients"}, "failing": {"python.blocks"}},
+        {"signals": {"tf.custom_gradients"}, "failing": {"tf.registered_functions"}},
+    ),
+    (
+        "gradient-registered-in-loop",
         {"line": "@tf.RegisterGradient(name)"},
         {"line": "GRADIENTS.append(RegisterGradients)"},
     ),

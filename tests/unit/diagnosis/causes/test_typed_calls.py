@@ -49,6 +49,11 @@ CACHE[reconnect] = reconnect(graph)
 def train(x):
     made = tf.function(lambda x: x)
     made(x)
+sess.run(w.assign(2.0))
+_, value = sess.run(optimizer.minimize(loss))
+tf.compat.v1.train.Saver([w]).restore(sess, path)
+sess.run(loss)
+tf.add(x, 1.0)
 """
 LINES = SOURCE.splitlines()
 INTEGERS = "`@tf.function(input_signature=[tf.TensorSpec([], tf.int32)])`"
@@ -168,6 +173,34 @@ def test_what_is_passed_is_what_the_line_passes(
 ) -> None:
     known = Evidence(function="Model.step", argument=argument)
     assert filled(place, at(line), known=known) == code
+
+
+@pytest.mark.parametrize(
+    ("line", "made", "run"),
+    [
+        ("sess.run(w", "operation = w.assign(2.0)", "sess.run(operation)"),
+        (
+            "_, value",
+            "operation = optimizer.minimize(loss)",
+            "sess.run(operation)",
+        ),
+        (
+            "tf.compat.v1.train",
+            "made = tf.compat.v1.train.Saver([w])",
+            "made.restore(sess, path)",
+        ),
+    ],
+)
+def test_what_a_line_adds_to_a_graph_is_made_once(
+    at: Any, line: str, made: str, run: str
+) -> None:
+    code = f"`{made}` before the loop, `{run}` in it"
+    assert filled("built_once", at(line)) == code
+
+
+@pytest.mark.parametrize("line", ["sess.run(loss)", "tf.add", "    return v1"])
+def test_a_line_that_runs_what_there_is_cannot_be_two(at: Any, line: str) -> None:
+    assert filled("built_once", at(line)) == ""
 
 
 def test_an_integer_may_have_to_be_a_float(at: Any) -> None:
