@@ -82,8 +82,9 @@ CAUSES = (
         explains="The code closes this session, but does not get there: because of an "
         "error, an early return, or an __exit__ that fails before it. The session "
         "stays open with its graph and its variables.",
-        remedy="Close it in a `finally`: `try: ... finally: {session}.close()`; in an "
-        "`__exit__`, close it first, and do not return True: that hides the error.",
+        remedy="Close it in a `finally`: `try: ... finally: {session}.close()`; take "
+        "it out of {holder} there, too: {remove}; in an `__exit__`, close it first, "
+        "and do not return True: that hides the error.",
         rule=_is_skipped,
     ),
     Cause(

@@ -17,6 +17,8 @@ from pytest_tfleak.diagnosis.origin.source_hints import call_at
 from pytest_tfleak.diagnosis.origin.source_hints import call_passing
 from pytest_tfleak.diagnosis.origin.source_hints import code_at
 from pytest_tfleak.diagnosis.origin.source_hints import is_returned
+from pytest_tfleak.user_code import tree_of
+from pytest_tfleak.verdict import Origin
 
 _INTERACTIVE = "InteractiveSession("
 _REDUCES = "`@tf.function(reduce_retracing=True)`"
@@ -27,28 +29,52 @@ _RUNS = ("run", "partial_run", "make_callable")
 
 def end_session(case: Case) -> str:
     """Return how to close the session that the line opens."""
-    call = _opening(case)
-    if call is None:
+    opening = _opening(case)
+    if opening is None:
         return "use a with statement: `with tf.compat.v1.Session() as session: ...`"
-    if "." in call.target:
-        return f"close it when you are done with it: `{call.target}.close()`"
-    code = call.code.replace(_INTERACTIVE, "Session(")
+    line, call = opening
     name = call.target or "session"
-    return f"use a with statement: `with {code} as {name}: ...`" if code else ""
+    if "." in name or _is_returned_beside(line, name):
+        return f"close it when you are done with it: `{name}.close()`"
+    if not call.code:
+        return ""
+    made = case.finding.origin
+    if made is not None and _INTERACTIVE in made.text and line != made:
+        # an InteractiveSession has no __enter__, and is made in another function
+        return f"close it in a `finally`: `{name} = {call.code}`, `{name}.close()`"
+    code = call.code.replace(_INTERACTIVE, "Session(")
+    return f"use a with statement: `with {code} as {name}: ...`"
 
 
-def _opening(case: Case) -> Call | None:
+def _opening(case: Case) -> tuple[Origin, Call] | None:
     """Return the call that opens a session, in the function that uses it."""
     finding, names = case.finding, ["*Session"]
     lines = [finding.origin, *finding.stack, finding.stored]
-    call: Call | None = None
+    opening: tuple[Origin, Call] | None = None
     for line in filter(None, lines):
         found = call_at(line, names)
         if found is not None:
-            call, names = found, [line.function.rpartition(".")[2]]
+            opening, names = (line, found), [line.function.rpartition(".")[2]]
             if not is_returned(line, found.target):
-                return call
-    return call
+                return opening
+    return opening
+
+
+def _is_returned_beside(line: Origin, name: str) -> bool:
+    """Return whether a function returns what it calls so among other things."""
+    tree = tree_of(line.file)
+    functions = [
+        node
+        for node in (ast.walk(tree) if tree is not None else ())
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+        and node.lineno <= line.line <= (node.end_lineno or 0)
+    ]
+    inner = functions[-1:]  # outer ones come first
+    returned = [
+        n.value for f in inner for n in ast.walk(f) if isinstance(n, ast.Return)
+    ]
+    together = [value.elts for value in returned if isinstance(value, ast.Tuple)]
+    return any(name in map(ast.unparse, parts) for parts in together)
 
 
 def session(case: Case) -> str:

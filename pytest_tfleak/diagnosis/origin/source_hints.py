@@ -453,7 +453,15 @@ def _key(node: ast.expr) -> str:
     """Return a key as code, "" if it may be another one the next time."""
     if isinstance(node, ast.Constant):
         return ast.unparse(node)
+    if isinstance(node, ast.Call) and _is_id(node):
+        return ast.unparse(node)
     return _place(node)
+
+
+def _is_id(node: ast.Call) -> bool:
+    """Return whether a call is ``id(x)``, which is the same as long as there is x."""
+    is_called = isinstance(node.func, ast.Name) and node.func.id == "id"
+    return is_called and len(node.args) == 1 and bool(_place(node.args[0]))
 
 
 def _place(node: ast.expr) -> str:

@@ -54,6 +54,13 @@ _, value = sess.run(optimizer.minimize(loss))
 tf.compat.v1.train.Saver([w]).restore(sess, path)
 sess.run(loss)
 tf.add(x, 1.0)
+def prompt(graph):
+    asked = v1.InteractiveSession(graph=graph)
+    return asked
+prompt(graph)
+def factory(graph):
+    shared = v1.Session(graph=graph)
+    return shared, graph
 """
 LINES = SOURCE.splitlines()
 INTEGERS = "`@tf.function(input_signature=[tf.TensorSpec([], tf.int32)])`"
@@ -106,6 +113,18 @@ def test_a_session_that_is_returned_is_closed_where_it_is_used(at: Any) -> None:
         code = f"use a with statement: `with {name}(graph) as session: ...`"
         assert filled("end_session", made, stored=used) == code
         assert filled("end_session", made, stack=(used,)) == code
+
+
+def test_an_interactive_session_has_no_with_statement(at: Any) -> None:
+    made = replace(at("    asked ="), function="prompt")
+    code = "close it in a `finally`: `session = prompt(graph)`, `session.close()`"
+    assert filled("end_session", made, stack=(at("prompt(graph)"),)) == code
+
+
+def test_a_session_that_is_returned_with_others_is_closed_by_its_name(at: Any) -> None:
+    made = at("    shared =")
+    code = "close it when you are done with it: `shared.close()`"
+    assert filled("end_session", made) == code
 
 
 def test_a_session_has_the_name_of_the_code(at: Any) -> None:

@@ -37,6 +37,7 @@ x = tf.ones([4])
 SEEN[key] = Payload(key, 3)
 SEEN[key] = key.payload()
 SEEN[next(NUMBERS)] = key
+SEEN[id(job)] = job
 HOOKS["end"].append(lambda: x)
 SEEN.append(array[:10])
 SEEN.append(fit(x, y))
@@ -119,6 +120,13 @@ def at(tmp_path: Path) -> Any:
     [
         ("remove", "SEEN[key] = Pay", path_to(container="dict"), {}, "`SEEN.pop(key)`"),
         ("remove", "SEEN[next", path_to(container="dict"), {}, ""),
+        (
+            "remove",
+            "SEEN[id",
+            path_to(container="dict"),
+            {},
+            "`SEEN.pop(id(job))`",
+        ),
         ("remove", "HOOKS", path_to(at="app.SEEN"), {}, ""),
         (
             "end_task",
