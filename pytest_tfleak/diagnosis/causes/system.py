@@ -126,8 +126,8 @@ CAUSES = (
         priority=Priority.SYSTEM,
         explains="Each call makes a summary writer that is never closed. It keeps its "
         "event file open, and a buffer for it.",
-        remedy="Close it in a `finally`: `{object}.close()`; or make one writer before "
-        "the loop, and share it.",
+        remedy="Close it in a `finally`: `{object}.close()`; take it out of {holder}: "
+        "{limit}; or make one writer before the loop, and share it.",
         rule=_is_writer,
     ),
     Cause(
