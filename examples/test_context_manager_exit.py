@@ -132,8 +132,10 @@ def test_fixed_closes_the_session_when_enter_fails() -> None:
 #                an error, an early return, or an __exit__ that fails before it.
 #                The session stays open with its graph and its variables.
 #   what to do   Close it in a `finally`: `try: ... finally:
-#                self.session.close()`; in an `__exit__`, close it first, and do
-#                not return True: that hides the error.
+#                self.session.close()`; take it out of
+#                test_context_manager_exit.scorers_in_use there, too:
+#                `scorers_in_use.remove(self)`; in an `__exit__`, close it first,
+#                and do not return True: that hides the error.
 #
 # test_leaks_the_session_when_a_call_fails
 #   LEAK: tf.sessions +1 per failed call at test_context_manager_exit.py:33
