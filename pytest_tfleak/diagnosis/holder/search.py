@@ -160,8 +160,10 @@ class Paths:
         try:
             if issubclass(kind, type):
                 # its dict comes last, so that the path leads through an attribute
-                own = (o for o in gc.get_referents(holder) if type(o) is dict)
-                return [*names_in(holder).values(), *own]
+                found = gc.get_referents(holder)
+                own = [o for o in found if type(o) is dict]
+                bases = [o for o in found if type(o) is tuple]  # and the MRO
+                return [*names_in(holder).values(), *own, *bases]
             if self.is_array(holder):
                 return [self._base_of(holder)]  # the collector does not support arrays
             if issubclass(kind, threading.local):

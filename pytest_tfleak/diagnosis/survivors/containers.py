@@ -196,6 +196,9 @@ class Turnover:
 
     def _is_state(self, place: Place) -> bool:
         """Return whether each call replaces all of it and keeps nothing older."""
+        newest = place.survivors.newest
+        if newest and id(place.held[0]) not in newest:
+            return False  # the last call has left it where it was
         holder = place.chain[-2]
         if not self.containers.is_known(holder):
             if len(place.chain) == AT_ROOT:

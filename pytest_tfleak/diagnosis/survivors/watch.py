@@ -73,7 +73,7 @@ _UNTRACED, _TRACED, _STORES = 0.3, 0.6, 0.3
 _MOST_GROWN = 500  # containers whose lines are looked for
 _ALL_OF_IT = 60.0  # seconds without a switch to another thread
 #: If the fewest traced iterations took so many seconds, there are no more.
-_FEWEST_TRACED, _SPARE, _SECONDS_TRACED = 2, 3, 1.0
+_FEWEST_TRACED, _SPARE, _SECONDS_TRACED = 2, 2, 1.0
 _LEAST_TRACED = 1.5  # seconds before tracemalloc is stopped within an iteration
 
 

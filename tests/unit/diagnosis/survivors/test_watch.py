@@ -282,6 +282,17 @@ def test_what_piles_up_is_not_held_by_what_the_next_call_replaces() -> None:
     assert held.startswith(f"{__name__}.STORE[1].held.held['rows'] (list of ")
 
 
+def test_the_tuples_of_a_class_belong_to_it() -> None:
+    """Its bases and its MRO, to which only the class refers."""
+
+    def body() -> None:
+        STORE.append(type("Made", (Kept,), {}))
+
+    groups = [group for group in watch(body) if group.path.is_native]
+
+    assert groups == []
+
+
 def test_a_chain_that_hangs_in_one_place_is_held() -> None:
     STORE.append(None)
 
