@@ -53,8 +53,8 @@ EXPLAINED = ["session", "default_graph", "function", "variable", "model", "kerne
     ("depth", "explains", "leaks"),
     [
         ("leftovers", False, LEFT_OPEN),
-        ("quick", False, list(LEAKS)),
-        ("full", True, EXPLAINED),
+        pytest.param("quick", False, list(LEAKS), marks=pytest.mark.slow),
+        pytest.param("full", True, EXPLAINED, marks=pytest.mark.slow),
     ],
 )
 def test_each_leak_is_found(
@@ -71,7 +71,9 @@ def test_each_leak_is_found(
         assert not explains or found[LEAKS[leak]].cause, verdicts[name]
 
 
-@pytest.mark.parametrize("depth", ["leftovers", "quick"])
+@pytest.mark.parametrize(
+    "depth", ["leftovers", pytest.param("quick", marks=pytest.mark.slow)]
+)
 def test_each_mended_twin_is_clean(run_planted: RunPlanted, depth: str) -> None:
     how = [*_AT_DEPTH, f"--tfleak-depth={depth}", "-k", "clean"]
     verdicts = run_planted("families", *how)
