@@ -569,6 +569,9 @@ def test_a_leak_beside_a_timer_is_found() -> None:
         kept.append(bytearray(10_000))
 
     verdict = find_leaks(body, iterations=20, diagnose="off", threads=5)
+    for thread in threading.enumerate():  # the next test would see them end
+        if isinstance(thread, threading.Timer):
+            thread.join()
     assert "host.heap" in [finding.signal for finding in verdict.findings]
 
 
