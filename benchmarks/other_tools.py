@@ -249,7 +249,7 @@ def measure(tool: str, words: Sequence[str]) -> Iterator[dict[str, Any]]:
 def _in_fork(tool: str, body: Body, case: Any) -> dict[str, Any]:
     """Return what a tool says in a fork of this process, "no verdict" if it fails."""
     file = tempfile.TemporaryFile("w+b")  # noqa: SIM115 - the fork writes it
-    output = tempfile.TemporaryFile("w+b")  # noqa: SIM115
+    output = tempfile.TemporaryFile("w+b")  # noqa: SIM115 - as above
     pid = os.fork()
     if not pid:
         _answer(tool, body, case, file.fileno(), output.fileno())

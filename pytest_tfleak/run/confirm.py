@@ -263,9 +263,10 @@ def note_idle(loop: Loop) -> None:
     for number in range(_LOOKS + 1):
         sleep(_BETWEEN if number else 0)
         loop.look_into(looks, number * width)
-        first, last = (looks[k * width : (k + 1) * width] for k in (1, number))
-        if number == _FIRST_LOOKS + 1 and first == last:
-            return  # they only wait
+        if number == _FIRST_LOOKS + 1:
+            first, last = looks[width : 2 * width], looks[number * width :][:width]
+            if first == last:
+                return  # they only wait
     for column, signal in enumerate(loop.trace.signals):
         readings = [
             value for value in looks[width + column :: width] if value != MISSING

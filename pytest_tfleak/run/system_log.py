@@ -283,13 +283,13 @@ def _owners_of(files: Mapping[int, str]) -> dict[int, Any]:
 
 def _owns_descriptor() -> Callable[[object], bool]:
     """Return a test for objects of the classes that own descriptors."""
-    names = frozenset(row_of("process.fds").types)
+    owners = frozenset(row_of("process.fds").types)
     known: dict[type, bool] = {}
 
     def owns(candidate: object) -> bool:
         cls = type(candidate)
         if cls not in known:
-            known[cls] = not names.isdisjoint(map(type_name_of, mro_of(cls)))
+            known[cls] = not owners.isdisjoint(map(type_name_of, mro_of(cls)))
         return known[cls]
 
     return owns

@@ -500,12 +500,14 @@ def test_what_the_last_iteration_made_is_told_from_what_was_there() -> None:
     class Made:
         """An object with a weak reference, so that its end can be seen."""
 
+        itself: object = None
+
     census = Census()
     kept: list[object] = []
     census.freeze()
     try:
         older, gone = Made(), Made()
-        gone.itself = gone  # type: ignore[attr-defined]
+        gone.itself = gone
         ended = weakref.ref(gone)
         kept.append(older)
         apart = census.set_apart(lambda look: look())
