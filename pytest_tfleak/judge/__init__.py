@@ -41,6 +41,8 @@ A leak grows in every window, to the end, and along a line; nothing else does:
     top of its allowance.
 11. If a pool's figure flips between what is in use and whole chunks, its lows are
     judged (``lows``).
+12. Threads that were there before free memory as they end, which may hide growth. If
+    more ended than started, five iterations in which none ended must show no growth.
 
 Only steady growth that was confirmed and exceeds the allowance is a finding, which
 makes a LEAK; growth that proves nothing is a doubt. ``tests/quality`` requires, at 50
@@ -56,7 +58,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 from math import inf
+from statistics import median
 
 from pytest_tfleak.judge.growth import EVEN
 from pytest_tfleak.judge.growth import Growth
@@ -91,6 +95,8 @@ OUTWEIGHS = 4
 #: What is left of a size once known growth is taken away may be off by this share of
 #: that growth, as no cause is taken away to the last byte.
 UNSURE = 0.005
+#: The signal that shows threads end.
+THREADS = "process.threads"
 #: A confirmation cut short by ``max_time`` must hold this share of the measured part.
 SHORTEST_CONFIRMATION = 0.3
 
@@ -219,7 +225,8 @@ class _Case:
 
     signal: Signal
     series: Sequence[int | None]
-    readings: Sequence[int]
+    judged: Sequence[int | None]  # without what pauses freed
+    readings: Sequence[int]  # the ones of these that are there
     allowance: float | None  # per iteration
     doubtful: float | None  # growth per iteration that is a doubt if it decides nothing
     most: int | None  # left after the run
@@ -243,7 +250,9 @@ def _case(signal: Signal, trace: Trace, plan: Plan) -> _Case:
     decides = allowance is not None and len(readings) >= fewest
     growth = seen if decides else None
     most = most_left(signal, plan)
-    return _Case(signal, series, readings, allowance, doubtful, most, seen, growth)
+    return _Case(
+        signal, series, judged, readings, allowance, doubtful, most, seen, growth
+    )
 
 
 def _doubtful(signal: Signal, trace: Trace, plan: Plan) -> float | None:
@@ -445,6 +454,14 @@ def _doubts(
             )
     if trace.is_settled:
         return
+    for case in cases:
+        if case.signal.name not in found and _may_hide_behind_threads(case, trace):
+            yield Doubt(
+                reason=Reason.UNSTEADY,
+                detail=f"other threads end meanwhile, and what {case.signal.name} falls "
+                "by then may hide a leak",
+                signal=case.signal.name,
+            )
     yield from _doubts_of_all(trace, plan)
     for case in cases:
         if case.signal.name not in found and _may_leak(case, trace):
@@ -464,6 +481,31 @@ def _is_disturbed(case: _Case, trace: Trace) -> bool:
     """Return whether other threads move a signal enough to hide or feign a leak."""
     allowed = max(case.allowance or 0.0, 1.0) * trace.judged
     return case.growth is not None and _idle(case, trace) > EVEN * allowed
+
+
+def _may_hide_behind_threads(case: _Case, trace: Trace) -> bool:
+    """Return whether ending threads free enough to hide growth of a signal.
+
+    They do if it grows wherever none ends, or if too few iterations show that.
+    """
+    is_exact = case.growth is not None and case.signal.nature == "exact"
+    if not is_exact or case.signal.name == THREADS or not _is_measured(THREADS, trace):
+        return False
+    threads = trace.judged_series(THREADS)
+    rows = [
+        (running, value)
+        for running, value in zip(threads, case.judged, strict=True)
+        if running is not None and value is not None
+    ]
+    if not rows or rows[-1][0] >= rows[0][0]:  # the body's own, started and ended
+        return False
+    calm, ending = [], []
+    for (ran, before), (runs, after) in pairwise(rows):
+        (calm if runs >= ran else ending).append(after - before)
+    allowance = case.allowance or 0.0
+    if len(calm) >= FEWEST:
+        return median(calm) > allowance
+    return sum(min(0, change) for change in ending) < -EVEN * allowance * len(rows)
 
 
 def _doubts_of_all(trace: Trace, plan: Plan) -> Iterator[Doubt]:

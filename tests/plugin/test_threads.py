@@ -6,6 +6,7 @@ import random
 import sys
 import threading
 from collections.abc import Iterator
+from itertools import count
 
 import pytest
 
@@ -81,6 +82,43 @@ def test_threads_that_wait_change_no_verdict(leaks: bool, depth: str) -> None:
         KEPT.clear()
     assert verdict.status is (Status.LEAK if leaks else Status.CLEAN)
     assert not verdict.notes
+
+
+@pytest.mark.parametrize("leaks", [False, True])
+def test_what_ending_threads_free_hides_no_leak(leaks: bool) -> None:
+    ends = [threading.Event() for _ in range(30)]
+
+    def hold(end: threading.Event) -> None:
+        held = bytearray(100_000)
+        end.wait()
+        del held
+
+    threads = [threading.Thread(target=hold, args=(end,)) for end in ends]
+    for thread in threads:
+        thread.start()
+    calls = count()
+
+    def body() -> None:
+        if leaks:
+            KEPT.append(bytearray(20_000))
+        call = next(calls)
+        if call % 2 and call < 2 * len(ends):
+            ends[call // 2].set()
+            threads[call // 2].join()
+
+    try:
+        verdict = find_leaks(body, iterations=20, diagnose="off")
+    finally:
+        for end in ends:
+            end.set()
+        KEPT.clear()
+    if not leaks:
+        assert verdict.status is Status.CLEAN
+        return
+    assert verdict.reason is Reason.UNSTEADY
+    assert verdict.detail == (
+        "other threads end meanwhile, and what host.heap falls by then may hide a leak"
+    )
 
 
 def test_python_without_its_lock_is_refused_in_one_line(

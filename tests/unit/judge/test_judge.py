@@ -404,6 +404,39 @@ def test_what_another_device_shows_is_another_finding() -> None:
     assert signals_found({card: KEPT, same: KEPT}) == {same.name}
 
 
+THREADS = make_signal("process.threads")
+
+
+@pytest.mark.parametrize(
+    ("leak", "each", "every", "status"),
+    [
+        (20_000, 100_000, 2, "inconclusive"),
+        (0, 100_000, 2, "clean"),
+        (1_000, 100_000, 2, "clean"),  # within the allowance
+        (20_000, 100_000, 1, "inconclusive"),  # each iteration has one
+        (0, 1_000, 1, "clean"),
+    ],
+)
+def test_what_ending_threads_free_may_hide_a_leak(
+    leak: int, each: int, every: int, status: str
+) -> None:
+    ended = [row // every for row in range(40)]
+    heap = [leak * row - each * ended[row] for row in range(40)]
+    columns = {HEAP: heap, THREADS: [90 - over for over in ended]}
+    verdict = verdict_of(trace_of(columns), PLAN)
+    assert verdict.status.value == status
+    if status == "inconclusive":
+        assert verdict.reason is Reason.UNSTEADY
+        assert "host.heap falls by" in str(verdict.detail)
+
+
+def test_threads_that_the_body_starts_and_ends_hide_nothing() -> None:
+    heap = [row % 5 * 20_000 for row in range(40)]
+    threads = [3 + (row % 5 > 0) for row in range(40)]
+    verdict = verdict_of(trace_of({HEAP: heap, THREADS: threads}), PLAN)
+    assert verdict.status is Status.CLEAN
+
+
 BLOCKS = make_signal("python.blocks")
 
 
