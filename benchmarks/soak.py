@@ -1,12 +1,13 @@
 """Measure thousands of tests in one process: do memory, time and verdicts stay level?
 
     python -m benchmarks.soak [--tests 3000] [--leaking 0.1] [--seed 1] [--depth quick]
-        [--picture FILE] [--output FILE]
+        [--minutes 60] [--picture FILE] [--output FILE]
 
 Leaking and clean bodies, in random order, run as ordinary tests in one pytest process.
 What a test leaks is released when it ends, so that memory that is left is the plugin's
 or TensorFlow's. The table shows each tenth of the run: wrong verdicts, the time of a
-measurement by body, and the memory of the process afterwards.
+measurement by body, and the memory of the process afterwards. After ``--minutes`` the
+run is ended, and what was measured until then is shown.
 """
 
 from __future__ import annotations
@@ -134,7 +135,9 @@ def pytest_runtest_logfinish(nodeid, location):
 """
 
 
-def run(tests: int, leaking: float, seed: int, depth: str) -> list[dict[str, Any]]:
+def run(
+    tests: int, leaking: float, seed: int, depth: str, minutes: float
+) -> list[dict[str, Any]]:
     """Run the suite in a process of its own; return a row for each test, in order."""
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -151,13 +154,16 @@ def run(tests: int, leaking: float, seed: int, depth: str) -> list[dict[str, Any
             "TESTS": str(tests),
             "LEAKING": str(leaking),
         }
-        subprocess.run(
+        with subprocess.Popen(
             [*command, *options, f"--tfleak-json={report}"],
             cwd=folder,
             env=environment,
             stdout=subprocess.DEVNULL,
-            check=False,
-        )
+        ) as process:
+            try:
+                process.wait(60 * minutes)
+            except subprocess.TimeoutExpired:
+                process.terminate()  # the plugin writes its report
         found = [json.loads(line) for line in rows.read_text().splitlines()]
         verdicts = json.loads(report.read_text())["tests"]
     statuses = {int(v["nodeid"].rpartition("[")[2][:-1]): v["status"] for v in verdicts}
@@ -231,10 +237,13 @@ def main() -> None:
     parser.add_argument("--leaking", type=float, default=0.1, help="their share")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--depth", default="quick")
+    parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--picture", type=Path)
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
-    rows = run(options.tests, options.leaking, options.seed, options.depth)
+    rows = run(
+        options.tests, options.leaking, options.seed, options.depth, options.minutes
+    )
     print(table(rows))
     for row in filter(is_wrong, rows):
         print(f"wrong: {row['body']} is {row['status']}")

@@ -123,6 +123,10 @@ class Trace:
         more = rows * self.width - len(self.buffer)
         self.buffer.extend(array("q", [MISSING]) * more)
 
+    def trim(self) -> None:
+        """Give back the room that no reading needed: the run is over."""
+        del self.buffer[self.rows * self.width :]
+
     @property
     def rows(self) -> int:
         """Return how many iterations have been read."""

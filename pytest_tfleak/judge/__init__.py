@@ -458,8 +458,8 @@ def _doubts(
         if case.signal.name not in found and _may_hide_behind_threads(case, trace):
             yield Doubt(
                 reason=Reason.UNSTEADY,
-                detail=f"other threads end meanwhile, and what {case.signal.name} falls "
-                "by then may hide a leak",
+                detail="other threads end meanwhile, and what "
+                f"{case.signal.name} falls by then may hide a leak",
                 signal=case.signal.name,
             )
     yield from _doubts_of_all(trace, plan)
@@ -499,7 +499,8 @@ def _may_hide_behind_threads(case: _Case, trace: Trace) -> bool:
     ]
     if not rows or rows[-1][0] >= rows[0][0]:  # the body's own, started and ended
         return False
-    calm, ending = [], []
+    calm: list[int] = []
+    ending: list[int] = []
     for (ran, before), (runs, after) in pairwise(rows):
         (calm if runs >= ran else ending).append(after - before)
     allowance = case.allowance or 0.0

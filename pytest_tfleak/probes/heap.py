@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 from typing import NamedTuple
 
@@ -88,6 +89,7 @@ def _follows(
     return all(any(follows_once(size) for _ in range(_TRIES)) for size in _SIZES)
 
 
+@cache  # ctypes makes a class of each signature, and of each library below
 def _raw_memory() -> tuple[Callable[[int], Any], Callable[[Any], object]] | None:
     """Return Python's functions for malloc and free, None if they cannot be called."""
     try:
@@ -103,6 +105,7 @@ def _raw_memory() -> tuple[Callable[[int], Any], Callable[[Any], object]] | None
         return None
 
 
+@cache
 def _symbol(name: str) -> Any:
     """Return a C function of this process, None if there is none of that name."""
     try:

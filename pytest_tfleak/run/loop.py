@@ -129,6 +129,7 @@ class Loop:
         self._census.release()
         self._census.thaw()
         self.trace.seconds = self.seconds
+        self.trace.trim()
         for probe in self.probes:
             probe.close()
 
@@ -412,7 +413,9 @@ class Loop:
             except ProbeError as error:  # too late for a usage error: drop that probe
                 error.probe.drop(str(error))
         self._offsets = _offsets_of(groups)
-        self.trace = self.trace.wider([s for group in groups for s in group])
+        narrow = self.trace
+        self.trace = narrow.wider([s for group in groups for s in group])
+        narrow.trim()
         self.guard.begin()
 
     def _read(

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from array import array
+
 import pytest
 
 from pytest_tfleak.trace import FIRST_ROWS
@@ -65,6 +67,15 @@ def test_room_grows_with_the_rows_that_were_read_in_few_steps() -> None:
     assert trace.series("host.heap") == list(range(5 * FIRST_ROWS))
     assert set(trace.series("tf.tensors")) == {None}
     assert trace.wider([HEAP]).series("host.heap") == trace.series("host.heap")
+
+
+def test_a_trimmed_trace_has_its_readings_and_no_more_room() -> None:
+    trace = Trace([HEAP, TENSORS], warmup=1, capacity=1_000)
+    trace.buffer[:2] = array("q", [100, 3])
+    trace.warmed_up = 1
+    trace.trim()
+    assert list(trace.buffer) == [100, 3]
+    assert trace.series("tf.tensors") == [3]
 
 
 def test_there_is_room_for_an_unplanned_row() -> None:
