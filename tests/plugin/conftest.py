@@ -12,8 +12,24 @@ import pytest_tfleak.plugin.item  # noqa: F401 (see above)
 Run = Callable[..., pytest.RunResult]
 
 
+#: Files whose tests do not ask who holds what leaks: the search takes most of their
+#: time. A test that asks uses ``diagnosed``.
+_UNEXPLAINED = (
+    "test_files",
+    "test_json",
+    "test_junit",
+    "test_output",
+    "test_own_outcome",
+    "test_teardown",
+)
+
+
 @pytest.fixture(autouse=True)
-def _few_plugins(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+def _few_plugins(
+    request: pytest.FixtureRequest,
+    pytester: pytest.Pytester,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Disable plugins in inner runs that are slow to load or change their order."""
     # without an installed entry point, load the plugin by name
     if not entry_points(group="pytest11", name="tfleak"):
@@ -27,11 +43,20 @@ def _few_plugins(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> 
         "asyncio",
         "anyio",
     )
-    monkeypatch.setenv("PYTEST_ADDOPTS", " ".join(f"-p no:{name}" for name in names))
+    few = " ".join(f"-p no:{name}" for name in names)
+    is_explained = "diagnosed" in request.fixturenames
+    if request.path.stem in _UNEXPLAINED and not is_explained:
+        few += " -o tfleak_diagnose=off"
+    monkeypatch.setenv("PYTEST_ADDOPTS", few)
+
+
+@pytest.fixture
+def diagnosed() -> None:
+    """Let inner runs look for the holder of a leak, as they do by default."""
 
 
 #: Where each test also runs on two workers; elsewhere, that is slow.
-_ON_WORKERS = ("test_fixtures", "test_json", "test_output")
+_ON_WORKERS = ("test_json",)
 
 
 @pytest.hookimpl(tryfirst=True)

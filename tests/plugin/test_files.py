@@ -193,6 +193,7 @@ def test_a_symlink_stays_one_and_the_mode_is_kept(suite: pytest.Pytester) -> Non
     assert target.stat().st_mode & 0o777 == 0o640
 
 
+@pytest.mark.usefixtures("diagnosed")
 @needs_resource
 @pytest.mark.usefixtures("untraced")
 @pytest.mark.parametrize(("flag", "selected"), TOO_LARGE)
@@ -309,13 +310,11 @@ def outcome(suite: pytest.Pytester) -> tuple[dict[str, Any], dict[str, Any]]:
     [
         "-n2",
         "-p no:terminal",
-        "-qq",
-        "--color=yes",
         *(
             pytest.param(args, marks=pytest.mark.slow)
             for args in (
                 *("-n0", "-n2 --dist=loadscope", "--tb=no", "--color=no"),
-                *("-s", "--no-summary"),
+                *("-s", "--no-summary", "-qq", "--color=yes"),
             )
         ),
     ],

@@ -70,7 +70,10 @@ def entries(pytester: pytest.Pytester) -> dict[str, list[dict[str, Any]]]:
     return found
 
 
-@pytest.mark.parametrize("family", ["xunit1", "xunit2"])
+@pytest.mark.usefixtures("diagnosed")
+@pytest.mark.parametrize(
+    "family", [pytest.param("xunit1", marks=pytest.mark.slow), "xunit2"]
+)
 def test_properties_agree_with_the_json_report_to_the_digit(
     suite: pytest.Pytester, run: Run, family: str
 ) -> None:
@@ -90,6 +93,7 @@ def test_properties_agree_with_the_json_report_to_the_digit(
                 assert found["tfleak.cause"] == finding["cause"]
 
 
+@pytest.mark.usefixtures("diagnosed")
 def test_properties_say_what_was_found(suite: pytest.Pytester) -> None:
     suite.runpytest_inprocess(*FILES)
     found = {name: properties(case) for name, case in cases(suite).items()}
@@ -170,8 +174,8 @@ def test_several_verdicts_of_a_test_are_numbered(
     ("ini", "args"),
     [
         ("tfleak_junit = off", []),
-        ("tfleak_junit = false", []),
-        ("", ["--tfleak-junit=off"]),
+        pytest.param("tfleak_junit = false", [], marks=pytest.mark.slow),
+        pytest.param("", ["--tfleak-junit=off"], marks=pytest.mark.slow),
     ],
     ids=["ini", "ini, as a truth value", "command line"],
 )

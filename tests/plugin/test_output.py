@@ -45,6 +45,7 @@ def section(result: pytest.RunResult) -> list[str]:
     return [line for line in rest[: ends[0] if ends else None] if line]
 
 
+@pytest.mark.usefixtures("diagnosed")
 def test_a_leak_has_a_letter_a_word_and_a_line(
     suite: pytest.Pytester, run: Run
 ) -> None:
@@ -189,17 +190,23 @@ def test_there_is_no_header_where_nothing_is_measured_and_with_q(
     ("args", "first", "last"),
     [
         (["-q"], "LEAK  test_it.py::test_leaky*", "INCONCLUSIVE  test_it.py*"),
-        (["-qq"], "LEAK  test_it.py::test_leaky*", "INCONCLUSIVE  test_it.py*"),
-        (["-v"], "LEAK *test_it.py::test_leaky*", "clean *::test_clean*"),
         (["-vv"], "LEAK *test_it.py::test_leaky*", "*process.fds*"),
-        (["--tb=no"], "LEAK *test_it.py::test_leaky*", "1 clean"),
-        (["-s"], "LEAK *test_it.py::test_leaky*", "1 clean"),
-        (["-p", "no:logging"], "LEAK *test_it.py::test_leaky*", "1 clean"),
-        (["-p", "no:capture"], "LEAK *test_it.py::test_leaky*", "1 clean"),
-        (["-p", "no:warnings"], "LEAK *test_it.py::test_leaky*", "1 clean"),
-        (["-p", "no:faulthandler"], "LEAK *test_it.py::test_leaky*", "1 clean"),
         (["--color=yes"], "*LEAK *test_it.py::test_leaky*", "*1 clean*"),
-        (["--setup-show"], "LEAK *test_it.py::test_leaky*", "1 clean"),
+        *(
+            pytest.param(*row, marks=pytest.mark.slow)
+            for row in (
+                (["-qq"], "LEAK  test_it.py::test_leaky*", "INCONCLUSIVE  test_it.py*"),
+                (["-v"], "LEAK *test_it.py::test_leaky*", "clean *::test_clean*"),
+                *(
+                    (args, "LEAK *test_it.py::test_leaky*", "1 clean")
+                    for args in (
+                        *(["--tb=no"], ["-s"], ["-p", "no:logging"]),
+                        *(["-p", "no:capture"], ["-p", "no:warnings"]),
+                        *(["-p", "no:faulthandler"], ["--setup-show"]),
+                    )
+                ),
+            )
+        ),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -254,6 +261,7 @@ def test_one_line_for_each_failure_names_the_test(
     result.stdout.no_fnmatch_line("*item.py*")
 
 
+@pytest.mark.usefixtures("diagnosed")
 def test_a_directory_that_is_gone_is_no_trouble(
     pytester: pytest.Pytester, leaks: None
 ) -> None:
