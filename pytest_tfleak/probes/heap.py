@@ -19,6 +19,12 @@ from typing import NamedTuple
 _SIZES = (64 * 1024, 1024 * 1024)
 #: Another thread may change the figure meanwhile, but hardly in each try.
 _TRIES = 20
+#: The fields of glibc's ``struct mallinfo2``; the heap in use is ``uordblks``, and what
+#: has a mapping of its own ``hblkhd``.
+_MALLINFO2 = (
+    *("arena", "ordblks", "smblks", "hblks", "hblkhd"),
+    *("usmblks", "fsmblks", "uordblks", "fordblks", "keepcost"),
+)
 _NARROW = 2**32  # bytes after which a figure of 32 bits begins again
 #: Symbols by which an allocator is recognised, even if it has no figures.
 _ALLOCATORS = {
@@ -54,14 +60,15 @@ def why_unread() -> str:
     for symbol, name in _ALLOCATORS.items():
         if _symbol(symbol) is not None:
             return f"{name} gives no heap figures"
-    if _read_c_library() is None:
+    if _mallinfo2() is None and _read_c_library() is None:
         return "the C library gives no heap figures"
     return "no heap figure follows what is allocated"
 
 
 def _readers() -> Iterator[HeapReader]:
     is_narrow = _symbol("mallinfo") is not None and _symbol("mallinfo2") is None
-    yield HeapReader("", _widen(_read_c_library) if is_narrow else _read_c_library)
+    through_psutil = _widen(_read_c_library) if is_narrow else _read_c_library
+    yield HeapReader("", _mallinfo2() or through_psutil)
     for name, make in (("jemalloc", _jemalloc), ("tcmalloc", _tcmalloc)):
         read = make()
         if read is not None:
@@ -114,6 +121,34 @@ def _symbol(name: str) -> Any:
         return getattr(ctypes.CDLL(None), name)
     except (ImportError, AttributeError, OSError, TypeError):  # TypeError: on Windows
         return None
+
+
+def _mallinfo2() -> Read | None:
+    """Return a reader of glibc's own figures, None before glibc 2.33 and elsewhere.
+
+    psutil reads the same, but looks for the library anew each time. That takes three
+    times as long as the reading.
+    """
+    try:
+        import ctypes
+
+        # not from the process: another allocator may have put its own in front
+        library = ctypes.PyDLL("libc.so.6")
+        figures = type(
+            "mallinfo2",
+            (ctypes.Structure,),
+            {"_fields_": [(name, ctypes.c_size_t) for name in _MALLINFO2]},
+        )
+        ask: Any = ctypes.PYFUNCTYPE(figures)(("mallinfo2", library))
+    except (ImportError, AttributeError, OSError):
+        return None
+
+    def read() -> int:
+        found = ask()
+        used: int = found.uordblks + found.hblkhd
+        return used
+
+    return read
 
 
 def _read_c_library() -> int | None:

@@ -72,6 +72,44 @@ def test_without_figures_of_the_allocator_rss_decides() -> None:
     ]
 
 
+@pytest.mark.skipif(heap._mallinfo2() is None, reason="glibc has it since 2.33")
+def test_glibc_is_asked_itself_and_tells_what_psutil_tells() -> None:
+    read = heap._mallinfo2()
+    assert read is not None
+    for _ in range(20):  # another thread may allocate memory in between
+        if is_same := read() == heap._read_c_library():
+            break
+    assert is_same
+    reader = find_heap_reader()
+    assert reader is not None and reader.read.__qualname__ == read.__qualname__
+
+
+@pytest.mark.skipif(heap._mallinfo2() is None, reason="glibc has it since 2.33")
+def test_asking_glibc_leaves_nothing_behind() -> None:
+    read = heap._mallinfo2()
+    assert read is not None
+
+    def blocks_after(calls: int) -> int:
+        for _ in range(calls):
+            read()
+        return sys.getallocatedblocks()
+
+    blocks_after(2)
+    assert blocks_after(1000) - blocks_after(1) < 10
+
+
+@pytest.mark.parametrize("error", [OSError, AttributeError, ImportError])
+def test_without_glibc_s_function_psutil_reads(
+    monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    def fail(_: str) -> None:
+        raise error
+
+    monkeypatch.setattr(ctypes, "PyDLL", fail)
+    assert heap._mallinfo2() is None
+    assert next(heap._readers()).read is heap._read_c_library
+
+
 class Allocator:
     """Fakes an allocator: its figure, and its functions to allocate and free."""
 
@@ -97,6 +135,7 @@ class Allocator:
 
         monkeypatch.setattr(heap, "_raw_memory", lambda: (take, give_back))
         monkeypatch.setattr(heap, "_symbol", lambda name: None)
+        monkeypatch.setattr(heap, "_mallinfo2", lambda: None)
         monkeypatch.setattr(psutil, "heap_info", self.tell, raising=False)
 
     def tell(self) -> SimpleNamespace:
@@ -232,6 +271,7 @@ def test_figures_of_32_bits_go_on_where_they_begin_again(
 
     symbols = {"mallinfo": len}
     monkeypatch.setattr(heap, "_symbol", symbols.get)
+    monkeypatch.setattr(heap, "_mallinfo2", lambda: None)
     monkeypatch.setattr(heap, "_read_c_library", narrow)
     reader = next(heap._readers())
     first = reader.read()
