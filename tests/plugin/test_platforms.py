@@ -38,16 +38,38 @@ def hide(event, args):
                 raise FileNotFoundError(2, "No such file or directory", path)
 
 sys.addaudithook(hide)
+
+stat = os.stat
+def hiding_stat(path, *args, **kwargs):
+    if path in ("/proc/self/task", "/proc/self/fd"):
+        raise FileNotFoundError(2, "No such file or directory", path)
+    return stat(path, *args, **kwargs)
+
+os.stat = hiding_stat
 """
-NO_FIGURES = """
+#: Only psutil may read the heap.
+NO_MALLINFO2 = """
+open_library = ctypes.PyDLL
+def pydll(name, *args, **kwargs):
+    if name == "libc.so.6":
+        raise OSError
+    return open_library(name, *args, **kwargs)
+
+ctypes.PyDLL = pydll
+"""
+NO_FIGURES = (
+    NO_MALLINFO2
+    + """
 def fail():
     raise NotImplementedError
 
 psutil.heap_info = fail
 """
+)
 PLATFORMS = {
     "macos": (
         NO_PROC
+        + NO_MALLINFO2
         + """
 Heap, read = namedtuple("Heap", "heap_used"), psutil.heap_info
 psutil.heap_info = lambda: Heap(sum(read()[:2]))
@@ -56,6 +78,7 @@ del os.waitid
     ),
     "windows": (
         NO_PROC
+        + NO_MALLINFO2
         + """
 Heap, read = namedtuple("Heap", "heap_used mmap_used heap_count"), psutil.heap_info
 psutil.heap_info = lambda: Heap(sum(read()[:2]), 0, 1)
@@ -73,7 +96,7 @@ def cdll(name, *args, **kwargs):
 ctypes.CDLL = cdll
 """
     ),
-    "musl": "del psutil.heap_info\n",
+    "musl": f"{NO_MALLINFO2}del psutil.heap_info\n",
     "old glibc": NO_FIGURES,
     "nothing": (
         NO_PROC

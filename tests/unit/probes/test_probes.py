@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+import os
+import socket
 import subprocess
 import sys
 import threading
 from array import array
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import psutil
 import pytest
@@ -25,6 +29,9 @@ from pytest_tfleak.verdict import Status
 
 no_heap_figures = pytest.mark.skipif(
     not hasattr(psutil, "heap_info"), reason="the C library gives no heap figures"
+)
+only_on_linux = pytest.mark.skipif(
+    sys.platform != "linux", reason="folders that Linux has"
 )
 
 
@@ -76,6 +83,7 @@ def test_without_heap_figures_rss_decides(monkeypatch: pytest.MonkeyPatch) -> No
     def fail() -> None:
         raise NotImplementedError
 
+    monkeypatch.setattr("pytest_tfleak.probes.heap._mallinfo2", lambda: None)
     monkeypatch.setattr(psutil, "heap_info", fail)
     verdict = find_leaks(lambda: None, iterations=5, warmup=1)
     heap = verdict.signal("host.heap")
@@ -137,6 +145,105 @@ def test_counts_threads_descriptors_and_children(tmp_path: Path) -> None:
     assert (during["process.children"] or 0) - (before["process.children"] or 0) == 1
     assert (during["process.children.rss"] or 0) > 0
     assert after["process.children"] == before["process.children"]
+
+
+def counts(probe: Probe) -> tuple[int | None, int | None]:
+    found = read(probe, deep=False)
+    return found["process.threads"], found["process.fds"]
+
+
+def told_by_psutil() -> tuple[int, int]:
+    own = psutil.Process()
+    return own.num_threads(), own.num_fds()
+
+
+def hide_folders(monkeypatch: pytest.MonkeyPatch, *, links: int | None) -> set[str]:
+    """Take the folders of threads and descriptors away, or let one have few links."""
+    asked = set()
+
+    def hidden(real: Callable[..., Any]) -> Callable[..., Any]:
+        def ask(path: Any, **options: Any) -> Any:
+            if path not in ("/proc/self/task", "/proc/self/fd"):
+                return real(path, **options)
+            asked.add(path)
+            if links is None or path == "/proc/self/fd":
+                raise FileNotFoundError(2, "No such file or directory", path)
+            return SimpleNamespace(st_nlink=links)
+
+        return ask
+
+    monkeypatch.setattr(os, "stat", hidden(os.stat))
+    monkeypatch.setattr(os, "listdir", hidden(os.listdir))
+    return asked
+
+
+@only_on_linux
+def test_threads_and_descriptors_are_those_that_psutil_counts(tmp_path: Path) -> None:
+    probe, stop = ProcessProbe(), threading.Event()
+    before = told_by_psutil()
+    assert counts(probe) == before
+    threads = [threading.Thread(target=stop.wait) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    with (tmp_path / "a").open("w"), (tmp_path / "b").open("w"):
+        assert counts(probe) == (before[0] + 3, before[1] + 2) == told_by_psutil()
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert counts(probe) == before
+
+
+@only_on_linux
+def test_psutil_is_not_asked_in_each_reading(monkeypatch: pytest.MonkeyPatch) -> None:
+    probe = ProcessProbe()
+    before = counts(probe)
+    monkeypatch.delattr(psutil.Process, "num_threads")
+    monkeypatch.delattr(psutil.Process, "num_fds")
+    assert counts(probe) == before
+
+
+def accept_one(server: socket.socket) -> None:
+    server.accept()[0].close()
+
+
+@only_on_linux
+def test_a_thread_that_waits_for_connections_counts_as_psutil_counts_it() -> None:
+    probe = ProcessProbe()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = server.getsockname()
+        thread = threading.Thread(target=accept_one, args=(server,))
+        thread.start()
+        assert counts(probe) == told_by_psutil()
+        socket.create_connection(address).close()
+        thread.join()
+
+
+@only_on_linux
+@pytest.mark.parametrize("links", [None, 1, 2], ids=["no /proc", "one", "two"])
+def test_where_the_folders_do_not_tell_psutil_counts(
+    monkeypatch: pytest.MonkeyPatch, links: int | None
+) -> None:
+    probe, before = ProcessProbe(), told_by_psutil()
+    monkeypatch.setattr(psutil.Process, "num_fds", lambda _: 1234)
+    asked = hide_folders(monkeypatch, links=links)
+    assert counts(probe) == (before[0], 1234)
+    assert asked == {"/proc/self/task", "/proc/self/fd"}
+
+
+def test_on_windows_handles_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    hide_folders(monkeypatch, links=None)
+    monkeypatch.delattr(psutil.Process, "num_fds", raising=False)
+    monkeypatch.setattr(psutil.Process, "num_handles", lambda _: 77, raising=False)
+    assert counts(ProcessProbe()) == (psutil.Process().num_threads(), 77)
+
+
+def test_where_nothing_counts_descriptors_the_signal_is_missing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hide_folders(monkeypatch, links=None)
+    monkeypatch.delattr(psutil.Process, "num_fds", raising=False)
+    monkeypatch.delattr(psutil.Process, "num_handles", raising=False)
+    assert counts(ProcessProbe())[1] is None
 
 
 def test_a_file_left_open_in_each_call_leaks(tmp_path: Path) -> None:
