@@ -11,10 +11,10 @@ import weakref
 from array import array
 from collections.abc import Callable
 from collections.abc import Sequence
-from contextlib import suppress
 from functools import partial
 from functools import wraps
 from typing import Any
+from typing import NamedTuple
 
 from pytest_tfleak.probes.allocator import logical_gpus
 from pytest_tfleak.probes.base import Probe
@@ -23,7 +23,6 @@ from pytest_tfleak.signals import make_signal
 from pytest_tfleak.signals import row_of
 from pytest_tfleak.tf import names
 from pytest_tfleak.tf.access import NOT_YET
-from pytest_tfleak.tf.access import default_graphs
 from pytest_tfleak.tf.access import global_default_graph
 from pytest_tfleak.tf.access import initialised_context
 from pytest_tfleak.tf.access import is_imported
@@ -51,6 +50,18 @@ _COUNTED = {
     "keras.layers": names.LAYER,
     "keras.optimizers": names.OPTIMIZER,
 }
+_OF_KERAS = frozenset(name for name in _COUNTED if row_of(name).family == "keras")
+
+
+class _Living(NamedTuple):
+    """What several figures are read from."""
+
+    sessions: list[Any]
+    graphs: list[Any]
+    defaults: list[Any]  # the default graphs of all threads
+
+
+_Figure = Callable[[_Living], "int | None"]
 
 
 class TensorFlowProbe(Probe):
@@ -77,7 +88,10 @@ class TensorFlowProbe(Probe):
         self._seen_before: list[weakref.ref[Any]] | None = None
         #: How many sessions were dropped while open; their ``__del__`` closed them.
         self.dropped = array("q", [0])
-        self._figures: dict[str, Callable[[], int | None]] = {
+        #: The signals whose names in TensorFlow were found: they are not looked up in
+        #: each iteration.
+        self._known: set[str] = set()
+        self._figures: dict[str, _Figure] = {
             "tf.sessions": self._open_sessions,
             "tf.sessions.closed": self._closed_sessions,
             "tf.graphs": self._graphs,
@@ -89,6 +103,7 @@ class TensorFlowProbe(Probe):
             "tf.registered_functions": _registered_functions,
             "tf.py_functions": _py_functions,
             "tf.custom_gradients": _custom_gradients,
+            **{name: partial(self._alive, name, of) for name, of in _COUNTED.items()},
         }
 
     def signals(self) -> Sequence[Signal]:
@@ -98,7 +113,7 @@ class TensorFlowProbe(Probe):
         self._knew_devices = context is not None
         if context is not None:
             self._devices = (_HOST, *(gpu.name for gpu in logical_gpus(context)))
-        counts = map(make_signal, (*self._figures, *_COUNTED))
+        counts = map(make_signal, self._figures)
         return (*counts, *map(_bytes_signal, self._devices))
 
     def has_more_signals(self) -> bool:
@@ -109,29 +124,28 @@ class TensorFlowProbe(Probe):
         """Write the counts, except those of a library that is not imported."""
         if not is_imported("tensorflow"):
             return
-        note_default_graphs()
+        defaults = note_default_graphs()
         if self._census.iterations != self._iterations:
             self._iterations = self._census.iterations
             self._seen_before = self._seen
         self._seen = self._made()
-        for position, (name, figure) in enumerate(self._figures.items()):
-            self._write(buffer, start + position, name, figure)
-        place = start + len(self._figures)
-        for position, (name, cls) in enumerate(_COUNTED.items()):
-            if row_of(name).family != "keras" or is_imported("keras", "tf_keras"):
-                count = partial(self._alive, name, cls)
-                self._write(buffer, place + position, name, count)
-        self._read_bytes(buffer, place + len(_COUNTED))
+        members = self._census.members
+        living = _Living(members("tf.sessions"), members("tf.graphs"), defaults)
+        has_keras = is_imported("keras", "tf_keras")
+        place = start
+        for name, figure in self._figures.items():
+            if has_keras or name not in _OF_KERAS:
+                self._write(buffer, place, name, figure, living)
+            place += 1
+        self._read_bytes(buffer, place)
 
     def reasons(self) -> dict[str, str]:
         """Return what could not be counted, and why."""
         reasons = dict(self._reasons)
-        for name in (*self._figures, *_COUNTED, _HOST_BYTES):
+        for name in (*self._figures, _HOST_BYTES):
             if not is_imported("tensorflow"):
                 reasons[name] = "TensorFlow is not imported"
-            elif row_of(name).family == "keras" and not is_imported(
-                "keras", "tf_keras"
-            ):
+            elif name in _OF_KERAS and not is_imported("keras", "tf_keras"):
                 reasons[name] = "Keras is not imported"
             else:
                 reasons.setdefault(name, "TensorFlow has not started it yet")
@@ -189,13 +203,14 @@ class TensorFlowProbe(Probe):
         buffer: array[int],
         place: int,
         signal: str,
-        figure: Callable[[], int | None],
+        figure: _Figure,
+        living: _Living,
     ) -> None:
         """Write one figure, or note that this TensorFlow lacks a name it needs."""
         if signal in self._reasons:
             return
         try:
-            value = figure()
+            value = figure(living)
         except AttributeError as error:
             self._reasons[signal] = f"not in this TensorFlow ({error})"
             return
@@ -217,46 +232,57 @@ class TensorFlowProbe(Probe):
     def _bytes(self) -> dict[str, int]:
         totals = dict.fromkeys(self._devices, 0)
         for tensor in self._census.members("tf.tensors"):
-            device = device_of(tensor)
-            totals[device if device in totals else _HOST] += bytes_of_tensor(tensor)
+            totals[self._device_of(tensor)] += bytes_of_tensor(tensor)
         for variable in self._census.members("tf.variables"):
             handle = handle_of(variable)
             if handle is not None:
-                device = device_of(handle)
-                device = device if device in totals else _HOST
-                totals[device] += bytes_of_variable(variable)
+                totals[self._device_of(handle)] += bytes_of_variable(variable)
         return totals
 
-    def _alive(self, signal: str, cls: Name) -> int:
-        cls.get()  # raises if this TensorFlow lacks the class, where 0 would mislead
+    def _device_of(self, tensor: Any) -> str:
+        """Return the device whose total a tensor adds to."""
+        if len(self._devices) == 1:
+            return _HOST  # it takes longer to ask the tensor than to add it
+        device = device_of(tensor)
+        return device if device in self._devices else _HOST
+
+    def _need(self, signal: str, *needed: Name) -> None:
+        """Raise MissingNameError if TensorFlow lacks one, where 0 would mislead."""
+        if signal not in self._known:
+            for name in needed:
+                name.get()
+            self._known.add(signal)
+
+    def _alive(self, signal: str, cls: Name, _: _Living) -> int:
+        self._need(signal, cls)
         return self._census.alive(signal)
 
-    def _open_sessions(self) -> int | None:
-        names.SESSION.get()
-        return len(_open(self._census.members("tf.sessions")))
+    def _open_sessions(self, living: _Living) -> int:
+        self._need("tf.sessions", names.SESSION)
+        return len(_open(living.sessions))
 
-    def _closed_sessions(self) -> int | None:
-        names.SESSION.get()
-        alive = self._census.members("tf.sessions")
-        return len(alive) - len(_open(alive))
+    def _closed_sessions(self, living: _Living) -> int:
+        self._need("tf.sessions.closed", names.SESSION)
+        return len(living.sessions) - len(_open(living.sessions))
 
-    def _graphs(self) -> int | None:
-        names.GRAPH.get()
-        names.FUNCTION_GRAPH.get()
-        defaults = set(map(id, default_graphs()))
-        graphs = self._census.members("tf.graphs")
-        return sum(id(graph) not in defaults for graph in graphs)
+    def _graphs(self, living: _Living) -> int:
+        self._need("tf.graphs", names.GRAPH, names.FUNCTION_GRAPH)
+        defaults = set(map(id, living.defaults))
+        return sum(id(graph) not in defaults for graph in living.graphs)
 
-    def _other_operations(self) -> int | None:
-        names.FUNCTION_GRAPH.get()
+    def _other_operations(self, living: _Living) -> int:
+        self._need("tf.graphs.ops", names.GRAPH, names.FUNCTION_GRAPH)
+        if not living.graphs:
+            return 0
         default = global_default_graph()
         count = names.GRAPH.get().num_operations
-        graphs = self._census.members("tf.graphs")
-        others = (graph for graph in graphs if graph is not default)
+        others = (graph for graph in living.graphs if graph is not default)
         return sum(int(count(graph)) for graph in others)
 
-    def _traces(self) -> int | None:
-        names.TRACING_COUNT.of(names.FUNCTION.get())
+    def _traces(self, _: _Living) -> int:
+        if "tf.traces" not in self._known:
+            names.TRACING_COUNT.of(names.FUNCTION.get())
+            self._known.add("tf.traces")
         functions = self._census.members("tf.traces")
         return sum(map(_tracing_count, functions))
 
@@ -296,37 +322,38 @@ def _attribute(instance: Any, name: str) -> Any:
 
 
 def _tracing_count(function: Any) -> int:
-    with suppress(Exception):  # the function's __init__ may not have finished
+    try:
         count: int = names.TRACING_COUNT.of(type(function))(function)
-        return count
-    return 0
+    except Exception:  # the function's __init__ may not have finished
+        return 0
+    return count
 
 
-def _default_graph_operations() -> int | None:
+def _default_graph_operations(_: _Living) -> int | None:
     names.GRAPH_STACK.get()
     graph = global_default_graph()
     return 0 if graph is None else graph.num_operations()
 
 
-def _session_stack() -> int | None:
+def _session_stack(_: _Living) -> int | None:
     return len(names.STACK.of(names.SESSION_STACK.get()))
 
 
-def _graph_stack() -> int | None:
+def _graph_stack(_: _Living) -> int | None:
     return len(names.STACK.of(names.GRAPH_STACK.get()))
 
 
-def _registered_functions() -> int | None:
+def _registered_functions(_: _Living) -> int | None:
     names.CONTEXT_SAFE.get()
     context = initialised_context()
     return None if context is None else len(names.FUNCTION_NAMES.of(context)())
 
 
-def _py_functions() -> int | None:
+def _py_functions(_: _Living) -> int | None:
     return len(names.PY_FUNCTION_TABLE.of(names.PY_FUNCTIONS.get()))
 
 
-def _custom_gradients() -> int | None:
+def _custom_gradients(_: _Living) -> int | None:
     return len(names.REGISTERED.of(names.GRADIENTS.get()))
 
 

@@ -92,11 +92,13 @@ def default_graphs() -> list[Any]:
     return [graph for graph in graphs if graph is not None]
 
 
-def note_default_graphs() -> None:
-    """Remember the current default graphs, which are no leak after being replaced."""
-    for graph in default_graphs():
+def note_default_graphs() -> list[Any]:
+    """Return the current default graphs, which are no leak after being replaced."""
+    graphs = default_graphs()
+    for graph in graphs:
         if not was_default(graph):
             _DEFAULTS[id(graph)] = weakref.ref(graph, _forget)
+    return graphs
 
 
 def was_default(graph: object) -> bool:
