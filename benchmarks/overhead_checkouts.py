@@ -6,7 +6,7 @@ Each turn runs every checkout in a process of its own, one after the other, with
 interpreter that runs this, whose environment needs TensorFlow and Keras. The body is
 the spin of 20 ms of ``overhead_bodies.py``: it leaves the processor's caches cold. The
 time is the CPU time of the thread without that of the body, so that waiting for a core
-does not count; ratios are to the last checkout in the same turn.
+does not count; ratios are to the first checkout in the same turn.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from benchmarks import overhead
 from benchmarks.overhead_bodies import make_bodies
 
 body = make_bodies()["20 ms"]
-runs = [overhead._time_ours(body)[1][overhead.ITERATION] for _ in range(int(sys.argv[1]))]
-print(json.dumps(median(runs)))
+steps = [overhead._time_ours(body)[1] for _ in range(int(sys.argv[1]))]
+print(json.dumps(median(spent[overhead.ITERATION] for spent in steps)))
 """
 #: How many measurements of 50 iterations each process makes.
 _RUNS = 5
@@ -55,7 +55,7 @@ def table(checkouts: list[Path], turns: list[list[float]]) -> str:
     lines = ["| checkout | an iteration | ratio |", "|---|--:|--:|"]
     for place, checkout in enumerate(checkouts):
         cost = summed_up([turn[place] for turn in turns], 1e3, 2)
-        ratio = summed_up([turn[place] / turn[-1] for turn in turns], digits=2)
+        ratio = summed_up([turn[place] / turn[0] for turn in turns], digits=2)
         shown = (f"{x['median']} ({x['lower']}–{x['upper']})" for x in (cost, ratio))
         lines.append(f"| {checkout.name} | {' | '.join(shown)} |")
     return "\n".join(lines)
