@@ -55,6 +55,7 @@ def test_the_allocator_shows_what_is_kept(run_planted: RunPlanted) -> None:
     assert (report.status, report.total) == ("measured", 0)
 
 
+@pytest.mark.slow
 def test_a_value_that_gets_longer_is_found_to_the_byte(
     run_planted: RunPlanted,
 ) -> None:
@@ -69,6 +70,7 @@ def test_a_value_that_gets_longer_is_found_to_the_byte(
         assert verdicts[name].signal("host.tensors").per_iteration == rows
 
 
+@pytest.mark.slow
 def test_without_a_gpu_nothing_is_said_of_when_devices_started(
     run_planted: RunPlanted,
 ) -> None:
@@ -87,6 +89,7 @@ def test_pending_work_is_waited_for(run_planted: RunPlanted) -> None:
     assert_charged(verdicts["test_result_of_pending_work_kept_leaks"], RESULT)
 
 
+@pytest.mark.slow
 def test_tensorflow_s_devices_are_never_initialised_by_us(
     run_planted: RunPlanted,
 ) -> None:

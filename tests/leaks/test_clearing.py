@@ -74,6 +74,7 @@ def test_eager_mode_is_back():
 """
 
 
+@pytest.mark.slow
 def test_where_tensorflow_was_taken_apart(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(TAKEN_APART)
     result = pytester.runpytest_subprocess("-p", "no:randomly", "-vv")
@@ -81,6 +82,7 @@ def test_where_tensorflow_was_taken_apart(pytester: pytest.Pytester) -> None:
     result.stdout.fnmatch_lines(["*The Keras session was not cleared*"])
 
 
+@pytest.mark.slow
 def test_where_an_rpc_server_is_alive(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(RPC)
     result = pytester.runpytest_subprocess("-p", "no:randomly", "-vv")

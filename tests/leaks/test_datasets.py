@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
 
+
+@pytest.mark.slow
 def test_datasets_give_the_same_elements(run_alone: Callable[..., None]) -> None:
     run_alone("datasets")

@@ -54,6 +54,7 @@ for signal in trace:
 """
 
 
+@pytest.mark.slow
 def test_the_experiments_do_not_move_what_is_read(pytester: pytest.Pytester) -> None:
     result = pytester.run(sys.executable, pytester.makepyfile(no_op=NO_OP))
     assert result.ret == 0, result.stderr.str()
@@ -110,6 +111,7 @@ def test_growth_is_known_and_a_leak_beside_it_is_found(
     assert entry.name in causes(beside)
 
 
+@pytest.mark.slow
 def test_types_that_nest_keeps_are_known(run_planted: RunPlanted) -> None:
     verdicts = run_planted("nest_types")
     clean = verdicts["test_new_types_in_each_call"]
@@ -132,6 +134,7 @@ def test_a_fresh_keras_model_in_each_call(run_planted: RunPlanted) -> None:
     assert "clear_session() frees" in failure_text(named, width=400)
 
 
+@pytest.mark.slow
 def test_what_is_loaded_brings_gradients(run_planted: RunPlanted) -> None:
     verdicts = run_planted("known", "-k", "loading_custom")
     clean = verdicts["test_loading_custom_gradients"]

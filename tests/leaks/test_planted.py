@@ -67,6 +67,7 @@ def test_dropped_session_is_named_in_a_note(run_planted: RunPlanted) -> None:
     assert note.startswith("55 sessions were dropped without close()")
 
 
+@pytest.mark.slow
 def test_session_that_only_the_last_call_left_is_named_in_a_note(
     run_planted: RunPlanted,
 ) -> None:
@@ -77,6 +78,7 @@ def test_session_that_only_the_last_call_left_is_named_in_a_note(
     assert verdicts["test_session_of_a_fixture_set_up_again_leaks"].notes == ()
 
 
+@pytest.mark.slow
 def test_a_fixture_s_seed_ends_with_its_test(run_planted: RunPlanted) -> None:
     verdicts = run_planted("seeds", diagnose=False)
     assert len(verdicts) == 5

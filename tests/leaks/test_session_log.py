@@ -105,6 +105,7 @@ def place_of(verdict: Verdict) -> tuple[str, str]:
     return found[1], source[int(found[2]) - 1].strip()
 
 
+@pytest.mark.slow
 def test_an_object_made_once_has_a_holder_and_a_line(run_planted: RunPlanted) -> None:
     verdicts = run_planted("session_log", "-k", "made_once")
     assert set(verdicts) == set(MADE)
@@ -208,6 +209,7 @@ def test_a_session_between_two_modules_names_the_one_that_closed_it(
     assert in_a_block.detail == f"{first} 2; {closed}; {ADVICE}"
 
 
+@pytest.mark.slow
 def test_the_user_s_own_hooks_work_beside_ours(
     pytester: pytest.Pytester,
 ) -> None:

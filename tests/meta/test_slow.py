@@ -1,4 +1,4 @@
-"""Slow tests: none run by default, one in fourteen each day in CI, all on request."""
+"""Slow tests: none run by default, one in 28 each day in CI, all on request."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SUITE = """
 import pytest
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", range(14))
+@pytest.mark.parametrize("number", range(28))
 def test_slow(number): pass
 
 def test_fast(): pass
@@ -19,7 +19,7 @@ def test_fast(): pass
 
 
 @pytest.mark.parametrize(
-    ("asked", "passed"), [("", 1), ("today", 2), ("1", 15)], ids=["none", "part", "all"]
+    ("asked", "passed"), [("", 1), ("today", 2), ("1", 29)], ids=["none", "part", "all"]
 )
 def test_slow_tests_run_where_they_are_asked_for(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, asked: str, passed: int
@@ -29,4 +29,4 @@ def test_slow_tests_run_where_they_are_asked_for(
     pytester.makeini("[pytest]\nmarkers = slow")
     pytester.makepyfile(SUITE)
     result = pytester.runpytest_inprocess()
-    result.assert_outcomes(passed=passed, skipped=15 - passed)
+    result.assert_outcomes(passed=passed, skipped=29 - passed)

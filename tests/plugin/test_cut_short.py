@@ -72,6 +72,7 @@ def test_sigterm_writes_the_reports_as_ctrl_c_does(pytester: pytest.Pytester) ->
     assert not list((pytester.path / NONE).iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("leaks")
 def test_sigterm_to_the_controller_of_xdist(pytester: pytest.Pytester) -> None:
     pytest.importorskip("xdist")

@@ -154,7 +154,9 @@ def call_fails(fails: int, grow: Callable[[], object], error: BaseException) -> 
     return came
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, Skipped])
+@pytest.mark.parametrize(
+    "error", [KeyboardInterrupt, pytest.param(Skipped, marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize(
     ("grow", "signals"),
     [
