@@ -486,6 +486,10 @@ PLACES: Mapping[str, Place] = {
         find=typed_in.detach,
         shown="detach it when it is no longer needed: `finalizer.detach()`",
     ),
+    "remove_filter": Place(
+        find=typed_in.remove_filter,
+        shown="take it off in a `finally`: `logger.removeFilter(f)`",
+    ),
     "tees": Place(find=typed_in.tees, shown="first, second"),
     "mock": Place(find=typed_in.mock, shown="mock"),
     "pickler": Place(find=typed_in.pickler, shown="pickler"),

@@ -6,6 +6,7 @@ from pytest_tfleak.diagnosis.causes.cause import Cause
 from pytest_tfleak.diagnosis.causes.cause import Evidence
 from pytest_tfleak.diagnosis.causes.cause import Priority
 from pytest_tfleak.diagnosis.causes.resources import is_in_logger
+from pytest_tfleak.diagnosis.causes.resources import is_log_filter
 from pytest_tfleak.retaining_path import DEFAULT
 from pytest_tfleak.retaining_path import EXCEPTION
 from pytest_tfleak.retaining_path import EXCEPTION_ARGUMENTS
@@ -62,6 +63,10 @@ def _is_logger(e: Evidence) -> bool:
 
 def _is_in_logger(e: Evidence) -> bool:
     return e.adds("logging.Handler") and any(map(is_in_logger, e.paths))
+
+
+def _is_log_filter(e: Evidence) -> bool:
+    return any(map(is_log_filter, e.paths))
 
 
 def _is_cached(e: Evidence) -> bool:
@@ -170,6 +175,15 @@ CAUSES = (
         "{handler_keeps}.",
         remedy="{close}; or add it once, at module level.",
         rule=_is_in_logger,
+    ),
+    Cause(
+        slug="log-filter-not-removed",
+        priority=Priority.HELD_THROUGH,
+        explains="Each call adds a filter to a logger or to a log handler, and nothing "
+        "removes it. It sees each later record once more, and keeps what it refers to.",
+        remedy="{remove_filter}; or add one at module level, and hand it what differs "
+        "with each record: `extra={...}`.",
+        rule=_is_log_filter,
     ),
     Cause(
         slug="lru-cache-keeps-arguments",

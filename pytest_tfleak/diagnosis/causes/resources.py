@@ -216,6 +216,17 @@ def is_in_logger(path: RetainingPath | None) -> bool:
     )
 
 
+def is_log_filter(path: RetainingPath | None) -> bool:
+    """Return whether a path leads to a new filter of an older logger or handler."""
+    steps = path.steps if path is not None else ()
+    shown = [step for step in steps if step.kind != THROUGH]
+    return any(
+        owner.is_a("logging.Filterer") and step.name == "filters" and added.is_new
+        for owner, step, added in zip(shown, shown[1:], shown[2:], strict=False)
+        if not owner.is_new
+    )
+
+
 def _resource_of(step: Step, path: RetainingPath | None) -> Resource | None:
     if step.is_a(*_IN_MEMORY):
         return None

@@ -206,6 +206,15 @@ def detach(case: Case) -> str:
     return end if name else give_name("finalizer") + end
 
 
+def remove_filter(case: Case) -> str:
+    """Return how to take a filter off the logger or handler that it was added to."""
+    owner, name = case.stored.receiver, case.stored.argument
+    if case.stored.method != "addFilter" or not owner:
+        return ""
+    end = f"take it off in a `finally`: `{owner}.removeFilter({name or 'log_filter'})`"
+    return end if name else give_name("log_filter") + end
+
+
 def tees(case: Case) -> str:
     """Return the iterators of one itertools.tee(), of which one grows."""
     names = {step.name for step in case.steps}

@@ -21,7 +21,9 @@ _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _EXITS = ("__exit__", "__aexit__")
 _ENDS = ("close", "join", "shutdown")
 #: Methods that add one object to another; it is their last argument.
-_ADDS = ("append", "appendleft", "add", "insert", "addHandler")
+_ADDS = ("append", "appendleft", "add", "insert", "addHandler", "addFilter")
+#: Calls that return the same logger again.
+_LOGGERS = ("getLogger", "get_logger")
 #: Calls that make a container of objects.
 _CONTAINERS = frozenset(
     {
@@ -399,7 +401,11 @@ def _of_call(value: ast.expr) -> Names:
         return Names(call=_variable(function))
     return Names(
         call=_variable(function),
-        receiver=_place(function.value) or _set_default(function.value),
+        receiver=(
+            _place(function.value)
+            or _set_default(function.value)
+            or _get_logger(function.value)
+        ),
         method=function.attr,
     )
 
@@ -412,6 +418,15 @@ def _set_default(value: ast.expr) -> str:
         ):
             place, by = _place(owner), _key(key)
             return f"{place}[{by}]" if place and by else ""
+    return ""
+
+
+def _get_logger(value: ast.expr) -> str:
+    """Return a call that returns the same logger each time: ``tf.get_logger()``."""
+    match value:
+        case ast.Call(func=function, args=arguments, keywords=[]):
+            is_logger = _last_name(function) in _LOGGERS
+            return _short(value) if is_logger and all(map(_key, arguments)) else ""
     return ""
 
 

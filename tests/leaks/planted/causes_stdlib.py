@@ -5,6 +5,7 @@ import collections
 import contextvars
 import io
 import itertools
+import logging
 import multiprocessing
 import pickle
 import threading
@@ -25,6 +26,7 @@ weighed = pytest.mark.tfleak(iterations=20, host_per_iteration="1 KiB", blocks=2
 KEPT = []
 LAST = collections.deque(maxlen=1)
 STEPS = itertools.count()
+LOG = logging.getLogger("planted")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -38,6 +40,9 @@ def closed():
             kept.close()
         if isinstance(kept, SharedMemory):
             kept.unlink()
+    for log in (LOG, tf.get_logger()):
+        for added in list(log.filters):
+            log.removeFilter(added)
 
 
 class Server:
@@ -156,6 +161,49 @@ def test_timer_not_cancelled_mended():
     finally:
         timer.cancel()
         timer.join()
+
+
+class AddLoss(logging.Filter):
+    def __init__(self, loss):
+        super().__init__()
+        self.loss = loss
+
+    def filter(self, record):
+        record.loss = float(self.loss)
+        return True
+
+
+def test_log_filter_not_removed():
+    add_loss = AddLoss(tf.ones([]))  # planted
+    LOG.addFilter(add_loss)  # planted
+    LOG.info("step")
+
+
+def test_log_filter_not_removed_mended():
+    add_loss = AddLoss(tf.ones([]))
+    LOG.addFilter(add_loss)
+    try:
+        LOG.info("step")
+    finally:
+        LOG.removeFilter(add_loss)
+
+
+def test_log_filter_not_removed__function():
+    x = tf.ones([64])  # planted
+    tf.get_logger().addFilter(lambda record: float(x[0]) > 0)
+
+
+def test_log_filter_not_removed__function_mended():
+    x = tf.ones([64])
+
+    def log_filter(record):
+        return float(x[0]) > 0
+
+    tf.get_logger().addFilter(log_filter)
+    try:
+        tf.get_logger().info("step")
+    finally:
+        tf.get_logger().removeFilter(log_filter)
 
 
 async def work():

@@ -34,6 +34,7 @@ from pytest_tfleak.retaining_path import DEFAULT
 from pytest_tfleak.retaining_path import ENTRY
 from pytest_tfleak.retaining_path import EXCEPTION
 from pytest_tfleak.retaining_path import EXCEPTION_ARGUMENTS
+from pytest_tfleak.retaining_path import INDEX
 from pytest_tfleak.retaining_path import VIEW
 from pytest_tfleak.retaining_path import Array
 from pytest_tfleak.retaining_path import RetainingPath
@@ -195,6 +196,24 @@ def in_logger(*types: str) -> RetainingPath:
     """Return the path to an object among the handlers of a logger."""
     made = Step(kind=ENTRY, types=types, is_new=True)
     return path_to(types[0], at="app.LOG.handlers", owner=LOGGER, through=[made])
+
+
+def in_filters(kind: str, *, is_new: bool = True) -> RetainingPath:
+    """Return the path to what a filter of a logger keeps."""
+    added = Step(kind=ENTRY, types=(kind,), is_new=is_new)
+    path = path_to(TENSOR, at="app.LOG.filters", through=[added, new(TENSOR)])
+    logger, *rest = path.steps
+    owner = replace(logger, types=(LOGGER, "logging.Filterer"))
+    return replace(path, steps=(owner, *rest))
+
+
+def of_new_handler(**known: Any) -> RetainingPath:
+    """Return the path to the filter of a handler that each call makes."""
+    types = ("logging.Handler", "logging.Filterer")
+    handler = Step(kind=ENTRY, types=types, is_new=True)
+    filters = new("builtins.list", attribute="filters")
+    added = new("logging.Filter", kind=INDEX)
+    return path_to("logging.Filter", through=[handler, filters, added], **known)
 
 
 def holding(array: Array) -> RetainingPath:
@@ -443,6 +462,21 @@ SHOWN: list[tuple[str, dict[str, object], dict[str, object]]] = [
         "handler-not-removed",
         {"path": in_logger("logging.StreamHandler", "logging.Handler")},
         {"path": passing("logging.StreamHandler", "logging.Handler")},
+    ),
+    (
+        "log-filter-not-removed",
+        {"path": in_filters("builtins.function"), "held": "builtins.function"},
+        {"path": path_to(at="app.LOG.filters", owner="app.Log")},
+    ),
+    (
+        "log-filter-not-removed",  # not one filter that keeps more and more
+        {"path": in_filters("logging.Filter", is_new=True), "held": TENSOR},
+        {"path": in_filters("logging.Filter", is_new=False), "held": TENSOR},
+    ),
+    (
+        "handler-not-removed",  # its filters go with it
+        {"path": of_new_handler(at="app.LOG.handlers", owner=LOGGER)},
+        {"path": of_new_handler(at="app.KEPT")},
     ),
     (
         "directory-not-removed",

@@ -54,6 +54,9 @@ head(backbone.output)
 make_head()(backbone.output)
 atexit.register(client.close)
 SEEN.append(loss / 2)
+LOG.addFilter(quiet)
+tf.get_logger().addFilter(lambda record: x)
+make_log().addFilter(quiet)
 BY_NAME.setdefault(name, []).append(job)
 BY_NAME[x].append(job)
 self.calls.append(job)
@@ -242,6 +245,25 @@ def at(tmp_path: Path) -> Any:
             "detach it when it is no longer needed: `finalizer.detach()`",
         ),
         ("detach", "x =", path_to(), {}, ""),
+        (
+            "remove_filter",
+            "LOG.addFilter",
+            path_to(),
+            {},
+            "take it off in a `finally`: `LOG.removeFilter(quiet)`",
+        ),
+        (
+            "remove_filter",
+            "tf.get_logger",
+            path_to(),
+            {},
+            (
+                "give it a name, such as `log_filter`, and take it off in a "
+                "`finally`: `tf.get_logger().removeFilter(log_filter)`"
+            ),
+        ),
+        ("remove_filter", "make_log", path_to(), {}, ""),
+        ("remove_filter", "SEEN.append(job", path_to(), {}, ""),
         ("tees", "x =", OF_TEE, {}, "TRAIN, PREVIEW"),
         ("tees", "x =", path_to(), {}, ""),
         ("mock", "x =", IN_MOCK, {}, "SEEN"),
