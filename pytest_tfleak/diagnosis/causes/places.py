@@ -22,6 +22,9 @@ from pytest_tfleak.diagnosis.causes.case import give_name
 from pytest_tfleak.diagnosis.causes.limits import container_code
 from pytest_tfleak.diagnosis.causes.limits import grown_on
 from pytest_tfleak.diagnosis.causes.limits import limit_of
+from pytest_tfleak.diagnosis.causes.pools import ENDS
+from pytest_tfleak.diagnosis.causes.pools import end_of_pool
+from pytest_tfleak.diagnosis.causes.pools import type_of_pool
 from pytest_tfleak.diagnosis.causes.resources import find_opened
 from pytest_tfleak.diagnosis.origin.guards import Guard
 from pytest_tfleak.diagnosis.origin.guards import guard_after
@@ -46,11 +49,7 @@ _WORD = re.compile(r"[A-Z]?[a-z0-9]+$|[A-Z]+$")  # the last one of a type's name
 #: Calls that return a descriptor as a number.
 _DESCRIPTORS = ("os.open", "os.dup", "os.memfd_create", "os.eventfd")
 _DESCRIPTOR = re.compile(rf"\b(?:{'|'.join(map(re.escape, _DESCRIPTORS))})\(")
-#: What makes a pool of workers, by the way to end it, and what makes a thread.
-_POOLS = {
-    "shutdown": ("ThreadPoolExecutor", "ProcessPoolExecutor"),
-    "close": ("Pool", "ThreadPool"),
-}
+#: What makes a thread.
 _THREADS = ("Thread", "Timer")
 #: Methods that write to a buffer.
 _WRITES = ("write", "writelines", "extend", "append")
@@ -206,26 +205,26 @@ def _thread(case: Case) -> str:
 
 def _end_pool(case: Case) -> str:
     """Return how to shut a pool of workers down."""
-    threads = case.evidence.threads
-    is_multiprocessing = any("_handle_workers" in t.name for t in threads) or any(
-        name.startswith("multiprocessing.pool.") for name in case.evidence.types
-    )
-    end = "close" if is_multiprocessing else "shutdown"
-    name = _pool(case, _POOLS[end])
+    end, kind = end_of_pool(case.evidence), type_of_pool(case.evidence)
+    alike = [name for name, other in ENDS.items() if other == end]
+    name = _pool(case, tuple(_last(kind) for kind in alike))
     if name:
         return (
             f"shut it down in a `finally`, when you are done with it: `{name}.{end}()`"
         )
-    return (
-        f"use it in a with statement, which ends it: `with {_POOLS[end][0]}() as ...`"
-    )
+    text = "use it in a with statement, which ends it"
+    return f"{text}: `with {_last(kind)}() as ...`" if kind else text
+
+
+def _last(dotted: str) -> str:
+    return dotted.rpartition(".")[2]
 
 
 def _pool(case: Case, types: tuple[str, ...]) -> str:
     """Return how the code calls a pool, "" if nothing shows that it is one."""
     names = names_at(case.finding.origin)
     if _is_call_of(names.call, types):
-        return names.made
+        return names.target
     submits = _SUBMITS.search(case.evidence.line)
     name = submits[1] if submits is not None else ""
     return name if _is_made_by(case, name, types) else ""

@@ -7,16 +7,10 @@ import re
 from pytest_tfleak.diagnosis.causes.cause import Cause
 from pytest_tfleak.diagnosis.causes.cause import Evidence
 from pytest_tfleak.diagnosis.causes.cause import Priority
+from pytest_tfleak.diagnosis.causes.pools import is_pool
 from pytest_tfleak.diagnosis.causes.resources import find_opened
 
 _THREAD = "threading.Thread"
-_EXECUTORS = (
-    "concurrent.futures.thread.ThreadPoolExecutor",
-    "concurrent.futures.process.ProcessPoolExecutor",
-    "multiprocessing.pool.Pool",
-    "multiprocessing.pool.ThreadPool",
-)
-_POOLS = ("ThreadPoolExecutor-", "ProcessPoolExecutor-", "_handle_workers")
 _COORDINATED = (
     "queue_runner_impl.QueueRunner",
     "coordinator.Coordinator",
@@ -37,12 +31,10 @@ _RUNS = re.compile(
 _EXECUTED = ("DirectSession", "ExecutorState::Process")
 
 
-def _is_pool(e: Evidence) -> bool:
+def _is_running_pool(e: Evidence) -> bool:
     if e.failing.isdisjoint(("process.threads", "process.children")):
         return False  # one that is kept after it was shut down has no workers
-    if e.adds(*_EXECUTORS) or e.holds(*_EXECUTORS):
-        return True
-    return e.has("process.threads") and _has_thread(e, *_POOLS)
+    return is_pool(e)
 
 
 def _is_queue_runner(e: Evidence) -> bool:
@@ -119,7 +111,7 @@ CAUSES = (
         explains="Each call makes a pool of threads or processes that is never shut "
         "down. Its workers wait forever, and keep the last objects they were given.",
         remedy="{end_pool}; or make one pool before the loop, and share it.",
-        rule=_is_pool,
+        rule=_is_running_pool,
     ),
     Cause(
         slug="summary-writer-not-closed",

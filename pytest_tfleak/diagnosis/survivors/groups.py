@@ -35,6 +35,7 @@ from pytest_tfleak.diagnosis.holder.search import Paths
 from pytest_tfleak.diagnosis.safe_read import fields_of
 from pytest_tfleak.diagnosis.safe_read import names_in
 from pytest_tfleak.diagnosis.safe_read import read_field
+from pytest_tfleak.diagnosis.survivors.workers import pools_by_worker
 from pytest_tfleak.diagnosis.what.facts import arrays_among
 from pytest_tfleak.diagnosis.what.facts import closers_of
 from pytest_tfleak.diagnosis.what.facts import facts_of_group
@@ -181,7 +182,10 @@ class Place:
 def group_by_place(survivors: Survivors, paths: Paths) -> list[Place]:
     """Group survivors by the place that holds them, largest group first."""
     tops: dict[int, Any] = {}
-    lost = [o for o in survivors.objects if _top(o, survivors, paths, tops) is None]
+    pools = pools_by_worker(survivors.objects)
+    lost = [
+        o for o in survivors.objects if _top(o, survivors, paths, tops, pools) is None
+    ]
     places: dict[tuple[int, str], Place] = {}
     for survivor in survivors.objects:
         top = tops.get(id(survivor))
@@ -202,13 +206,17 @@ def group_by_place(survivors: Survivors, paths: Paths) -> list[Place]:
 
 
 def _top(
-    survivor: Any, survivors: Survivors, paths: Paths, tops: dict[int, Any]
+    survivor: Any,
+    survivors: Survivors,
+    paths: Paths,
+    tops: dict[int, Any],
+    pools: Mapping[int, Any],
 ) -> Any:
     """Return the survivor nearest to the root on the path to this survivor."""
     way: list[Any] = []
     at = survivor
     while id(at) not in tops:
-        holder = _finalized_by(at)
+        holder = pools.get(id(at), _finalized_by(at))
         is_circle = holder is not None and any(holder is passed for passed in way)
         if id(holder) not in survivors.ids or is_circle:
             holder = paths.parent_of(at)

@@ -464,12 +464,20 @@ def _places_in_longer(
             continue
         last = one.added[-1]
         chain = paths.path_to(one.container)
-        if chain and id(one.container) not in known and id(last) not in survivors.ids:
+        is_known = id(one.container) in known or _has_survivor(one, survivors)
+        if chain and not is_known:
             ids = frozenset(map(id, one.added))
             added = Survivors(objects=one.added, ids=ids, recent=survivors.recent | ids)
             yield Place(
                 survivors=added, held=one.added, all=one.added, chain=[*chain, last]
             )
+
+
+def _has_survivor(one: Longer, survivors: Survivors) -> bool:
+    """Return whether a container grew by a survivor; a set has no order."""
+    is_set = issubclass(type(one.container), set)
+    added = list(set.__iter__(one.container)) if is_set else one.added[-1:]
+    return not survivors.ids.isdisjoint(map(id, added))
 
 
 def _each(items: Iterable[Item], look: Callable[[Item], Result]) -> list[Result]:

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import threading
 import types
+from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -20,7 +21,9 @@ import pytest
 pytestmark = pytest.mark.tfleak(
     iterations=12, warmup=3, host_per_iteration="1 GiB", blocks=1_000_000
 )
+few = pytest.mark.tfleak(iterations=8, warmup=2, host_per_iteration="1 GiB")
 counted = pytest.mark.tfleak(iterations=20, warmup=3, blocks=8)
+FORK = multiprocessing.get_context("fork")
 FOLDER = tempfile.mkdtemp()
 RUNS = f"{FOLDER}/runs.db"
 LOG = logging.getLogger("planted")
@@ -40,6 +43,8 @@ def ended():
         if isinstance(kept, subprocess.Popen | multiprocessing.process.BaseProcess):
             kept.terminate()
             kept.wait() if isinstance(kept, subprocess.Popen) else kept.join()
+        if isinstance(kept, ProcessPoolExecutor):
+            kept.shutdown()
     for handler in list(LOG.handlers):
         LOG.removeHandler(handler)
 
@@ -182,6 +187,23 @@ def test_executor_not_shut_down__attribute_mended():
     loader = LoaderMended()
     OPEN.append(loader)
     loader.load()
+
+
+@few
+def test_executor_not_shut_down__processes():
+    pool = ProcessPoolExecutor(1, FORK)  # planted
+    pool.submit(int).result()
+    OPEN.append(pool)
+
+
+@few
+def test_executor_not_shut_down__processes_mended():
+    pool = ProcessPoolExecutor(1, FORK)
+    OPEN.append(pool)
+    try:
+        pool.submit(int).result()
+    finally:
+        pool.shutdown()
 
 
 class Worker:

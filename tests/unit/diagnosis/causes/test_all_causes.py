@@ -64,6 +64,8 @@ TF_FUNCTION = (
     "tensorflow.python.eager.polymorphic_function.polymorphic_function.Function"
 )
 POOL = "concurrent.futures.thread.ThreadPoolExecutor"
+MANAGER = "concurrent.futures.process._ExecutorManagerThread"
+PROCESS = "multiprocessing.process.BaseProcess"
 CALLBACK = "keras.src.callbacks.callback.Callback"
 KERAS_LAYER = "keras.src.layers.layer.Layer"
 TRACKED = "keras.src.utils.tracking.TrackedList"
@@ -517,6 +519,16 @@ SHOWN: list[tuple[str, dict[str, object], dict[str, object]]] = [
         "executor-not-shut-down",
         {**thread("ThreadPoolExecutor-0_1"), "failing": {THREADS}},
         thread("worker-1", target="app.ThreadPoolExecutor"),
+    ),
+    (
+        "executor-not-shut-down",
+        {**thread("Thread-1", target=f"{MANAGER}.run"), "failing": {THREADS}},
+        {**thread("ProcessPoolExecutor-0", target="app.run"), "failing": {THREADS}},
+    ),
+    (
+        "executor-not-shut-down",  # its processes belong to it
+        {"path": passing(MANAGER, THREAD), "failing": {"process.children"}},
+        {"path": passing(PROCESS), "signals": {"process.children"}},
     ),
     (
         "queue-runner-threads",

@@ -138,6 +138,27 @@ def test_a_finalizer_that_keeps_its_own_object_is_what_holds_it() -> None:
     assert "kept" in group.parts
 
 
+class Numbered(Kept):
+    """Objects whose set has the oldest first."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __hash__(self) -> int:
+        return self.number
+
+
+def test_a_set_with_objects_that_are_held_elsewhere_is_no_second_place() -> None:
+    registry: set[Numbered] = {Numbered(n) for n in range(20)}
+
+    def body() -> None:
+        made = Numbered(len(registry))
+        registry.add(made)
+        STORE.append(made)
+
+    assert [group.whole.kind for group in watch(body)] == [f"{__name__}.Numbered"]
+
+
 def test_a_generator_in_a_dict_is_a_clue() -> None:
     def read() -> Generator[None, None, None]:
         batch = Kept()
