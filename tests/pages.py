@@ -149,7 +149,13 @@ def pages_of_causes() -> Iterator[tuple[Path, str]]:
     yield CAUSES / "index.md", _index_of_causes()
     for module in SUBJECTS.values():
         for cause in module.CAUSES:
+            assert cause.slug in pairs, _unplanted(cause.slug)
             yield CAUSES / f"{cause.slug}.md", _page_of(cause, pairs[cause.slug])
+
+
+def _unplanted(slug: str) -> str:
+    test = f"test_{slug}".replace("-", "_")
+    return f"{slug} has no example: plant `{test}` and `{test}_mended`"
 
 
 def shown(text: str) -> str:

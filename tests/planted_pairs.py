@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PLANTED = Path(__file__).parent / "leaks" / "planted"
+FILES = sorted(path.stem for path in PLANTED.glob("causes_*.py"))
 #: Hints to the tests and to the linter, which tell a reader nothing.
 _HINT = re.compile(r"  # (planted|noqa\b.*)$", re.MULTILINE)
 _MARKER = "pytest.mark.tfleak"
@@ -35,15 +36,27 @@ class Pair:
     mended: str  # without what the leaking one has, too
 
 
+def planted_in(name: str) -> list[str]:
+    """Return the names of the tests in a planted file."""
+    source = (PLANTED / f"{name}.py").read_text("utf-8")
+    return re.findall(r"^def (test_\w+)", source, re.MULTILINE)
+
+
+def slug_of(test: str) -> str:
+    """Return the cause that a planted test is named after."""
+    name = test.removeprefix("test_").removesuffix("_mended")
+    return name.partition("__")[0].replace("_", "-")
+
+
 def planted_pairs() -> dict[str, Pair]:
     """Return the first pair of each cause, by slug."""
     pairs: dict[str, Pair] = {}
-    for path in sorted(PLANTED.glob("causes_*.py")):
-        module = _Module(path.read_text("utf-8"))
+    for name in FILES:
+        module = _Module((PLANTED / f"{name}.py").read_text("utf-8"))
         for test in module.tests():
-            slug = test.removeprefix("test_").partition("__")[0].replace("_", "-")
+            slug = slug_of(test)
             if not test.endswith("_mended") and slug not in pairs:
-                pairs[slug] = _pair(path.name, module, test)
+                pairs[slug] = _pair(f"{name}.py", module, test)
     return pairs
 
 

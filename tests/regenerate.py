@@ -16,4 +16,9 @@ def expected_text(path: Path, text: str) -> str:
     """Return the content of a file; with the switch on, write the text there first."""
     if REGENERATE:
         path.write_text(text, encoding="utf-8")
+    if not path.exists():
+        test = os.environ["PYTEST_CURRENT_TEST"].partition("::")[0]
+        raise AssertionError(
+            f"{path} is missing: run TFLEAK_REGENERATE=1 python -m pytest {test}"
+        )
     return path.read_text(encoding="utf-8")

@@ -2,29 +2,33 @@
 
 A planted test is named after its cause, ``test_CAUSE__VARIANT``. In the test of that
 name with ``_mended`` appended, the code of the advice is typed in, word for word.
-``TFLEAK_REGENERATE=1 TFLEAK_SLOW=1`` writes the messages that ``docs/causes`` shows.
+``TFLEAK_REGENERATE=1 TFLEAK_SLOW=1`` writes the messages that ``docs/causes`` shows;
+``TFLEAK_PLANTED=WORD`` runs only the planted tests with this word in their names.
 """
 
 from __future__ import annotations
 
 import ast
+import os
 import re
 import sys
 from collections.abc import Callable
 from importlib.util import find_spec
-from pathlib import Path
 
 import pytest
 
 from pytest_tfleak import Status
 from pytest_tfleak import Verdict
-from pytest_tfleak.diagnosis.causes.all_causes import CAUSES
 from pytest_tfleak.reports.message import failure_text
 from pytest_tfleak.reports.words import ordered
 from pytest_tfleak.verdict import Finding
 from tests.pages import MESSAGES
+from tests.planted_pairs import FILES
+from tests.planted_pairs import PLANTED
+from tests.planted_pairs import planted_in
 from tests.planted_pairs import planted_pairs
 from tests.planted_pairs import rows_to_show
+from tests.planted_pairs import slug_of
 from tests.regenerate import REGENERATE
 
 #: Causes for which nothing is known that would help.
@@ -51,8 +55,11 @@ MESSAGES_FROM = (3, 11)
 _OUTSIDE = "{}(?=(?:[^`]*`[^`]*`)*[^`]*$)"
 RunPlanted = Callable[..., dict[str, Verdict]]
 
-PLANTED = Path(__file__).parent / "planted"
-FILES = sorted(path.stem for path in PLANTED.glob("causes_*.py"))
+CHOSEN = os.environ.get("TFLEAK_PLANTED", "").replace("-", "_")
+WRITE = (
+    "TFLEAK_REGENERATE=1 TFLEAK_SLOW=1 TFLEAK_PLANTED={} "
+    f"python{MESSAGES_FROM[0]}.{MESSAGES_FROM[1]} -m pytest tests/leaks/test_causes.py"
+)
 #: Causes without an allocation site: no Python object is left to have one.
 WITHOUT_LINE = {
     "eager-mode-switched",
@@ -69,45 +76,55 @@ WITHOUT_LINE = {
 def test_cause_is_named_and_its_advice_mends_it(
     run_planted: RunPlanted, name: str
 ) -> None:
-    verdicts = run_planted(name)
-    assert set(verdicts) == set(planted_in(name))
-    wrong = {}
-    for test, verdict in verdicts.items():
-        slug = slug_of(test)
-        if test.endswith("_mended"):
-            if verdict.status is not Status.CLEAN:
-                wrong[test] = f"{verdict.status} {verdict.detail} {verdict.findings}"
-        else:
-            complaint = complaint_about(verdict, slug_here(slug))
-            if not complaint and slug not in {*SILENT, *SENTENCES}:
-                source = (PLANTED / f"{name}.py").read_text()
-                advice = str(lead_of(verdict).advice)
-                complaint = missing_in(f"{test}_mended", advice, source)
-            if not complaint and test in on_pages():
-                complaint = differs_on_page(verdict, slug)
-            if complaint:
-                wrong[test] = complaint
-    assert not wrong
+    chosen = [test for test in planted_in(name) if CHOSEN in test]
+    if not chosen:
+        everywhere = [test for file in FILES for test in planted_in(file)]
+        text = f"no planted test has {CHOSEN!r} in its name"
+        assert any(CHOSEN in test for test in everywhere), text
+        pytest.skip(f"{text} in this file")
+    nodes = [f"test_{name}.py::{test}" for test in chosen if CHOSEN]
+    verdicts = run_planted(name, *nodes)
+    assert set(verdicts) == set(chosen)
+    source = (PLANTED / f"{name}.py").read_text()
+    complaints = {
+        test: complaint_about_planted(test, verdict, source)
+        for test, verdict in verdicts.items()
+    }
+    wrong = [f"{test}: {text}" for test, text in complaints.items() if text]
+    assert not wrong, "\n".join(wrong)  # pytest would shorten a list
 
 
-def test_every_cause_is_planted_and_mended() -> None:
-    planted = {test for name in FILES for test in planted_in(name)}
-    slugs = {slug_of(test) for test in planted if not test.endswith("_mended")}
-    assert slugs == {cause.slug for cause in CAUSES}, "see planted/causes_*.py"
-    leaking = {test for test in planted if not test.endswith("_mended")}
-    assert {f"{test}_mended" for test in leaking} == planted - leaking
+def complaint_about_planted(test: str, verdict: Verdict, source: str) -> str:
+    """Return what is wrong with the verdict on a planted test, "" if nothing is."""
+    if test.endswith("_mended"):
+        is_clean = verdict.status is Status.CLEAN
+        found = f"{verdict.status.value} {verdict.detail} {verdict.findings}"
+        return "" if is_clean else f"must be clean: {found}"
+    slug = slug_of(test)
+    complaint = complaint_about(verdict, slug_here(slug))
+    if not complaint and slug not in {*SILENT, *SENTENCES}:
+        advice = str(lead_of(verdict).advice)
+        complaint = missing_in(f"{test}_mended", advice, source)
+    if not complaint and test in on_pages():
+        complaint = differs_on_page(verdict, slug)
+    return complaint
 
 
 def missing_in(twin: str, advice: str, source: str) -> str:
-    """Return the first clause of a remedy if its code is not in the mended test.
+    """Return a complaint if code of a remedy's first clause is not in the mended test.
 
     Quotes and line breaks may differ.
     """
     clause = re.split(_OUTSIDE.format("; "), advice)[0]
     first = re.split(_OUTSIDE.format("(?:, or | \\()"), clause)[0]
     code = [text.partition(": ...")[0] for text in re.findall(r"`([^`]+)`", first)]
+    if not code:
+        return f"the first clause of the remedy has no code: {first}"
     typed = plain(reached_from(twin, source))
-    return "" if code and all(plain(text) in typed for text in code) else first
+    missing = [f"`{text}`" for text in code if plain(text) not in typed]
+    if not missing:
+        return ""
+    return f"this code of the remedy is not in {twin}: {', '.join(missing)}"
 
 
 def reached_from(test: str, source: str) -> str:
@@ -141,21 +158,31 @@ def on_pages() -> set[str]:
 
 
 def differs_on_page(verdict: Verdict, slug: str) -> str:
-    """Return the cause and remedy of a message if its page has others."""
+    """Return a complaint if the page of a cause has another advice than its message."""
     rows = rows_to_show(failure_text(verdict))
     page = MESSAGES / f"{slug}.txt"
-    if REGENERATE and slug_here(slug) == slug:
-        page.write_text(rows, "utf-8")
-    if sys.version_info[:2] != MESSAGES_FROM or slug_here(slug) != slug:
+    before = page.read_text("utf-8") if page.exists() else ""
+    if slug_here(slug) != slug:
         return ""
-    if not page.exists():
-        return "its page has no message yet: set TFLEAK_REGENERATE"
-    is_same = advice_in(rows) == advice_in(page.read_text("utf-8"))
-    return "" if is_same else f"the page of {slug} has another advice"
+    if REGENERATE and scrub(before) != scrub(rows):
+        page.write_text(rows, "utf-8")
+        before = rows
+    if sys.version_info[:2] != MESSAGES_FROM:
+        return ""
+    write = WRITE.format(slug.replace("-", "_"))
+    if not before:
+        return f"its page has no message yet: {write}"
+    is_same = advice_in(rows) == advice_in(before)
+    return "" if is_same else f"its page has another advice: {write}"
 
 
 def advice_in(rows: str) -> str:
-    return re.sub(r"[\d.,]+", "#", rows[rows.find("  cause ") :])
+    return scrub(rows[rows.find("  cause ") :])
+
+
+def scrub(rows: str) -> str:
+    """Return a message without figures, of which the line breaks depend, too."""
+    return re.sub(r"\s+", " ", re.sub(r"[\d.,]+", "#", rows))
 
 
 def slug_here(slug: str) -> str:
@@ -173,24 +200,14 @@ def lead_of(verdict: Verdict) -> Finding:
 def complaint_about(verdict: Verdict, slug: str) -> str:
     """Return what is wrong with the leading finding of a leak, "" if nothing is."""
     if verdict.status is not Status.LEAK:
-        return f"{verdict.status} {verdict.detail}"
+        return f"must leak: {verdict.status.value} {verdict.detail}"
     lead = lead_of(verdict)
+    if lead.cause != slug:
+        return f"the leading finding, {lead.signal}, has the cause {lead.cause}"
     lines = [f.origin.text for f in verdict.failing if f.cause == slug and f.origin]
-    is_line_there = any("# planted" in line for line in lines)
-    if lead.known is not None or slug in WITHOUT_LINE:
-        is_line_there = True
-    if lead.cause == slug and is_line_there and bool(lead.advice) != (slug in SILENT):
-        return ""
-    return f"{lead.cause}, lines {lines}, advice {lead.advice!r}"
-
-
-def planted_in(name: str) -> list[str]:
-    """Return the names of the tests in a planted file."""
-    source = (PLANTED / f"{name}.py").read_text()
-    return re.findall(r"^def (test_\w+)", source, re.MULTILINE)
-
-
-def slug_of(test: str) -> str:
-    """Return the cause that a planted test is named after."""
-    name = test.removeprefix("test_").removesuffix("_mended")
-    return name.partition("__")[0].replace("_", "-")
+    needs_line = lead.known is None and slug not in WITHOUT_LINE
+    if needs_line and not any("# planted" in line for line in lines):
+        return f"no finding is made at a line with `# planted`, but at {lines}"
+    if slug in SILENT:
+        return f"must have no remedy: {lead.advice}" if lead.advice else ""
+    return "" if lead.advice else "its remedy is empty: no clause has its evidence"

@@ -7,9 +7,14 @@ import builtins
 
 import pytest
 
+from pytest_tfleak.diagnosis.causes.all_causes import CAUSES
+from tests.planted_pairs import FILES
+from tests.planted_pairs import PLANTED
 from tests.planted_pairs import Pair
+from tests.planted_pairs import planted_in
 from tests.planted_pairs import planted_pairs
 from tests.planted_pairs import rows_to_show
+from tests.planted_pairs import slug_of
 
 PAIRS = planted_pairs()
 MESSAGE = """\
@@ -27,6 +32,17 @@ LEAK: tf.tensors +1/iteration at test_it.py:9
   leak 2       threads (process.threads)
   to allow it  @pytest.mark.tfleak(tensors=1)
 """
+
+
+def test_every_cause_is_planted_and_mended() -> None:
+    planted = {test for name in FILES for test in planted_in(name)}
+    leaking = {test for test in planted if not test.endswith("_mended")}
+    missing = {cause.slug for cause in CAUSES} - set(map(slug_of, leaking))
+    tests = [f"test_{slug}".replace("-", "_") for slug in sorted(missing)]
+    assert not tests, f"plant {tests}, each with its twin `…_mended`, in {PLANTED}"
+    assert {f"{test}_mended" for test in leaking} == planted - leaking
+    unknown = set(map(slug_of, leaking)) - {cause.slug for cause in CAUSES}
+    assert not unknown, "these planted tests are named after no cause"
 
 
 @pytest.mark.parametrize("pair", PAIRS.values(), ids=PAIRS)

@@ -1,13 +1,19 @@
 """The table of causes: why code leaks, and what to do about it.
 
-To add a cause, add its row to the file of its subject: ``sessions.py``, ``python.py``,
-``tensorflow_objects.py``, ``growth.py`` (how it grows), ``system.py`` or ``proven.py``
-(what an experiment shows). Its priority says which rows are tried before it; its rule
-checks the ``Evidence``; within a priority, the first row that fits is used. Add a case
-to ``test_all_causes.py``, and to ``tests/leaks/planted/causes_*.py`` two tests that are
-named after the slug: ``test_SLUG``, which leaks, and ``test_SLUG_mended``.
-The pages in ``docs/causes`` are generated from the rows and these tests:
-``TFLEAK_REGENERATE=1 python -m pytest tests/meta/test_docs.py`` writes them.
+A cause is a row of ``CAUSES`` in the file of its subject:
+
+- ``proven.py``: what an experiment shows, or a scope that is still open
+- ``managers.py``: context managers that a failing call has shown to leak
+- ``python.py``: Python's own objects and the standard library
+- ``system.py``: threads, files, processes, native memory
+- ``sessions.py``: sessions, graphs and traced functions
+- ``growth.py``: how the number of objects or their size grows
+- ``tensorflow_objects.py``: TensorFlow, Keras, NumPy, and objects of any type
+
+Its priority says which rows are tried before it; within a priority, the first row that
+fits is used. The other files fill in its texts (``places.py``, ``typed_in.py``), or say
+what the evidence shows (``resources.py``, ``pools.py``). CONTRIBUTING.md has the recipe
+for a new cause, with its tests and its page.
 """
 
 from __future__ import annotations
