@@ -26,6 +26,7 @@ from pytest_tfleak.diagnosis.origin.source_hints import hints_of
 from pytest_tfleak.diagnosis.survivors.groups import Group
 from pytest_tfleak.diagnosis.survivors.groups import Part
 from pytest_tfleak.diagnosis.survivors.structure import Observed
+from pytest_tfleak.diagnosis.what.descriptors import RunningThread
 from pytest_tfleak.signals import LARGEST_BLOCK
 from pytest_tfleak.signals import base_name
 from pytest_tfleak.signals import is_memory
@@ -150,7 +151,7 @@ def _evidence(related: Sequence[Explained], explained: Sequence[Explained]) -> E
         functions=group.whole.functions if group is not None else (),
         closers=group.whole.closers if group is not None else (),
         files=tuple(name for one in seen for name in one.files),
-        threads=tuple(thread for one in seen for thread in one.threads),
+        threads=_threads(related),
         line=finding.origin.text if finding.origin is not None else "",
         around=_hints(finding),
         retrace=_retrace(group, related, explained),
@@ -161,6 +162,19 @@ def _evidence(related: Sequence[Explained], explained: Sequence[Explained]) -> E
         is_of_blocks=_is_of_blocks(explained),
         is_released=finding.known is None and finding.advice is not None,
     )
+
+
+def _threads(related: Iterable[Explained]) -> tuple[RunningThread, ...]:
+    """Return the threads that do not end, as observed, or else as they were found."""
+    seen = [thread for one in related if one.seen for thread in one.seen.threads]
+    if seen:
+        return tuple(seen)
+    parts = (
+        one.part
+        for one in related
+        if one.part is not None and base_name(one.finding.signal) == "process.threads"
+    )
+    return tuple(thread for part in parts for thread in part.threads)
 
 
 def _signals(explained: Iterable[Explained]) -> frozenset[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pytest_tfleak.diagnosis.causes.cause import Cause
 from pytest_tfleak.diagnosis.causes.cause import Evidence
 from pytest_tfleak.diagnosis.causes.cause import Priority
+from pytest_tfleak.diagnosis.causes.pools import is_pool
 from pytest_tfleak.diagnosis.causes.resources import is_in_logger
 from pytest_tfleak.diagnosis.causes.resources import is_log_filter
 from pytest_tfleak.retaining_path import DEFAULT
@@ -114,6 +115,8 @@ def _is_finalizer(e: Evidence) -> bool:
 
 
 def _is_queue(e: Evidence) -> bool:
+    if is_pool(e):  # its queues go with it
+        return False
     feeds = any("QueueFeederThread" in thread.name for thread in e.threads)
     return not e.has("process.children") and (e.adds(*_PROCESS_QUEUES) or feeds)
 

@@ -36,6 +36,8 @@ from pytest_tfleak.diagnosis.safe_read import fields_of
 from pytest_tfleak.diagnosis.safe_read import names_in
 from pytest_tfleak.diagnosis.safe_read import read_field
 from pytest_tfleak.diagnosis.survivors.workers import pools_by_worker
+from pytest_tfleak.diagnosis.what.descriptors import RunningThread
+from pytest_tfleak.diagnosis.what.descriptors import threads_among
 from pytest_tfleak.diagnosis.what.facts import arrays_among
 from pytest_tfleak.diagnosis.what.facts import closers_of
 from pytest_tfleak.diagnosis.what.facts import facts_of_group
@@ -59,6 +61,7 @@ LONGER_VALUE, CHAIN = "longer value", "chain"
 EVERY = 0.9
 #: For how many members of a group the allocation site is looked up.
 ASKED_FOR_ORIGIN = 20
+_MOST_THREADS = 20  # that are named
 
 #: Two figures for one rate differ by no more than this, or by this share of it.
 _MOST_APART, _MOST_APART_OF = 0.5, 0.2
@@ -91,6 +94,8 @@ class Part:
     functions: tuple[str, ...] = ()
     #: Their methods that let go of what they have, such as ``close``.
     closers: tuple[str, ...] = ()
+    #: The threads among them.
+    threads: tuple[RunningThread, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -453,6 +458,7 @@ class Describer:
             arrays=arrays_among(known),
             functions=functions_among(shown),
             closers=closers_of(shown[0]),
+            threads=threads_among(shown[:_MOST_THREADS]),
         )
 
     def _as_judged(self, rate: float, kind: type) -> float:

@@ -9,6 +9,7 @@ import os
 import sys
 import threading
 from collections import Counter
+from collections.abc import Iterable
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -116,6 +117,16 @@ def threads_now() -> dict[int, RunningThread]:
     for number, name in _native_threads().items():
         found.setdefault(number, RunningThread(name=name, is_native=True))
     return found
+
+
+def threads_among(objects: Iterable[object]) -> tuple[RunningThread, ...]:
+    """Return the threads among some objects, each name and target once."""
+    found = (
+        RunningThread(name=read_text(one, "_name"), target=thread_target(one))
+        for one in objects
+        if issubclass(type(one), threading.Thread)
+    )
+    return tuple(dict.fromkeys(found))
 
 
 def _native_threads() -> dict[int, str]:

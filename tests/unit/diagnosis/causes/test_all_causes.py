@@ -747,6 +747,11 @@ SHOWN: list[tuple[str, dict[str, object], dict[str, object]]] = [
         {"path": passing(QUEUE), "signals": {"process.fds", "process.children"}},
     ),
     (
+        "queue-not-closed",  # not the queue of a pool
+        {"threads": (FEEDER,), "failing": {THREADS}},
+        {"path": passing(MANAGER), "threads": (FEEDER,), "failing": {THREADS}},
+    ),
+    (
         "queue-not-closed",
         {"threads": (FEEDER,), "signals": {"process.threads"}},
         thread("Thread-1", target="x.feed"),
@@ -906,6 +911,17 @@ def test_native_threads_are_not_the_user_s_to_join() -> None:
     assert slug_for({**threads, "failing": {"tf.iterators"}}) is None
     loader = thread("native thread loader")
     assert slug_for({**loader, "failing": {"tf.traces"}}) == "thread-never-joined"
+
+
+def test_threads_that_only_their_objects_name_are_those_of_a_pool() -> None:
+    """After one call, threads are not compared by name before and after."""
+    worker = RunningThread(name="ThreadPoolExecutor-0_0", target="x._worker")
+    group = group_of(THREAD, "app.X", signals=(THREADS,))
+    part = replace(group.whole, threads=(worker,))
+    (advised,) = advise([Explained(make_finding(THREADS), group, part=part)])
+    assert advised.cause == "executor-not-shut-down"
+    (advised,) = advise([Explained(make_finding(THREADS), group, part=group.whole)])
+    assert advised.cause == "thread-never-joined"
 
 
 def test_findings_of_one_group_have_one_cause_and_one_advice() -> None:

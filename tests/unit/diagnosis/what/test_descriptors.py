@@ -12,6 +12,7 @@ import pytest
 from pytest_tfleak.diagnosis.what.descriptors import find_new
 from pytest_tfleak.diagnosis.what.descriptors import open_descriptors
 from pytest_tfleak.diagnosis.what.descriptors import rates_of_new
+from pytest_tfleak.diagnosis.what.descriptors import threads_among
 from pytest_tfleak.diagnosis.what.descriptors import threads_now
 from pytest_tfleak.reports.held_object import words_of_names
 
@@ -95,3 +96,11 @@ def test_a_thread_that_hides_its_name_is_named_all_the_same(
     new = threads_now().keys() - before.keys()
     (words,) = (threads_now()[number] for number in new)
     assert str(words).endswith(f"running {__name__}.Nameless.run")
+
+
+def test_threads_among_objects_are_named(release: list[threading.Thread]) -> None:
+    for _ in range(2):
+        release.append(threading.Thread(target=Server().serve, name="server"))
+        release[-1].start()
+    [found] = threads_among([*release, object()])
+    assert str(found) == f"server running {__name__}.Server.serve"
