@@ -94,6 +94,27 @@ def test_cause_is_named_and_its_advice_mends_it(
     assert not wrong, "\n".join(wrong)  # pytest would shorten a list
 
 
+@pytest.mark.parametrize(
+    ("advice", "complaint"),
+    [
+        ("Close it: `pool.close()`; or `make(1)` once.", ""),
+        (
+            "End it: `pool.close()`, `pool.join()`.",
+            "this code of the remedy is not in test_it_mended: `pool.join()`",
+        ),
+        (
+            "End it when it is done; or `pool.close()`.",
+            "the first clause of the remedy has no code: End it when it is done",
+        ),
+    ],
+)
+def test_a_complaint_names_the_code_that_is_not_typed_in(
+    advice: str, complaint: str
+) -> None:
+    source = "def test_it_mended():\n    pool.close()\n"
+    assert missing_in("test_it_mended", advice, source) == complaint
+
+
 def complaint_about_planted(test: str, verdict: Verdict, source: str) -> str:
     """Return what is wrong with the verdict on a planted test, "" if nothing is."""
     if test.endswith("_mended"):

@@ -115,6 +115,15 @@ def test_the_pages_of_causes_are_those_of_the_table() -> None:
     assert not others, "remove the pages of causes that are gone"
 
 
+def test_a_page_that_is_missing_has_a_command_that_writes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.regenerate.REGENERATE", False)
+    command = "TFLEAK_REGENERATE=1 python -m pytest .*tests/meta/test_docs.py"
+    with pytest.raises(AssertionError, match=f"page.md is missing: run {command}"):
+        expected_text(tmp_path / "page.md", "text")
+
+
 def test_the_pictures_are_those_of_the_recorded_series() -> None:
     wanted = dict(pictures())
     assert {path: expected_text(path, text) for path, text in wanted.items()} == wanted
