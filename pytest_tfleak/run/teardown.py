@@ -15,6 +15,7 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 import builtins
+import io
 import sys
 import types
 from collections.abc import Callable
@@ -72,9 +73,11 @@ _MOST_BELOW = 1_000_000
 #: Types of objects that do not belong to a value that refers to them. A class made by a
 #: function does: its methods may hold what that function made.
 _BORDERS = (type, types.ModuleType, types.FrameType)
-#: Types of objects that hold no others, by id: hashing a type may run users' code.
-_LEAVES = frozenset(map(id, (int, float, complex, bool, str, bytes, type(None))))
-_NUMBERS = _LEAVES - {id(str), id(bytes)}
+#: Types of objects without content, by id: hashing a type may run users' code.
+_NUMBERS = frozenset(map(id, (int, float, complex, bool, type(None))))
+#: Types of objects that hold no others, but for the bytes of a file in memory: those are
+#: measured with it, and since Python 3.13 it also lists them as held.
+_LEAVES = _NUMBERS | {id(str), id(bytes), id(io.BytesIO)}
 #: In a type's flags: it was made while Python ran.
 _IS_HEAP_TYPE = 1 << 9
 _MOST_NAMED = 3
