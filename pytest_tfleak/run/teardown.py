@@ -75,8 +75,8 @@ _MOST_BELOW = 1_000_000
 _BORDERS = (type, types.ModuleType, types.FrameType)
 #: Types of objects without content, by id: hashing a type may run users' code.
 _NUMBERS = frozenset(map(id, (int, float, complex, bool, type(None))))
-#: Types of objects that hold no others, but for the bytes of a file in memory: those are
-#: measured with it, and since Python 3.13 it also lists them as held.
+#: Types of objects that hold no others. A file in memory holds its bytes since Python
+#: 3.13, but they are measured with it.
 _LEAVES = _NUMBERS | {id(str), id(bytes), id(io.BytesIO)}
 #: In a type's flags: it was made while Python ran.
 _IS_HEAP_TYPE = 1 << 9
