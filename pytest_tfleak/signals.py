@@ -609,6 +609,10 @@ SIGNALS: tuple[SignalRow, ...] = (
     ),
 )
 
+#: The options that limit growth, which the signal of a user's probe may name, too.
+ALLOWANCES = frozenset(
+    option for row in SIGNALS for option in (row.option, row.total) if option
+)
 #: The family of a signal without a row, by its unit.
 _BY_UNIT: dict[str, Family] = {"B": "memory", "blocks": "memory", "objects": "object"}
 _SIZES = ("allocator", "memory", "device")
@@ -629,6 +633,15 @@ def row_of(signal: str, unit: str = "") -> SignalRow:
     return SignalRow(
         name=name, unit=unit, family=family, grows=unit, one=one, many=unit
     )
+
+
+def has_row(signal: str) -> bool:
+    """Return whether the table has a row for a signal: that of a user's probe has none.
+
+    Nothing is known about such a signal but its readings.
+    """
+    name = base_name(signal)
+    return any(row.name == name for row in SIGNALS)
 
 
 def base_name(signal: str) -> str:

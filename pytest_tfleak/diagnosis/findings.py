@@ -29,6 +29,7 @@ from pytest_tfleak.reports.words import ordered
 from pytest_tfleak.retaining_path import VIEW
 from pytest_tfleak.retaining_path import RetainingPath
 from pytest_tfleak.signals import base_name
+from pytest_tfleak.signals import has_row
 from pytest_tfleak.signals import is_memory
 from pytest_tfleak.signals import row_of
 from pytest_tfleak.user_code import is_of_users
@@ -103,6 +104,8 @@ def explain_findings(
 def _explain(finding: Finding, insights: Insights, leading: _Behind) -> list[Explained]:
     if finding.accepted:
         return [Explained(_with_fingerprint(finding))]
+    if not has_row(finding.signal):
+        insights, leading = _of_users(finding, insights), _kept_by_users(leading)
     behind = _find_behind(finding, insights, leading)
     kind = finding.kind or ""
     finding = _without_guesses(finding, insights, behind)
@@ -116,6 +119,25 @@ def _explain(finding: Finding, insights: Insights, leading: _Behind) -> list[Exp
     finding = _with_traced_line(finding, insights)
     group, part = (None, None) if counted is None else (counted.group, counted.part)
     return [Explained(finding, group, behind.observed, part, kind)]
+
+
+def _of_users(finding: Finding, insights: Insights) -> Insights:
+    """Return what may explain a signal of a user's probe.
+
+    It may be any number. So only what the probe counts, or what the user's own code
+    keeps, explains it: what a library or C++ keeps meanwhile has nothing to do with it.
+    """
+    groups = [
+        group
+        for group in insights.groups
+        if finding.signal in group.parts or _is_users_path(group.path)
+    ]
+    return replace(insights, groups=groups, native=None)
+
+
+def _kept_by_users(behind: _Behind) -> _Behind:
+    counted = (one for one in behind.groups if _is_users_path(one.group.path))
+    return _Behind(groups=tuple(counted))
 
 
 def _find_behind(finding: Finding, insights: Insights, leading: _Behind) -> _Behind:
@@ -243,6 +265,8 @@ def _plausible(finding: Finding, groups: Iterable[Group]) -> list[Group]:
 
 def _without_guesses(finding: Finding, insights: Insights, behind: _Behind) -> Finding:
     """Drop the types guessed by the judge, if the search for holders was complete."""
+    if not behind and not has_row(finding.signal):
+        return replace(finding, kind=None, what=None)
     if not insights.is_complete:
         return finding
     if not behind and _is_memory(finding):
@@ -428,6 +452,12 @@ def describe_growth(
     ``signal_of`` returns the signal that counts a type.
     """
     rates = _rates_of_types(survivors, iterations)
+    if not has_row(finding.signal):
+        rates = {
+            name: rate
+            for name, rate in rates.items()
+            if is_of_users(name) or signal_of(name) == finding.signal
+        }
     shown = _counted_types(finding, rates, signal_of) or _kept_types(
         {n: rate for n, rate in rates.items() if survivors[n] > 1}, signal_of
     )
@@ -476,11 +506,15 @@ def is_kept_by_user(finding: Finding, renewed: frozenset[str]) -> bool:
     What a fixture in ``renewed`` keeps dies with the test.
     """
     path = finding.path
-    if path is None or path.is_native or path.root.is_library:
+    if path is None or not _is_users_path(path):
         return False
-    if path.root.kind == "fixture" and path.root.name in renewed:
-        return False
-    return path.root.kind in _USERS
+    return path.root.kind != "fixture" or path.root.name not in renewed
+
+
+def _is_users_path(path: RetainingPath) -> bool:
+    """Return whether a path begins in user code."""
+    is_library = path.is_native or path.root.is_library
+    return not is_library and path.root.kind in _USERS
 
 
 def _users_first(item: tuple[str, float]) -> tuple[bool, float, str]:

@@ -12,21 +12,25 @@ from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import replace
+from numbers import Real
 from textwrap import shorten
 from typing import Any
 from typing import Generic
 from typing import Protocol
 from typing import TypeVar
+from typing import get_args
 
 from pytest_tfleak.probes.room import Free
 from pytest_tfleak.probes.room import Room
+from pytest_tfleak.signals import ALLOWANCES
+from pytest_tfleak.trace import Nature
 from pytest_tfleak.trace import Signal
 
 T = TypeVar("T")
 
 
 class ProbeError(ValueError):
-    """Two probes read signals of the same name; ``probe`` is the second of them."""
+    """A signal of ``probe`` has the name of another one, or cannot be judged."""
 
     def __init__(self, text: str, probe: GuardedProbe) -> None:
         super().__init__(text)
@@ -290,7 +294,10 @@ def guard(probes: Iterable[Probe | GuardedProbe]) -> tuple[GuardedProbe, ...]:
 
 
 def signals_of(probes: Iterable[GuardedProbe]) -> list[tuple[Signal, ...]]:
-    """Return the signals of each probe. Raises ProbeError if two have the same name."""
+    """Return the signals of each probe.
+
+    Raises ProbeError if two have the same name, or if one names an unknown option.
+    """
     owners: dict[str, str] = {}
     groups = []
     for probe in probes:
@@ -303,8 +310,36 @@ def signals_of(probes: Iterable[GuardedProbe]) -> list[tuple[Signal, ...]]:
                     "name of its own",
                     probe,
                 )
+            mistake = _mistake_in(signal)
+            if mistake:
+                raise ProbeError(
+                    f"the probe {probe.name!r} has a signal {signal.name!r} with "
+                    f"{mistake}",
+                    probe,
+                )
             owners[signal.name] = probe.name
     return groups
+
+
+def _mistake_in(signal: Signal) -> str:
+    """Return what of a signal cannot be judged, and what can, "" if all can."""
+    allowance, total = signal.allowance, signal.total
+    options = ", ".join(sorted(ALLOWANCES))
+    is_number = isinstance(allowance, Real) and allowance >= 0
+    if not (allowance is None or is_number or _is_option(allowance)):
+        return (
+            f"allowance={allowance!r}; it must be a number, None, or the name of an "
+            f"option: {options}"
+        )
+    if not (total is None or _is_option(total)):
+        return f"total={total!r}; it must be None or the name of an option: {options}"
+    if signal.nature not in get_args(Nature):
+        return f"nature={signal.nature!r}; it must be 'exact' or 'noisy'"
+    return ""
+
+
+def _is_option(value: object) -> bool:
+    return isinstance(value, str) and value in ALLOWANCES
 
 
 #: How lines begin that say where an operation of a graph was made.

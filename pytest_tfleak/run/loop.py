@@ -47,7 +47,7 @@ class Loop:
 
     Use it as a context manager: on exit, it restores the garbage collector's state.
     Exceptions of the body pass through; ``trace`` holds all readings up to then. Raises
-    ProbeError if two probes have a signal of the same name.
+    ProbeError if two probes have a signal of the same name, or one cannot be judged.
     """
 
     def __init__(

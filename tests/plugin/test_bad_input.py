@@ -205,6 +205,49 @@ def test_a_signal_that_two_probes_read_ends_the_run_before_a_test(
     assert not (pytester.path / "ran").exists()
 
 
+@pytest.mark.parametrize(
+    ("field", "mistake"),
+    [
+        ("allowance='handles'", "allowance='handles'; it must be a number, None, or"),
+        ("allowance='2 KiB'", "the name of an option: blocks, children,"),
+        ("allowance=-1", "allowance=-1; it must be"),
+        ("allowance=['threads']", "allowance=['threads']; it must be"),
+        ("total='max_time'", "total='max_time'; it must be None or the name of an"),
+        ("nature='certain'", "nature='certain'; it must be 'exact' or 'noisy'"),
+    ],
+)
+def test_a_signal_that_cannot_be_judged_ends_the_run_before_a_test(
+    pytester: pytest.Pytester, field: str, mistake: str
+) -> None:
+    pytester.makeconftest(
+        f"""
+        from pytest_tfleak.testing import FakeProbe
+        from pytest_tfleak.trace import Signal
+
+        class Own(FakeProbe):
+            name = "app"
+
+            def signals(self):
+                return [Signal(name="app.handles", unit="handles", {field})]
+
+        def pytest_tfleak_probes(census):
+            return [Own({{}})]
+        """
+    )
+    pytester.makepyfile(
+        """
+        import pathlib, pytest
+
+        @pytest.mark.tfleak(iterations=5)
+        def test_it(): pathlib.Path("ran").touch()
+        """
+    )
+    result = pytester.runpytest_inprocess()
+    start = "tfleak: the probe 'app' has a signal 'app.handles' with "
+    assert_usage_error(result, start, mistake)
+    assert not (pytester.path / "ran").exists()
+
+
 def test_probes_matter_only_where_a_test_is_measured(pytester: pytest.Pytester) -> None:
     pytester.makeconftest(TWICE)
     pytester.makepyfile("def test_it(): pass")

@@ -11,6 +11,11 @@ class Connection:
         self.buffer = bytearray(size)
 
 POOL = []
+OPENED = 0
+
+def open_one():
+    global OPENED
+    OPENED += 1
 """
 TEST = """
 import myapp
@@ -28,7 +33,7 @@ class PoolProbe(Probe):
         return [SIGNAL]
 
     def read(self, buffer, start, deep):
-        buffer[start] = sum(connection.size for connection in myapp.POOL)
+        buffer[start] = SIZE
 
 
 def pytest_tfleak_probes(census):
@@ -36,11 +41,16 @@ def pytest_tfleak_probes(census):
 """
 
 
-def shown(pytester: pytest.Pytester, conftest: str, test: str = TEST) -> str:
-    """Run a leaking test with a probe, and return pytest's output."""
+def shown(
+    pytester: pytest.Pytester,
+    conftest: str,
+    test: str = TEST,
+    size: str = "sum(connection.size for connection in myapp.POOL)",
+) -> str:
+    """Run a leaking test with a probe of a size, and return pytest's output."""
     imports = "import myapp\nfrom pytest_tfleak.probes.base import Probe\n"
     pytester.makepyfile(myapp=APP)
-    pytester.makeconftest(imports + conftest + PROBE)
+    pytester.makeconftest(imports + conftest + PROBE.replace("SIZE", size))
     pytester.makepyfile(test_pool=test)
     result = pytester.runpytest_subprocess()
     result.assert_outcomes(failed=1)
@@ -62,6 +72,25 @@ SIGNAL = Signal(name="pool.connections", unit="connections", allowance=0)
     assert "what grows connections (pool.connections)" in text
     assert "held by myapp.POOL (list of" in text
     assert "made at test_pool.py:6 in test_pool" in text
+
+
+@pytest.mark.parametrize("unit", ["connections", "B"])
+def test_a_number_is_not_explained_by_what_nobody_keeps(
+    pytester: pytest.Pytester, unit: str
+) -> None:
+    text = shown(
+        pytester,
+        f"""
+from pytest_tfleak.trace import Signal
+
+SIGNAL = Signal(name="pool.opened", unit="{unit}", allowance=0)
+""",
+        test=TEST.replace("myapp.POOL.append(myapp.Connection())", "myapp.open_one()"),
+        size="myapp.OPENED",
+    )
+    assert "LEAK: pool.opened +1" in text
+    for row in ("what 1", "held by", "cause", "what to do", "C or C++"):
+        assert row not in text
 
 
 def test_bytes_without_a_row_are_explained_as_memory(

@@ -57,6 +57,11 @@ class PoolProbe(Probe):
 OPTIONS = {field.name for field in dataclasses.fields(Plan)}
 
 
+def test_the_allowances_are_the_options_that_limit_growth() -> None:
+    options = {option.name for option in option_table() if option.group == "allowance"}
+    assert options == signals.ALLOWANCES
+
+
 def test_each_signal_has_one_row() -> None:
     names = [row.name for row in SIGNALS]
     assert len(set(names)) == len(names)

@@ -29,6 +29,7 @@ from pytest_tfleak.diagnosis.survivors.structure import Observed
 from pytest_tfleak.diagnosis.what.descriptors import RunningThread
 from pytest_tfleak.signals import LARGEST_BLOCK
 from pytest_tfleak.signals import base_name
+from pytest_tfleak.signals import has_row
 from pytest_tfleak.signals import is_memory
 from pytest_tfleak.signals import is_size
 from pytest_tfleak.signals import row_of
@@ -83,6 +84,9 @@ def advise(
     advised = []
     for one in explained:
         key = _key(one)
+        if _is_unexplained(key):
+            advised.append(one.finding)
+            continue
         cause = causes[key]
         has_only_signal = key[0] == "signal" and not _is_open_scope(one.finding)
         # for a finding without an explanation of its own, the lead says more
@@ -95,6 +99,14 @@ def advise(
         )
         advised.append(_advised(one.finding, causes[key], case))
     return tuple(advised)
+
+
+def _is_unexplained(key: Key) -> bool:
+    """Return whether nothing but a signal of a user's probe is known.
+
+    Such a signal suggests no cause, and the cause of another leak may not be its cause.
+    """
+    return key[0] == "signal" and not has_row(key[1])
 
 
 def _is_open_scope(finding: Finding) -> bool:
@@ -114,7 +126,8 @@ def _lead(
     found = []
     for key, cause in causes.items():
         is_memory, is_alone = _is_memory(related[key]), key[0] == "signal"
-        if cause is not None and key[0] != "known" and not (is_memory and is_alone):
+        is_apart = key[0] == "known" or _is_unexplained(key)
+        if cause is not None and not is_apart and not (is_memory and is_alone):
             found.append((is_alone, is_memory, CAUSES.index(cause), key))
     return min(found)[-1] if found else None
 

@@ -122,6 +122,54 @@ def test_what_one_line_makes_is_one_finding_wherever_it_is_held() -> None:
     assert len(explained) == 1
 
 
+@pytest.mark.parametrize("unit", ["handles", "B", "blocks", "objects"])
+def test_a_number_that_a_user_counts_is_not_explained_by_what_others_keep(
+    unit: str,
+) -> None:
+    own = make_finding("app.handles", 1.0, unit=unit, kind="cell", what="1 cell")
+    library = group("CACHE", 3, {"": 1}, heap=1.0)
+    library = replace(library, path=path_to(at="lib.CACHE", is_library=True))
+    native = lost(group("A", 3, {"tf.tensors": 1}, heap=1.0))
+    site = NativeSite(
+        frames=("malloc",),
+        origin=None,
+        python=(),
+        bytes_per_iteration=1.0,
+        allocations_per_iteration=1.0,
+        python_memory=False,
+    )
+    insights = Insights(
+        groups=[native, library], native=NativeReport(sites=(site,)), is_complete=True
+    )
+    others = [make_finding("tf.tensors", 1.0), make_finding("host.heap", 100.0)]
+
+    explained, *_ = explain_findings([own, *others], insights)
+
+    assert explained.signal == "app.handles"
+    assert (explained.kind, explained.what) == (None, None)
+    assert (explained.path, explained.native) == (None, None)
+    assert (explained.cause, explained.why, explained.advice) == (None, None, None)
+
+
+def test_a_number_that_a_user_counts_belongs_to_what_user_code_keeps() -> None:
+    own = make_finding("app.handles", 1.0, unit="handles")
+    lists = [lost(group("B", 4, {"": 9})), group("A", 3, {"": 1})]
+
+    (explained,) = explain_findings([own], Insights(groups=lists, is_complete=True))
+
+    assert edges(explained) == ("app.A (list of 5)", "Thing")
+    assert explained.cause is not None
+
+
+def test_what_a_users_probe_watches_explains_its_signal_whoever_holds_it() -> None:
+    own = make_finding("app.handles", 1.0, unit="handles")
+    watched = lost(group("A", 3, {"app.handles": 1}))
+
+    (explained,) = explain_findings([own], Insights(groups=[watched], is_complete=True))
+
+    assert explained.origin == line(3)
+
+
 def test_memory_is_attributed_to_the_largest_group() -> None:
     groups = [
         group("SMALL", 3, {"x": 1}, heap=500.0),
@@ -304,6 +352,11 @@ def test_the_type_that_the_signal_counts_is_named() -> None:
     survivors = {"tf.Tensor": 100, "builtins.dict": 300, "app.Model": 100}
     kind, what = describe_growth(make_finding("tf.tensors"), survivors, signal_of, 100)
     assert (kind, what) == ("Tensor", "1 Tensor per iteration")
+
+
+def test_a_type_of_a_library_does_not_explain_what_a_user_counts() -> None:
+    own = make_finding("app.handles", 1.0, unit="handles")
+    assert describe_growth(own, {"lib.Thing": 10}, signal_of, 10) == (None, None)
 
 
 def test_memory_names_what_grew_with_plain_types_last() -> None:
