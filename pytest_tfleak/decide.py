@@ -31,6 +31,7 @@ from pytest_tfleak.known import is_lowered
 from pytest_tfleak.plan import Plan
 from pytest_tfleak.plan import left_nothing
 from pytest_tfleak.reports.held_by import edges_of
+from pytest_tfleak.reports.words import ordered
 from pytest_tfleak.signals import is_size
 from pytest_tfleak.signals import row_of
 from pytest_tfleak.verdict import Experiment
@@ -123,7 +124,8 @@ def decide(grounds: Grounds) -> Verdict:
         seconds_by_part=grounds.seconds_by_part,
         same_as=grounds.same_as,
         signals=judged.signals,
-        findings=grounds.findings,
+        # in the order in which a message shows them
+        findings=(*_failing(grounds), *_accepted(grounds)),
         notes=grounds.notes,
         faults=grounds.faults,
     )
@@ -183,7 +185,11 @@ _RULES = (_leaks, _has_ended, _lacks_gpu, _is_unread, _is_doubtful, _is_clean)
 
 
 def _failing(grounds: Grounds) -> list[Finding]:
-    return [finding for finding in grounds.findings if not finding.accepted]
+    return ordered(f for f in grounds.findings if not f.accepted)
+
+
+def _accepted(grounds: Grounds) -> list[Finding]:
+    return ordered(f for f in grounds.findings if f.accepted)
 
 
 def _is_measured(signals: Sequence[SignalReport], name: str) -> bool:

@@ -241,7 +241,7 @@ class Verdict:
 
     @property
     def failing(self) -> tuple[Finding, ...]:
-        """Return the findings that are not accepted.
+        """Return the findings that are not accepted, the most important one first.
 
         An INCONCLUSIVE verdict has some if they may be known growth.
         """

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_tfleak.reports.leaks import entries_by_leak
+from pytest_tfleak.reports.leaks import group_by_leak
 from pytest_tfleak.reports.message import failure_text
 from pytest_tfleak.reports.message import headline
 from pytest_tfleak.reports.places import Place
@@ -57,7 +58,10 @@ def commands(
         if (level := _level(verdict, _has_failed(verdict, places))) is not None
     ]
     levels = {verdict.nodeid: level for level, verdict in leveled}
-    for one in _in_groups([verdict for _, verdict in leveled]):
+    shown = [verdict for _, verdict in leveled]
+    # all leaks of a test together, so that those of one line share an annotation
+    groups = [leak.verdicts for leak in entries_by_leak(shown)]
+    for one in (*groups, *_without_leak(shown)):
         first, place = one[0], places.get(one[0].nodeid)
         at_test = position_in(root, place.file, place.line) if place else None
         for position, findings in _by_position(first.failing, at_test, root):
@@ -83,7 +87,8 @@ def step_summary(document: Mapping[str, Any], room: int = LARGEST_SUMMARY) -> st
     if not document["complete"]:
         text += "\nThe run was cut short: the remaining tests are missing.\n"
     bad = [verdict for verdict in verdicts if verdict.status is not Status.CLEAN]
-    rows = [_row(one) for one in _in_groups(bad)]
+    groups = [leak.verdicts for leak in group_by_leak(bad)]
+    rows = [_row(one) for one in (*groups, *_without_leak(bad))]
     if rows:
         text += "\n| verdict | test | what |\n|---|---|---|\n"
     used = len(text.encode())
@@ -122,10 +127,8 @@ def _has_failed(verdict: Verdict, places: Mapping[str, Place]) -> bool:
     return verdict.nodeid in places and places[verdict.nodeid].failed
 
 
-def _in_groups(verdicts: Sequence[Verdict]) -> Iterator[Sequence[Verdict]]:
-    """Yield the tests that each leak fails, then those that are no leak, one by one."""
-    for leak in entries_by_leak(verdicts):
-        yield leak.verdicts
+def _without_leak(verdicts: Sequence[Verdict]) -> Iterator[Sequence[Verdict]]:
+    """Yield each test that is no leak."""
     for verdict in verdicts:
         if verdict.status is not Status.LEAK:
             yield [verdict]

@@ -146,20 +146,22 @@ def _leak_rows(
         if is_new and signal is not None:
             yield "readings", draw_curve(verdict, signal, _room(width), unicode)
         drawn.add(lead.signal)
-        yield from _one_leak(found, unicode, callers)
+        yield from _one_leak(found, verdict, unicode, callers)
         if place == 0 or verdict.same_as is None:
             yield from _why_rows(verdict, found)
     if len(leaks) > 1:
         yield _BREAK
     for lead, *_ in leaks[_MOST_LEAKS:]:
-        yield "and", _compact(lead) + next(located(lead), "")
+        yield "and", _compact(lead, verdict) + next(located(lead), "")
     yield from _known_rows(verdict)
     yield from _note_rows(verdict)
     yield _ALLOW, how_to_allow(verdict, ordered(verdict.failing))
     yield "iterations", stands_on(verdict)
 
 
-def _one_leak(found: Sequence[Finding], unicode: bool, callers: bool) -> Iterator[_Row]:
+def _one_leak(
+    found: Sequence[Finding], verdict: Verdict, unicode: bool, callers: bool
+) -> Iterator[_Row]:
     """Yield what one leak keeps, and where, as rows; ``found`` are its findings."""
     lead, *others = found
     if lead.what:
@@ -170,7 +172,7 @@ def _one_leak(found: Sequence[Finding], unicode: bool, callers: bool) -> Iterato
     # one leak moves many signals, which must not look like as many leaks
     cut = _MOST_OTHERS if len(others) > _MOST_OTHERS + 1 else len(others)
     for other in others[:cut]:
-        yield "also", _compact(other)
+        yield "also", _compact(other, verdict)
     if others[cut:]:
         yield "also", ", ".join(short_name(other.signal) for other in others[cut:])
 
@@ -233,13 +235,13 @@ def _figures(finding: Finding, verdict: Verdict) -> str:
 
     If several leaks share a signal, its growth, which the readings show, is named, too.
     """
-    unit = finding.unit
+    unit, whole = finding.unit, _whole_of(finding, verdict)
     if finding.per_iteration is None:
         row = row_of(finding.signal, unit)
         count = format_count(finding.total)
         end = "the test" if finding.last == 1 else "the last iteration"
         end = end if finding.failing is None else "a failed call"
-        text = f"{count} {row.state} after {end}; {_allowance(finding)}"
+        text = f"{count} {row.state} after {end}; {_allowance(finding, whole)}"
         if row.family in ("session", "graph"):
             text += ". One that is made once and shared belongs in a fixture"
         return text
@@ -248,18 +250,31 @@ def _figures(finding: Finding, verdict: Verdict) -> str:
         finding.allowance,
         unit,
     )
-    same = [one for one in verdict.failing if one.signal == finding.signal]
-    whole = _whole(same)[0] if len(same) > 1 and finding.failing is None else None
     in_all, rate = "", ""
-    if whole is not None:
+    if whole is not finding:
         in_all = f" of {signed(whole.total, unit)}"
         rate = f" of {signed(whole.per_iteration or 0.0, unit)}"
     if is_total(finding):
         return f"{_plus(growth)}{in_all} in all; allowance {limit} in all"
     total = signed(finding.total, unit) + in_all
     text = f"{_plus(growth)}{rate} {each(finding)}, {total} from first to last"
-    text += _step_apart(whole or finding, verdict)
-    return f"{text}; {_allowance(finding, limit)}"
+    text += _step_apart(whole, verdict)
+    return f"{text}; {_allowance(finding, whole, limit)}"
+
+
+def _whole_of(finding: Finding, verdict: Verdict) -> Finding:
+    """Return the growth of a finding's signal, which its readings show.
+
+    Other leaks have a part in it, and so has what the baseline or ``ignore`` accepts.
+    Known growth of TensorFlow was taken away before.
+    """
+    same = [
+        one
+        for one in verdict.findings
+        if one.signal == finding.signal
+        and (not one.accepted or one.baseline is not None or one.ignored is not None)
+    ]
+    return _whole(same)[0] if len(same) > 1 and finding.failing is None else finding
 
 
 def _step_apart(finding: Finding, verdict: Verdict) -> str:
@@ -276,7 +291,8 @@ def _step_apart(finding: Finding, verdict: Verdict) -> str:
     if abs(step) < _STEP * abs(finding.total):
         return ""
     kind = "fall" if step < 0 else "rise"
-    return f" beside a {kind} of {format_quantity(abs(step), finding.unit)}"
+    size = format_quantity(abs(step), finding.unit)
+    return f", not counting one {kind} of {size}"
 
 
 def _judged(signal: SignalReport, verdict: Verdict) -> list[float]:
@@ -326,27 +342,37 @@ def _seen(finding: Finding, verdict: Verdict) -> str:
     return f"{text}, {format_count(verdict.confirmation)} of them to confirm it"
 
 
-def _compact(finding: Finding) -> str:
+def _compact(finding: Finding, verdict: Verdict) -> str:
+    whole = _whole_of(finding, verdict)
     if finding.per_iteration is None:
-        return f"{_still_there(finding)}; {_allowance(finding)}"
+        return f"{_still_there(finding)}; {_allowance(finding, whole)}"
     value = finding.total if is_total(finding) else finding.per_iteration
     growth, limit = compared(value, finding.allowance, finding.unit)
     per = "in all" if is_total(finding) else each(finding)
     text = f"{short_name(finding.signal)} {_plus(growth)} {per}"
     if not finding.allowance:
         return f"{text} (none allowed)"
-    about = "about its allowance, " if value <= finding.allowance else "allowance "
+    about = "about its allowance, " if _is_about_allowed(whole) else "allowance "
     return f"{text} ({about}{limit})"
 
 
-def _allowance(finding: Finding, limit: str | None = None) -> str:
+def _allowance(finding: Finding, whole: Finding, limit: str | None = None) -> str:
     if not finding.allowance:
         return "none allowed"
     text = f"allowance {limit or format_quantity(finding.allowance, finding.unit)}"
-    if finding.per_iteration is not None and finding.per_iteration <= finding.allowance:
-        # the judge also counts growth that differs from the allowance only by noise
-        return text + ", which it reaches within the accuracy of the readings"
+    if _is_about_allowed(whole):
+        return f"{text}, which it may exceed: the readings are not that exact"
     return text
+
+
+def _is_about_allowed(whole: Finding) -> bool:
+    """Return whether the growth of a signal is not above its allowance.
+
+    The judge also counts growth that differs from the allowance only by noise.
+    """
+    rate = whole.per_iteration
+    growth = whole.total if is_total(whole) else rate
+    return rate is not None and growth is not None and growth <= whole.allowance
 
 
 def _rate(signal: SignalReport) -> str:
@@ -498,7 +524,7 @@ def parts_of_allowing(verdict: Verdict, findings: Sequence[Finding]) -> list[str
     """Return the marker or call that accepts all findings, and notes on it."""
     needed: dict[str, float] = {}
     units: dict[str, str] = {}
-    for finding in _whole(findings):
+    for finding in _judged_again(findings, verdict):
         if finding.allow:
             value = max(_needed(finding, verdict), needed.get(finding.allow, 0.0))
             needed[finding.allow], units[finding.allow] = value, finding.unit
@@ -522,6 +548,25 @@ def _spans(options: Sequence[str]) -> Iterator[str]:
     *others, last = totals
     are = f"{', '.join(others)} and {last} count" if others else f"{last} counts"
     yield f"{are} over the whole run, the rest per iteration"
+
+
+def _judged_again(findings: Sequence[Finding], verdict: Verdict) -> list[Finding]:
+    """Return the growth of each signal as the next run judges it.
+
+    An allowance limits a signal and not a leak. So it has to cover what the baseline
+    or ``ignore`` accepts, and other leaks, too.
+    """
+    judged = []
+    for finding in _whole(findings):
+        rate, whole = finding.per_iteration, _whole_of(finding, verdict)
+        if rate is not None:
+            # a verdict may be cut down to the findings of one leak
+            signal = _signal(verdict, finding.signal) if not finding.failing else None
+            others = whole.per_iteration, signal.per_iteration if signal else None
+            rate = max(rate, *(other or 0.0 for other in others))
+        total = max(finding.total, whole.total)
+        judged.append(replace(finding, per_iteration=rate, total=total))
+    return judged
 
 
 def _whole(findings: Sequence[Finding]) -> list[Finding]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ from pytest_tfleak.quantities import format_quantity
 from pytest_tfleak.quantities import format_seconds
 from pytest_tfleak.reports.leaks import Leak
 from pytest_tfleak.reports.leaks import entries_by_leak
+from pytest_tfleak.reports.leaks import leaks_in
 from pytest_tfleak.reports.message import closest_text
 from pytest_tfleak.reports.message import count_of
 from pytest_tfleak.reports.message import draw_curve
@@ -38,6 +40,7 @@ from pytest_tfleak.reports.words import REASONS
 from pytest_tfleak.reports.words import STATUSES
 from pytest_tfleak.reports.words import ordered
 from pytest_tfleak.signals import rank
+from pytest_tfleak.verdict import Finding
 from pytest_tfleak.verdict import Ledger
 from pytest_tfleak.verdict import Reason
 from pytest_tfleak.verdict import SignalReport
@@ -49,6 +52,7 @@ Markup = Literal["leak", "warn", "clean", "dim", "plain"]
 LONGEST_SIGNAL = 32  # columns
 _MOST_SLOW = 3  # tests
 _MOST_TESTS = 10  # of one leak, besides the worst
+_MOST_FURTHER = 3  # leaks of one test, besides the first
 
 _MARKUP: dict[Status, Markup] = {
     Status.LEAK: "leak",
@@ -124,11 +128,15 @@ def _leak_lines(
     """Return the lines of a leak: those of the worst test, and the others below."""
     first, *others = leak.verdicts
     start = _start(first, words, verbosity)
+    further = [] if others else leaks_in(first.failing)[1:]
     if verbosity < 0:
         more = f" and {format_count(len(others))} more" if others else ""
+        if further:
+            more = f" ({count_of(len(further), 'more leak')})"
         return _entry(first, start, verbosity, width, unicode, more, with_line=True)
     # if others have it too, the line of code stands below
     lines = _entry(first, start, verbosity, width, unicode, with_line=not others)
+    lines += _further_lines(first, further, verbosity, width, unicode)
     lines += _details(first, verbosity, width, unicode)
     if others:
         noun = "test" if len(leak.tests) == len(leak.verdicts) else "check"
@@ -147,6 +155,27 @@ def _leak_lines(
     if len(others) > len(listed):
         rest = format_count(len(others) - len(listed))
         lines.append(Line(f"      and {rest} more, which -v lists", "plain"))
+    return lines
+
+
+def _further_lines(
+    verdict: Verdict,
+    leaks: Sequence[Sequence[Finding]],
+    verbosity: int,
+    width: int,
+    unicode: bool,
+) -> list[Line]:
+    """Return a line for each leak of a test but the first, which follows its name."""
+    listed = leaks if verbosity > 0 else leaks[:_MOST_FURTHER]
+    start = " " * 4 + "and "
+    lines = []
+    for found in listed:
+        alone = replace(verdict, findings=tuple(found))
+        text = safe(lead_text(alone, width - columns(start)), unicode)
+        lines.append(Line(start + text, _MARKUP[verdict.status]))
+    if len(leaks) > len(listed):
+        rest = format_count(len(leaks) - len(listed))
+        lines.append(Line(f"{start}{rest} more, which -v lists", "plain"))
     return lines
 
 

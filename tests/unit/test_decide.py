@@ -148,6 +148,17 @@ def test_the_first_rule_that_applies_decides(findings: frozenset[str]) -> None:
         assert (verdict.detail is None) == (verdict.reason is None), sorted(case)
 
 
+def test_the_most_important_finding_is_the_first() -> None:
+    names = ("host.heap", "python.blocks", "tf.tensors", "tf.traces")
+    found = tuple(map(make_finding, names))
+    known = make_finding("tf.sessions", accepted=True)
+    verdict = decide(Grounds(nodeid="a", plan=Plan(), findings=(known, *found)))
+    assert [f.signal for f in verdict.failing] == [
+        *("tf.traces", "tf.tensors", "python.blocks", "host.heap")
+    ]
+    assert verdict.findings == (*verdict.failing, known)
+
+
 def test_the_cases_are_what_they_say() -> None:
     verdict = verdict_in(frozenset(FINDINGS))
     assert {f.signal: (f.known, f.baseline, f.ignored) for f in verdict.accepted} == {

@@ -93,7 +93,7 @@ def test_what_is_new_or_worse_fails(tmp_path: Path) -> None:
     marked = apply(baseline, leak(tensors(2), heap(65 * KIB), threads))
     assert marked.status is Status.LEAK
     words = [finding.baseline for finding in marked.findings]
-    assert words == ["worse", "accepted", "new"]
+    assert words == ["worse", "new", "accepted"]
     assert [f.signal for f in marked.failing] == ["tf.tensors", "process.threads"]
     assert marked.notes[1] == (
         "Worse than in the baseline baseline.json: tf.tensors +1 -> +2 per iteration."

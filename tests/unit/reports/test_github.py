@@ -88,6 +88,14 @@ def test_tests_with_one_leak_share_an_annotation_and_a_row() -> None:
     assert "<br>and 9 more |" in row
 
 
+def test_a_summary_has_a_row_for_each_leak_of_a_test() -> None:
+    traces = finding("src/a.py", 13, signal="tf.traces", fingerprint="2:a")
+    tensors = finding("src/a.py", 14, fingerprint="2:b")
+    document = make_document([leak(tensors, traces)], {}, complete=True)
+    rows = [row for row in step_summary(document).splitlines() if "LEAK |" in row]
+    assert ["tf.traces" in rows[0], "tf.tensors" in rows[1], len(rows)] == [1, 1, 2]
+
+
 def test_an_annotation_explains_the_leak_even_if_another_test_does() -> None:
     test = SameAs(nodeid="tests/test_a.py::test_first", origin=None)
     verdict = leak(finding("a.py", why="A list keeps it."))

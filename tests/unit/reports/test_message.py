@@ -153,7 +153,7 @@ class TestMessage:
     def test_explains_growth_that_is_not_over_the_allowance(self) -> None:
         close = dataclasses.replace(HEAP, per_iteration=6_000.0)
         text = " ".join(failure_text(leak(close)).split())
-        assert "allowance 6 KiB, which it reaches within the accuracy" in text
+        assert "allowance 6 KiB, which it may exceed: the readings are not" in text
         assert "about its allowance" in failure_text(leak(FINDING, close))
 
     def test_draws_the_judged_iterations_only(self) -> None:
@@ -224,6 +224,35 @@ class TestMessage:
     def test_offers_a_rate_for_what_is_left_of_a_signal_that_has_one(self) -> None:
         left = dataclasses.replace(FINDING, per_iteration=None, total=210)
         assert "(tensors=2)" in failure_text(leak(left))
+
+    @pytest.mark.parametrize(
+        "accepted", [{"baseline": "accepted"}, {"ignored": "app.OLD"}]
+    )
+    def test_allows_what_is_accepted_of_the_same_signal_as_well(
+        self, accepted: dict[str, str]
+    ) -> None:
+        old = dataclasses.replace(FINDING, accepted=True, **accepted)
+        text = " ".join(failure_text(leak(FINDING, old)).split())
+        assert "(tensors=2)" in text
+        assert "+1 of +2 per iteration, +99 of +198 from first to last;" in text
+
+    def test_does_not_allow_the_growth_of_tensorflow(self) -> None:
+        known = dataclasses.replace(FINDING, accepted=True, known="scalar-cache")
+        assert "(tensors=1)" in failure_text(leak(FINDING, known))
+
+    def test_compares_all_growth_of_a_signal_with_its_allowance(self) -> None:
+        new = dataclasses.replace(FINDING, allowance=1.0)
+        old = dataclasses.replace(new, accepted=True, baseline="accepted")
+        series = (*[0] * 5, *range(0, 200, 2))
+        verdict = leak(new, old, signals=(report(series, name="tf.tensors"),))
+        text = " ".join(failure_text(verdict).split())
+        assert "from first to last; allowance 1 seen in" in text
+        traces = dataclasses.replace(FINDING, signal="tf.traces")
+        assert "about its allowance" not in failure_text(leak(traces, new, old))
+
+    def test_allows_all_leaks_of_a_signal_where_only_one_is_shown(self) -> None:
+        signals = (make_report("tf.tensors", 2.0),)
+        assert "(tensors=2)" in failure_text(leak(FINDING, signals=signals))
 
     def test_puts_what_to_do_below_its_cause(self) -> None:
         trace = dataclasses.replace(
@@ -479,8 +508,8 @@ def test_an_experiment_is_shown_once_for_all_that_it_changes() -> None:
     ("last", "expected"),
     [
         (6_488_064, "+6.2 MiB from first to last; allowance"),
-        (1_488_064, "+6.2 MiB from first to last beside a fall of 4.8 MiB; allowance"),
-        (9_488_064, "+6.2 MiB from first to last beside a rise of 2.9 MiB; allowance"),
+        (1_488_064, "+6.2 MiB from first to last, not counting one fall of 4.8 MiB; "),
+        (9_488_064, "+6.2 MiB from first to last, not counting one rise of 2.9 MiB; "),
     ],
 )
 def test_a_step_of_the_readings_is_told_apart_from_growth(

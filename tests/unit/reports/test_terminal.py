@@ -30,6 +30,9 @@ from tests.builders import make_report
 
 FINDING = make_finding(total=99, last=100)
 LEAK = make_leak(FINDING, iterations=100, confirmation=50, warmup=5)
+SIGNALS_IN_ORDER = (
+    *("keras.layers", "keras.optimizers", "tf.datasets", "tf.traces", "tf.tensors"),
+)
 
 
 def report(series: tuple[int | None, ...], **more: Any) -> SignalReport:
@@ -94,6 +97,28 @@ class TestSummary:
             "LEAK  " + "n" * 200,
             "LEAK  test_a.py::test_b  tf.tensors +1 per iteration",
         ]
+
+    def test_lists_each_leak_of_a_test(self) -> None:
+        found = [
+            make_finding(
+                signal,
+                fingerprint=f"2:{number}",
+                origin=Origin(file="app.py", line=number, function="f", text=""),
+            )
+            for number, signal in enumerate(SIGNALS_IN_ORDER)
+        ]
+        leak = make_leak(*found[::-1], nodeid="test_a.py::test_b")
+        first = "LEAK  test_a.py::test_b  keras.layers +1 per iteration at app.py:0"
+        others = [
+            "    and keras.optimizers +1 per iteration at app.py:1",
+            "    and tf.datasets +1 per iteration at app.py:2",
+            "    and tf.traces +1 per iteration at app.py:3",
+            "    and tf.tensors +1 per iteration at app.py:4",
+        ]
+        assert texts(leak) == [first, *others[:3], "    and 1 more, which -v lists"]
+        assert texts(leak, verbosity=1) == [first, *others]
+        [quiet] = texts(leak, verbosity=-1)
+        assert quiet.startswith("LEAK  test_a.py::test_b (4 more leaks)  keras.layers")
 
     def test_the_line_of_code_follows_a_name_of_any_length(self) -> None:
         origin = Origin(file="deep/" * 30 + "cache.py", line=12, function="f", text="")
