@@ -28,7 +28,10 @@ class Signal:
     """One number that is read after each iteration.
 
     ``unit`` is ``"B"`` or the plural of what is counted; a signal that has no row in
-    ``signals.py`` is ranked, worded and diagnosed by it. ``allowance`` is the growth
+    ``signals.py`` is ranked, worded and diagnosed by it. ``nature`` is ``"exact"`` if
+    each reading is right, such as a count: then any rise that repeats is growth. A
+    figure that also moves by itself, such as resident memory, is ``"noisy"``, and only
+    its trend counts. ``allowance`` is the growth
     allowed per iteration, or the name of the option that says how much; without one the
     signal is context and never decides. ``total`` names an option that limits the
     growth over the whole run as well. If the signal ``instead_of`` was measured, that

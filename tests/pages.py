@@ -398,7 +398,7 @@ def _value(name: str) -> str:
         if not n.startswith("_")
         and (isinstance(m, property | classmethod) or inspect.isfunction(m))
     ]
-    members = [f"- `{m.value}`\n" for m in kind] if _is_enum(kind) else []
+    members = [f'- `{m} = "{m.value}"`\n' for m in kind] if _is_enum(kind) else []
     fields = "" if _is_enum(kind) else _fields(kind)
     lists = "".join([*members, *methods])
     return _heading(name, fields) + _doc(kind) + (f"\n{lists}" if lists else "")

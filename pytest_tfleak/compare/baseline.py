@@ -7,10 +7,12 @@ merge that keeps both sides still gives a valid file.
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from math import floor
 from math import log10
@@ -47,6 +49,7 @@ __all__ = [
     "Baseline",
     "BaselineError",
     "baseline_text",
+    "how_to_save",
     "read_baseline",
     "summary_lines",
 ]
@@ -345,11 +348,12 @@ def summary_lines(
     needs_note = summary["recorded"] or summary["outdated"]
     if verbosity < 0 and not differs and not needs_note:
         return []
+    save = safe(how_to_save(_from_here(summary["file"])), unicode)
     lines = wrap(f"baseline {file}: {_counts(summary, groups)}", width, rest="  ")
     if summary["outdated"]:
         advice = (
             "its fingerprints have another version, so leaks are compared only by "
-            f"type; renew them with --tfleak-save-baseline={file}"
+            f"type; to renew them, {save}"
         )
         lines += wrap(advice, width, "  ", "  ")
     if verbosity < 0:
@@ -366,9 +370,25 @@ def summary_lines(
         if len(tests) > most:
             lines.append(f"  {group:<8}  ... in {len(tests) - most:,} more tests (-v)")
     if groups["gone"]:
-        advice = f"remove what is gone with --tfleak-save-baseline={file}"
+        advice = f"to remove what is gone, {save}"
         lines += wrap(advice, width, "  ", "  ")
     return lines
+
+
+def how_to_save(file: str) -> str:
+    """Return how to write a baseline that a command reads, with all its other options.
+
+    Depth, for example, decides what is found, and so what is recorded.
+    """
+    option = shlex.quote(f"--tfleak-save-baseline={file}")
+    return f"add {option} to this command"
+
+
+def _from_here(file: str) -> str:
+    path = Path(file)
+    with suppress(OSError, ValueError):  # a test may have deleted the folder
+        path = path.relative_to(Path.cwd())
+    return str(path)
 
 
 def _by_test(group: str, pairs: list[Pair]) -> list[tuple[str, str]]:

@@ -10,7 +10,6 @@ its row to ``REPORTERS``: the option and all messages about the file come from t
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 from collections.abc import Callable
 from collections.abc import Iterator
@@ -130,10 +129,12 @@ def baseline_of(config: pytest.Config, run: RunOptions) -> Baseline | None:
     why = "--tfleak-baseline-required" if run.baseline_required else ci_variable()
     is_written = baseline.recorded and not config.option.collectonly
     if is_written and why is not None and not _is_same(path, saved):
-        option = shlex.quote(f"--tfleak-save-baseline={run.baseline}")
+        from pytest_tfleak.compare.baseline import how_to_save
+
         raise pytest.UsageError(
             f"--tfleak-baseline: {safe(str(path))} does not exist, and is not written "
-            f"because {why} is set: record it with {safe(option)} and commit it"
+            f"because {why} is set: to record it, {safe(how_to_save(run.baseline))}, "
+            "run it on your machine, and commit the file"
         )
     return baseline
 

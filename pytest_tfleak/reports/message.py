@@ -481,13 +481,14 @@ def _experiments(findings: Sequence[Finding]) -> Iterator[_Row]:
         changes = [
             _change(f, e) for f in findings for e in f.experiments if e.name == words
         ]
-        yield "experiment", f"{', '.join(changes[:_MOST_CHANGES])} {safe(words)}"
+        shown = ", ".join(changes[:_MOST_CHANGES])
+        yield "experiment", f"tried {safe(words)}: {shown}"
 
 
 def _change(finding: Finding, experiment: Experiment) -> str:
     before = format_quantity(finding.per_iteration or 0.0, finding.unit)
     after = format_quantity(experiment.per_iteration, finding.unit)
-    return f"{short_name(finding.signal)} {before} becomes {after}"
+    return f"{short_name(finding.signal)} went from {before} to {after}"
 
 
 def _paragraph(label: str, text: str, width: int, unicode: bool) -> list[str]:

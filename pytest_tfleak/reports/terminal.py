@@ -273,7 +273,7 @@ def _counted(ledger: Ledger, unlisted: Sequence[Verdict]) -> list[Line]:
     if known:
         parts.append(f"{format_count(known)} of them with known growth of TensorFlow")
     if recorded:
-        parts.append(f"{format_count(recorded)} of them with leaks of the baseline")
+        parts.append(f"{format_count(recorded)} of them only because of the baseline")
     if len(unlisted) > clean:
         parts.append(f"{format_count(len(unlisted) - clean)} disabled")
     if not parts:

@@ -137,7 +137,7 @@ def missing_in(twin: str, advice: str, source: str) -> str:
     Quotes and line breaks may differ.
     """
     clause = re.split(_OUTSIDE.format("; "), advice)[0]
-    first = re.split(_OUTSIDE.format("(?:, or | \\()"), clause)[0]
+    first = re.split(_OUTSIDE.format("(?:, or | \\(|\\. )"), clause)[0]
     code = [text.partition(": ...")[0] for text in re.findall(r"`([^`]+)`", first)]
     if not code:
         return f"the first clause of the remedy has no code: {first}"

@@ -56,7 +56,7 @@ PASSING: Mapping[str, int] = {
 }
 #: Examples that have a test of their own below.
 OTHERS = {
-    *("quick", "session", "probe", "script"),
+    *("quick", "session", "probe", "test of the probe", "script"),
     *("service", "test of the service", "mended service"),
 }
 
@@ -252,22 +252,25 @@ def test_the_script_prints_what_is_shown(
     assert_shown("script", result.stdout.str() + "\n")
 
 
-def test_probe_example_works(pytester: pytest.Pytester) -> None:
-    pytester.makepyfile(myapp="POOL = []")
-    pytester.makeconftest(block("example", "probe"))
+@pytest.mark.layout
+def test_probe_example_works(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytester.makepyfile(
-        """
-        import myapp
-        import pytest
+        myapp="""
+        POOL = []
 
-        @pytest.mark.tfleak(iterations=10)
-        def test_pool():
-            myapp.POOL.append(object())
-        """
+        class Connection: ...
+
+        def connect():
+            POOL.append(Connection())
+        """,
+        test_connect=block("example", "test of the probe"),
     )
-    result = pytester.runpytest_subprocess()
+    pytester.makeconftest(block("example", "probe"))
+    result = run_as_shown(pytester, monkeypatch)
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["LEAK: pool.connections +1 per iteration*"])
+    assert_shown("probe", failure_of(result, "test_connect"))
 
 
 def test_the_row_on_failing_calls_is_as_shown() -> None:

@@ -153,7 +153,7 @@ def test_a_missing_baseline_is_an_error_where_it_must_be_there(
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     (line,) = filter(None, result.stderr.lines)
     assert f"{FILE} does not exist, and is not written because {why} is set" in line
-    assert line.endswith(f"record it with {SAVE} and commit it")
+    assert f"to record it, add {SAVE} to this command" in line
     assert "test session starts" not in result.stdout.str()
     assert not (pytester.path / FILE).exists()
 

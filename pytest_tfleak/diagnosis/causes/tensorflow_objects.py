@@ -69,7 +69,10 @@ _VALUES = (
     *("builtins.str", "builtins.bytes", "builtins.bytearray"),
 )
 #: How to limit a container, and what to do if it is bounded already.
-_LIMIT = "{limit} (if it has a limit that was not reached, raise `iterations`)."
+_LIMIT = (
+    "{limit}. If the holder does have a limit and just was not full yet, raise "
+    "`iterations`."
+)
 _VIEWS = ("builtins.memoryview",)
 _ALLOCATORS = ("host.allocator", "gpu.allocator")
 _FEW = 32  # most numbers in a loss

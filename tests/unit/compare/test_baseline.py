@@ -113,8 +113,9 @@ def test_another_leak_of_the_same_signal_is_new(tmp_path: Path) -> None:
 
 
 def test_fingerprints_of_another_version_say_so_and_how_to_renew_them(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     old = leak(tensors(fingerprint="60f2c101f907", kind="EagerTensor"))
     now = leak(tensors(fingerprint=fingerprint("app.SEEN"), kind="EagerTensor"))
     baseline = recorded(old, tmp=tmp_path)
@@ -123,7 +124,7 @@ def test_fingerprints_of_another_version_say_so_and_how_to_renew_them(
     for verbosity in (-1, 0):
         text = " ".join(" ".join(lines(baseline, marked, verbosity=verbosity)).split())
         assert "fingerprints have another version" in text
-        assert "renew them with --tfleak-save-baseline=baseline.json" in text
+        assert "renew them, add --tfleak-save-baseline=baseline.json to this" in text
     (tmp_path / "baseline.json").write_text(baseline_text([marked], baseline), "utf-8")
     renewed = read_baseline(tmp_path / "baseline.json")
     assert not renewed.is_outdated
@@ -445,10 +446,24 @@ baseline baseline.json: 2 findings in 1 test accepted, 1 worse, 1 new, 1 gone
   accepted  tests/test_x.py::test_a
               tf.tensors +1 per iteration (EagerTensor), host.heap +65 KiB per
               iteration
-  remove what is gone with --tfleak-save-baseline=baseline.json"""
+  to remove what is gone, add --tfleak-save-baseline=baseline.json to this
+  command"""
 
 
-def test_the_summary_lists_what_is_accepted_worse_new_and_gone(tmp_path: Path) -> None:
+def test_the_advice_names_the_file_from_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a b").mkdir()
+    baseline = recorded(leak(tensors(), name="test_a"), tmp=tmp_path / "a b")
+    monkeypatch.chdir(tmp_path)
+    text = " ".join(" ".join(lines(baseline, leak(name="test_a"))).split())
+    assert "add '--tfleak-save-baseline=a b/baseline.json' to this command" in text
+
+
+def test_the_summary_lists_what_is_accepted_worse_new_and_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     baseline = recorded(
         leak(tensors(kind="EagerTensor"), heap(64 * KIB), name="test_a"),
         leak(tensors(), name="test_b"),

@@ -319,7 +319,7 @@ def test_a_finding_is_shown_with_all_that_is_known_of_it() -> None:
         "keep(x)",
         "src/cache.py:12 in caller",
         "tensorflow::Inner",
-        "1 becomes 0.25 with less",
+        "tried with less: tf.tensors went from 1 to 0.25",
         "A list keeps it.",
         "clear the list",
         "not in the baseline",

@@ -500,7 +500,8 @@ def test_an_experiment_is_shown_once_for_all_that_it_changes() -> None:
         for signal in ("tf.traces", "tf.functions")
     )
     text = " ".join(failure_text(leak(traces, functions), width=200).split())
-    assert f"tf.traces 1 becomes 0, tf.functions 1 becomes 0 {words}" in text
+    changes = "tf.traces went from 1 to 0, tf.functions went from 1 to 0"
+    assert f"experiment tried {words}: {changes} " in text
     assert text.count("experiment ") == 1
 
 
