@@ -229,7 +229,7 @@ class TestMessage:
         "accepted", [{"baseline": "accepted"}, {"ignored": "app.OLD"}]
     )
     def test_allows_what_is_accepted_of_the_same_signal_as_well(
-        self, accepted: dict[str, str]
+        self, accepted: dict[str, Any]
     ) -> None:
         old = dataclasses.replace(FINDING, accepted=True, **accepted)
         text = " ".join(failure_text(leak(FINDING, old)).split())
