@@ -13,6 +13,8 @@ from pytest_tfleak.quantities import format_bytes
 LARGEST = 2**29  # bytes: a larger file is not read
 #: Lists and objects in one another: JSON of ours has no more than a dozen.
 DEEPEST = 100
+#: No schema will have a number as large, nor a message that names it.
+_LARGEST_SCHEMA = 1_000_000
 
 
 class DocumentError(ValueError):
@@ -37,7 +39,11 @@ def read_document(path: Path, *, what: str, schema: int) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise DocumentError(f"{path}: {_why_not_json(text, error)}") from None
     found = data.get("schema") if isinstance(data, dict) else None
-    if not isinstance(found, int) or isinstance(found, bool) or found < 1:
+    if (
+        not isinstance(found, int)
+        or isinstance(found, bool)
+        or not 1 <= found <= _LARGEST_SCHEMA
+    ):
         raise DocumentError(f'{path}: is not {what}: it has no "schema" number')
     if found > schema:
         raise DocumentError(

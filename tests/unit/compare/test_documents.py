@@ -61,6 +61,7 @@ def read(path: Path) -> dict[str, Any]:
         ("[" * 200_000, "is not JSON"),
         ('{"a":' * 200_000, "is not JSON"),
         ('{"schema": 1, "a": -Infinity}', "-Infinity is not a number"),
+        ('{"schema": ' + "9" * 300 + "}", 'it has no "schema" number'),
     ],
 )
 def test_what_is_no_document_is_refused_in_one_line(
