@@ -96,7 +96,7 @@ def _follows(
     return all(any(follows_once(size) for _ in range(_TRIES)) for size in _SIZES)
 
 
-@cache  # ctypes makes a class of each signature, and of each library below
+@cache  # ctypes makes classes, which are garbage after a run that makes them
 def _raw_memory() -> tuple[Callable[[int], Any], Callable[[Any], object]] | None:
     """Return Python's functions for malloc and free, None if they cannot be called."""
     try:
@@ -123,6 +123,7 @@ def _symbol(name: str) -> Any:
         return None
 
 
+@cache
 def _mallinfo2() -> Read | None:
     """Return a reader of glibc's own figures, None before glibc 2.33 and elsewhere.
 

@@ -327,8 +327,8 @@ def test_each_signal_has_its_own_finding() -> None:
         trace_of({HEAP: grow(9000), TENSORS: LEAK, SESSIONS: LEVEL}), PLAN
     )
     assert [finding.signal for finding in verdict.findings] == [
-        "host.heap",
         "tf.tensors",
+        "host.heap",
     ]
 
 

@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from collections.abc import Iterator
 from ctypes.util import find_library
 from types import SimpleNamespace
 from typing import Any
@@ -98,6 +99,14 @@ def test_asking_glibc_leaves_nothing_behind() -> None:
     assert blocks_after(1000) - blocks_after(1) < 10
 
 
+@pytest.fixture
+def _asked_anew() -> Iterator[None]:
+    heap._mallinfo2.cache_clear()
+    yield
+    heap._mallinfo2.cache_clear()
+
+
+@pytest.mark.usefixtures("_asked_anew")
 @pytest.mark.parametrize("error", [OSError, AttributeError, ImportError])
 def test_without_glibc_s_function_psutil_reads(
     monkeypatch: pytest.MonkeyPatch, error: type[Exception]
