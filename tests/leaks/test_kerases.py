@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 
@@ -73,6 +74,13 @@ def test_each_entry_with_each_keras(run_with: RunPlanted, package: str) -> None:
         for entry in KNOWN
     }
     assert not {name: words for name, words in complaints.items() if words}
+
+
+def test_every_entry_has_a_body_for_each_keras() -> None:
+    planted = Path(__file__).parent / "planted" / "kerases.py"
+    source = planted.read_text("utf-8")
+    bodies = {f"def {entry.name.replace('-', '_')}()" for entry in KNOWN}
+    assert not {body for body in bodies if body not in source}
 
 
 def test_every_keras_has_a_call_that_clears_its_session() -> None:

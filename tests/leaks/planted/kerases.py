@@ -102,6 +102,13 @@ def kernels_made_again():
         )
 
 
+def traceback_code():
+    lines = "    x = x + 1.0\n" * 20
+    exec(f"def add(x):\n{lines}", namespace := {})
+    with tf.Graph().as_default():
+        namespace["add"](tf.zeros([2]))
+
+
 BODIES = [
     custom_gradient_registry,
     keras_lookup_tables,
@@ -116,6 +123,7 @@ BODIES = [
     lookup_tables,
     eager_kernel_cache,
     kernels_made_again,
+    traceback_code,
 ]
 
 
