@@ -426,16 +426,13 @@ class Loop:
         deep: bool = False,
     ) -> None:
         self._census.take()
-        self._reserve.lend()
-        try:
+        with self._reserve.lent():
             for probe in self.probes:
                 if is_read(probe):
                     probe.settle()
             for probe, offset in zip(self.probes, self._offsets, strict=True):
                 if is_read(probe):
                     probe.read(buffer, start + offset, deep)
-        finally:
-            self._reserve.take_back()
         self._census.release()
 
     def _call(self, after: Sequence[Callable[[], None]]) -> float:

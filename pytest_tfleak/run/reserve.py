@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import os
 from array import array
+from collections.abc import Generator
+from contextlib import contextmanager
 from contextlib import suppress
 from pathlib import Path
 
@@ -42,13 +44,14 @@ class Reserve:
             self._give(place)
         self._memory = bytearray()
 
-    def lend(self) -> None:
-        """Free one descriptor, until ``take_back``."""
+    @contextmanager
+    def lent(self) -> Generator[None, None, None]:
+        """Free one descriptor for the code in the block."""
         self._give(0)
-
-    def take_back(self) -> None:
-        """Take the descriptor again that was lent."""
-        self._take(0)
+        try:
+            yield
+        finally:
+            self._take(0)
 
     def _take(self, place: int) -> None:
         if self._descriptors[place] == _NONE:
