@@ -67,7 +67,19 @@ import tensorflow as tf
 from absl.testing import parameterized
 from tensorflow.python.framework import test_util
 tf1 = tf.compat.v1
+combinations = tf.__internal__.test.combinations
+in_both_modes = combinations.generate(combinations.combine(mode=["graph", "eager"]))
 OPEN = []
+
+class Generated(tf.test.TestCase, parameterized.TestCase):
+    @in_both_modes
+    def test_generated_clean(self): self.assertEqual(tf.ones([2]).shape, [2])
+
+    @in_both_modes
+    def test_generated_leak(self): OPEN.append(tf.ones([2]))
+
+    @in_both_modes
+    def test_generated_failed(self): self.fail()
 
 class Test(tf.test.TestCase, parameterized.TestCase):
     def test_clean_cached(self):
@@ -233,7 +245,7 @@ def expected(name: str) -> str:
 def test_every_shape_is_measured(measure: Measure, workers: tuple[str, ...]) -> None:
     verdicts = measure(SHAPES, "--doctest-modules", *workers)
     assert verdicts == {name: expected(name) for name in verdicts}
-    assert len(verdicts) == 37  # without the test_session of tf.test.TestCase
+    assert len(verdicts) == 43  # without the test_session of tf.test.TestCase
 
 
 @ALSO_ON_WORKERS
