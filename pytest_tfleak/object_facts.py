@@ -25,6 +25,9 @@ TRACEBACK = "traceback"
 CLASS = "class"
 KERAS_VARIABLE = "keras-variable"
 
+#: The types of asyncio's tasks: the one in C, and the one in Python.
+TASKS = ("_asyncio.Task", "asyncio.tasks.Task")
+
 # What the length of an object counts, if not entries.
 CHARACTERS = "characters"
 WORKERS = "workers"

@@ -325,8 +325,8 @@ class Plan:
     blocks: float = _allowed("Python's memory blocks", 64)
     objects: float | None = _option(
         None,
-        "allowed growth of Python objects of any type (none: judged only if objects of "
-        "your own classes pile up, and your code keeps them)",
+        "allowed growth of Python objects of any type (none: judged only if asyncio "
+        "tasks or objects of your own classes pile up, and your code keeps them)",
         unit="per iteration",
         parse=none_or(number),
         group="allowance",

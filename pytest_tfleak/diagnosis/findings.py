@@ -21,6 +21,7 @@ from pytest_tfleak.diagnosis.survivors.groups import EVERY
 from pytest_tfleak.diagnosis.survivors.groups import Group
 from pytest_tfleak.diagnosis.survivors.groups import Part
 from pytest_tfleak.diagnosis.survivors.structure import Observed
+from pytest_tfleak.object_facts import TASKS
 from pytest_tfleak.object_facts import rates_of
 from pytest_tfleak.reports.held_object import words_of_growing_types
 from pytest_tfleak.reports.held_object import words_of_inner
@@ -496,8 +497,12 @@ def describe_unjudged(survivors: Mapping[str, int], iterations: int) -> str:
 
 
 def most_of_users(counts: Mapping[str, int]) -> int:
-    """Return the largest count of a type that user code defines, by full name."""
-    return max((n for name, n in counts.items() if is_of_users(name)), default=0)
+    """Return the largest count of a type that user code defines, by full name.
+
+    A task counts as one of them: it runs user code, and keeps all that the code uses.
+    """
+    of_users = (n for name, n in counts.items() if name in TASKS or is_of_users(name))
+    return max(of_users, default=0)
 
 
 def is_kept_by_user(finding: Finding, renewed: frozenset[str]) -> bool:

@@ -405,23 +405,21 @@ def test_v_names_objects_that_pile_up_within_the_allowances(
 ) -> None:
     pytester.makepyfile(
         """
-        import asyncio, pytest
+        import pytest
+        from fractions import Fraction
 
-        AUDITS = set()
-
-        async def score():
-            AUDITS.add(asyncio.create_task(asyncio.sleep(0)))
+        PRICES = []
 
         @pytest.mark.tfleak
         def test_it():
-            asyncio.run(score())
+            PRICES.append(Fraction(1, 3))
         """
     )
     result = pytester.runpytest_subprocess("-v")
     result.assert_outcomes(passed=1)
     said = " ".join(result.stdout.str().split())
     assert "Python objects pile up, within the allowances of memory: 1 " in said
-    assert " Task" in said and "objects=0 would judge them" in said
+    assert " Fraction" in said and "objects=0 would judge them" in said
     quiet = pytester.runpytest_subprocess()
     quiet.stdout.no_fnmatch_line("*pile up*")
 

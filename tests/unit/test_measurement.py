@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections import deque
 from collections.abc import Callable
@@ -383,6 +384,27 @@ def test_objects_of_the_user_s_classes_are_judged(
     assert (finding.per_iteration, finding.path.type) == (1, f"{__name__}.Request")
     allowed = find_leaks(keep(), iterations=20, objects=1)
     assert (allowed.status, allowed.notes) == (Status.CLEAN, ())
+
+
+def test_tasks_are_judged() -> None:
+    kept: list[asyncio.Task[bool]] = []
+    loop = asyncio.new_event_loop()
+
+    async def leave_a_task() -> None:
+        kept.append(asyncio.create_task(asyncio.Event().wait()))
+
+    try:
+        verdict = find_leaks(
+            lambda: loop.run_until_complete(leave_a_task()), iterations=20
+        )
+    finally:
+        for task in kept:
+            task.cancel()
+        loop.run_until_complete(asyncio.gather(*kept, return_exceptions=True))
+        loop.close()
+    assert verdict.status is Status.LEAK
+    (finding,) = verdict.findings
+    assert (finding.signal, finding.cause) == ("python.objects", "task-never-ended")
 
 
 NOTE = "pile up, within the allowances of memory: 1 {} per iteration."

@@ -8,12 +8,12 @@ from pytest_tfleak.diagnosis.causes.cause import Priority
 from pytest_tfleak.diagnosis.causes.pools import is_pool
 from pytest_tfleak.diagnosis.causes.resources import is_in_logger
 from pytest_tfleak.diagnosis.causes.resources import is_log_filter
+from pytest_tfleak.object_facts import TASKS
 from pytest_tfleak.retaining_path import DEFAULT
 from pytest_tfleak.retaining_path import EXCEPTION
 from pytest_tfleak.retaining_path import EXCEPTION_ARGUMENTS
 from pytest_tfleak.retaining_path import Step
 
-_TASKS = ("_asyncio.Task", "asyncio.tasks.Task")
 #: Objects in which the event loop keeps a task that waits.
 _HANDLES = ("asyncio.events.Handle", "asyncio.events.TimerHandle")
 _GENERATORS = (
@@ -90,7 +90,7 @@ def _is_weakly_keyed(e: Evidence) -> bool:
 
 
 def _is_task(e: Evidence) -> bool:
-    return e.adds(*_TASKS) or (e.held in _HANDLES and e.holds(*_TASKS))
+    return e.adds(*TASKS) or (e.held in _HANDLES and e.holds(*TASKS))
 
 
 def _is_generator(e: Evidence) -> bool:

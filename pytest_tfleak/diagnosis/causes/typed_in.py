@@ -24,6 +24,7 @@ from pytest_tfleak.diagnosis.origin.source_hints import is_written
 from pytest_tfleak.diagnosis.origin.source_hints import names_at
 from pytest_tfleak.diagnosis.origin.source_hints import owner_at
 from pytest_tfleak.diagnosis.origin.source_hints import targets_of
+from pytest_tfleak.object_facts import TASKS
 from pytest_tfleak.retaining_path import ATTRIBUTE
 from pytest_tfleak.retaining_path import DEFAULT
 from pytest_tfleak.retaining_path import EXCEPTION
@@ -32,7 +33,6 @@ from pytest_tfleak.user_code import file_of_module
 
 _METHOD = "builtins.method"
 _DATASETS = "tensorflow.python.data."
-_TASKS = ("_asyncio.Task", "asyncio.tasks.Task")
 _FUTURES = ("concurrent.futures._base.Future",)
 _LAYERS = (
     "keras.src.layers.layer.Layer",
@@ -109,10 +109,10 @@ def leave(case: Case) -> str:
 def end_task(case: Case) -> str:
     """Return how an asyncio task ends, and leaves what keeps it."""
     name = case.name_of_result("create_task", "ensure_future")
-    if not name and case.is_put_away(*_TASKS):
+    if not name and case.is_put_away(*TASKS):
         name = names_at(case.finding.stored).argument
     task, left, ways = name or "task", leave(case), []
-    if left and case.is_put_away(*_TASKS):
+    if left and case.is_put_away(*TASKS):
         ways.append(f"let it go when it is done: `{task}.add_done_callback({left})`")
     if any(step.kind == SUSPENDED for step in case.steps):
         ways.append(f"end it when nobody waits for it: `{task}.cancel()`")
