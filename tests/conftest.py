@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from collections.abc import Iterator
 from contextlib import suppress
 from datetime import datetime
 from datetime import timezone
@@ -49,6 +50,17 @@ def _short_moment(monkeypatch: pytest.MonkeyPatch) -> None:
     Tests whose runs have a process of their own wait as users do.
     """
     monkeypatch.setattr("pytest_tfleak.run.confirm.MOMENT", MOMENT)
+
+
+@pytest.fixture(autouse=True)
+def _without_tensorflow() -> Iterator[None]:
+    """Fail a test that imports TensorFlow into the process of all tests: see needs.py.
+
+    Tests that need it run in a process of their own, which imports it for all of them.
+    """
+    was_there = "tensorflow" in sys.modules
+    yield
+    assert was_there or "tensorflow" not in sys.modules, "it needs its own process"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

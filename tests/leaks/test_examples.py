@@ -5,19 +5,16 @@ from __future__ import annotations
 import ast
 import re
 import shutil
-from importlib.util import find_spec
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
+from tests.needs import needs_tensorflow
 from tests.regenerate import expected_text
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 FILES = sorted(EXAMPLES.glob("test_*.py"))
-needs_tensorflow = pytest.mark.skipif(
-    find_spec("tensorflow") is None, reason="TensorFlow is not installed"
-)
 each_file = pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 
 #: Begins the end of each example: what the tool says of its leaking tests.

@@ -9,7 +9,6 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -22,6 +21,7 @@ from pytest_tfleak.verdict import FailingCalls
 from pytest_tfleak.verdict import Origin
 from tests.builders import make_finding
 from tests.builders import make_leak
+from tests.needs import needs_tensorflow
 from tests.pages import CAUSES
 from tests.pages import DOCS
 from tests.pages import MESSAGES
@@ -40,9 +40,6 @@ from tests.regenerate import expected_text
 README = ROOT / "README.md"
 WRITTEN = [README, *sorted(DOCS.glob("*.md")), *sorted(DOCS.glob("guides/*.md"))]
 BLOCK = r"<!-- {kind}: {name} -->\n```\w+\n(.*?)```\n"
-needs_tensorflow = pytest.mark.skipif(
-    find_spec("tensorflow") is None, reason="TensorFlow is not installed"
-)
 #: Examples that are one test file each, and how many tests of it pass.
 PASSING: Mapping[str, int] = {
     "marker": 1,

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+
+from tests.needs import needs_tensorflow
 
 APP = """
 HISTORY, OTHERS = [], []
@@ -23,9 +26,12 @@ def remember_here(size=100):
 OPTIONS = ("--tfleak-iterations=10", "--tfleak-json=report.json")
 
 
-def measured(pytester: pytest.Pytester) -> tuple[pytest.RunResult, dict[str, Any]]:
+def measured(
+    pytester: pytest.Pytester, run: Callable[..., pytest.RunResult] | None = None
+) -> tuple[pytest.RunResult, dict[str, Any]]:
     """Run the tests, and return the report with its tests by name."""
-    result = pytester.runpytest_inprocess("--tfleak", *OPTIONS)
+    run = run or pytester.runpytest_inprocess
+    result = run("--tfleak", *OPTIONS)
     report = json.loads(pytester.path.joinpath("report.json").read_text("utf-8"))
     tests = {t["nodeid"].partition("::")[2]: t for t in report["tests"]}
     return result, {**report, "tests": tests}
@@ -96,8 +102,8 @@ def test_a_leak_is_searched_for_once(pytester: pytest.Pytester) -> None:
 
 
 @pytest.mark.slow
+@needs_tensorflow
 def test_tensors_in_the_same_list_are_counted(pytester: pytest.Pytester) -> None:
-    pytest.importorskip("tensorflow")
     pytester.makepyfile(
         app="""
         import tensorflow as tf
@@ -130,7 +136,7 @@ def test_tensors_in_the_same_list_are_counted(pytester: pytest.Pytester) -> None
             app.BYTES.append(bytearray(50_000))
         """,
     )
-    tests = measured(pytester)[1]["tests"]
+    tests = measured(pytester, pytester.runpytest_subprocess)[1]["tests"]
     assert all(test["status"] == "leak" for test in tests.values())
     referring = {name for name, test in tests.items() if test["same_as"]}
     assert referring == {"test_two_in_each_call"}

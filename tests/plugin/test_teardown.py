@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from pytest_tfleak.plugin.shapes.function import _goes_on_after_yield
+from tests.needs import needs_tensorflow
 
 REGISTRY = """
 import pytest
@@ -327,11 +328,10 @@ def test_it(values): fill(values)
     )
 
 
+@needs_tensorflow
 def test_what_a_fixture_enters_again_is_no_leftover(
     pytester: pytest.Pytester,
 ) -> None:
-    tensorflow = pytest.importorskip("tensorflow")
-    assert tensorflow
     source = """
 import tensorflow as tf
 
