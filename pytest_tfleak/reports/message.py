@@ -57,7 +57,8 @@ _BREAK: _Row = ("", "")  # an empty line
 
 _HEADLINE = 80  # columns
 SHORTEST_FIGURES = 3  # forms of a figure, before a path is shortened
-#: A step of so much of the growth, at least, is told apart from it.
+#: A step of so much of the growth, at least, is told apart from it; one of a count is
+#: told in any case, as the readings show each object.
 _STEP = 0.1
 _LONGEST_LIST = 300
 #: The parts of a measurement, and the shortest one shown, in seconds.
@@ -288,7 +289,8 @@ def _step_apart(finding: Finding, verdict: Verdict) -> str:
     if not (readings and is_of_them):
         return ""
     step = readings[-1] - readings[0] - finding.total
-    if abs(step) < _STEP * abs(finding.total):
+    least = _STEP * abs(finding.total)
+    if abs(step) < (least if is_memory(finding.signal, finding.unit) else 1):
         return ""
     kind = "fall" if step < 0 else "rise"
     size = format_quantity(abs(step), finding.unit)

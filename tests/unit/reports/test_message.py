@@ -519,3 +519,11 @@ def test_a_step_of_the_readings_is_told_apart_from_growth(
     series = (*[0] * 6, *[last] * 99)
     verdict = leak(HEAP, signals=(report(series, name="host.heap"),))
     assert expected in " ".join(failure_text(verdict).split())
+
+
+def test_an_older_object_that_went_is_told_apart_from_growth() -> None:
+    finding = dataclasses.replace(FINDING, per_iteration=1.0, total=23.0)
+    readings = (*range(61, 66), *range(66, 80), *range(79, 89))  # one fell away
+    verdict = leak(finding, signals=(report(readings, name=FINDING.signal),))
+    text = " ".join(failure_text(verdict).split())
+    assert "+23 from first to last, not counting one fall of 1; " in text
