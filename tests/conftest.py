@@ -20,6 +20,9 @@ import pytest
 from hypothesis import HealthCheck
 from hypothesis import settings
 
+from tests.own_process import OwnProcess
+from tests.own_process import has_own_process
+
 # NumPy cannot be imported twice in a process, and runs of pytester in this process
 # forget the modules that they imported.
 with suppress(ImportError):
@@ -58,9 +61,19 @@ def _without_tensorflow() -> Iterator[None]:
 
     Tests that need it run in a process of their own, which imports it for all of them.
     """
-    was_there = "tensorflow" in sys.modules
+    library = "tensorflow.python.pywrap_tensorflow"  # of which no test has a fake
+    was_there = library in sys.modules
     yield
-    assert was_there or "tensorflow" not in sys.modules, "it needs its own process"
+    assert was_there or library not in sys.modules, "it needs its own process"
+
+
+def pytest_pycollect_makemodule(
+    module_path: Path, parent: pytest.Collector
+) -> pytest.File | None:
+    """Run a file that looks at all objects often in a process of its own."""
+    if not has_own_process(module_path, parent.config):
+        return None
+    return OwnProcess.from_parent(parent, path=module_path)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

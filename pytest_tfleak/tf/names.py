@@ -211,11 +211,15 @@ def _tf(
     )
 
 
-def _keras_3(module: str, attribute: str) -> Place:
+def _keras_3(
+    module: str, attribute: str, *, since: Version = (), before: Version = ()
+) -> Place:
     return Place(
         library="keras",
         module=f"keras.src.{module}",
         attributes=tuple(attribute.split(".")),
+        since=since,
+        before=before or None,
     )
 
 
@@ -1214,7 +1218,8 @@ METRIC = _name(
     example="issubclass(keras.metrics.Mean, it)",
 )
 KERAS_VARIABLE = _name(
-    _keras_3("backend.common.variables", "Variable"),
+    _keras_3("backend.common.variables", "Variable", since=(3, 7)),
+    _keras_3("backend.common.variables", "KerasVariable", before=(3, 7)),
     use="what a variable of Keras' is, in words",
     example="issubclass(keras.Variable, it)",
 )

@@ -522,7 +522,7 @@ def test_a_step_of_the_readings_is_told_apart_from_growth(
 
 
 def test_an_older_object_that_went_is_told_apart_from_growth() -> None:
-    finding = dataclasses.replace(FINDING, per_iteration=1.0, total=23.0)
+    finding = dataclasses.replace(FINDING, per_iteration=1.0, total=23)
     readings = (*range(61, 66), *range(66, 80), *range(79, 89))  # one fell away
     verdict = leak(finding, signals=(report(readings, name=FINDING.signal),))
     text = " ".join(failure_text(verdict).split())
