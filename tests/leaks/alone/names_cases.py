@@ -140,6 +140,8 @@ def test_a_field_is_there(key: str) -> None:
         pytest.skip("of Keras 3")
     if (version_of("tensorflow") or ()) < field.since:
         pytest.skip("of a newer TensorFlow")
+    if key == "VARIABLE_PATH" and (3,) <= (version_of("keras") or ()) < (3, 7):
+        pytest.skip("of a newer Keras")
     assert evaluate(field.example, field)
 
 
