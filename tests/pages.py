@@ -96,6 +96,11 @@ PICTURES = (
         "python.blocks",
     ),
     (
+        "It falls: a buffer that is emptied each time it is full",
+        "clean_buffer_is_emptied_when_full",
+        "tf.tensors",
+    ),
+    (
         "It steps: the heap shows big tensors late, in blocks",
         "leaky_big_tensors_in_a_queue",
         "host.heap",

@@ -17,6 +17,7 @@ BATCH = np.ones([32, 8], "float32")
 TARGET = np.ones([32, 1], "float32")
 numbers = count()
 KEPT: list[Any] = []
+BUFFER: list[Any] = []
 libc = ctypes.CDLL(None)
 libc.malloc.restype = ctypes.c_void_p
 libc.malloc.argtypes = [ctypes.c_size_t]
@@ -78,6 +79,12 @@ def large_cache(key: int) -> Any:
 
 def clean_cache_fills_in_the_confirmation() -> None:
     large_cache(next(numbers))
+
+
+def clean_buffer_is_emptied_when_full() -> None:
+    if len(BUFFER) == 40:
+        BUFFER.clear()
+    BUFFER.append(tf.ones([4]))
 
 
 def leaky_tensor_kept() -> None:
