@@ -7,20 +7,34 @@ pages of the causes.
 from __future__ import annotations
 
 import ast
+import inspect
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
+from pytest_tfleak.__main__ import main
+from pytest_tfleak.compare.baseline import baseline_text
+from pytest_tfleak.compare.baseline import read_baseline
 from pytest_tfleak.diagnosis.causes import all_causes
 from pytest_tfleak.plugin.command_line import all_options
+from pytest_tfleak.reports import message
+from pytest_tfleak.reports.document import make_document
+from pytest_tfleak.reports.json import render
+from pytest_tfleak.reports.junit import properties
 from pytest_tfleak.reports.message import failure_text
 from pytest_tfleak.verdict import FailedCall
 from pytest_tfleak.verdict import FailingCalls
 from pytest_tfleak.verdict import Origin
+from pytest_tfleak.verdict import Reason
+from pytest_tfleak.verdict import Status
 from tests.builders import make_finding
 from tests.builders import make_leak
+from tests.builders import make_verdict
+from tests.builders import path_to
 from tests.needs import needs_tensorflow
 from tests.pages import CAUSES
 from tests.pages import DOCS
@@ -161,11 +175,87 @@ def test_every_output_of_a_page_is_checked() -> None:
             assert f'"{name}"' in here, f"{page.name}: {name}"
 
 
+def test_every_row_of_a_message_is_explained() -> None:
+    tree = ast.parse(inspect.getsource(message))
+    yielded = [node.value for node in ast.walk(tree) if isinstance(node, ast.Yield)]
+    heads = [pair.elts[0] for pair in yielded if isinstance(pair, ast.Tuple)]
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    heads += [c.args[0] for c in calls if ast.unparse(c.func) == "_line_rows"]
+    labels = {h.value for h in heads if isinstance(h, ast.Constant) and h.value}
+    assert len(labels) > 20
+    wanted = {*labels, "to allow it", "leak 2"}  # their labels are put together
+    assert set(first_column("messages.md", "row")) == wanted
+
+
+def test_every_property_of_a_junit_file_is_explained() -> None:
+    line = Origin(file="app/train.py", line=40, function="f", text="")
+    found = [
+        make_leak(make_finding(cause="tensor-kept", origin=line, path=path_to())),
+        make_leak(make_finding("tf.sessions", None)),
+        make_verdict(Status.INCONCLUSIVE, reason=Reason.OUT_OF_TIME, detail="why"),
+    ]
+    names = {name for verdict in found for name, _ in properties(verdict)}
+    shown = " ".join(first_column("reports.md", "property"))
+    assert set(re.findall(r"`(tfleak\.\w+)`", shown)) == names
+
+
+def test_every_verdict_is_explained() -> None:
+    shown = [word.lower() for word in first_column("how-it-decides.md", "verdict")]
+    assert shown == [status.value.replace("_", " ") for status in Status]
+
+
+def first_column(page: str, head: str) -> list[str]:
+    """Return the first cells of the table of a page whose first head is this."""
+    text = (DOCS / page).read_text("utf-8")
+    table = re.search(rf"^\| {head} \|.*\n\|-.*\n((?:\|.*\n)+)", text, re.MULTILINE)
+    assert table, f"{page} has no such table"
+    return [row.split("|")[1].strip() for row in table[1].splitlines()]
+
+
 def test_every_flag_of_a_page_is_an_option() -> None:
     flags = {row.command_line_flag for row in all_options("command line")}
     for page in [*WRITTEN, ROOT / "CONTRIBUTING.md"]:
         found = re.findall(r"--tfleak(?:-[a-z]+)*", page.read_text("utf-8"))
         assert set(found) <= flags, page.name
+
+
+#: A line of a shell or of a recipe that runs pytest.
+PYTEST = re.compile(r"^(?: +- (?:run: )?)?pytest (-[^#\n]+)", re.MULTILINE)
+
+
+def commands_of_pages() -> list[str]:
+    """Return the options of each such line, "full" in place of what varies."""
+    found = (one for page in WRITTEN for one in PYTEST.findall(page.read_text("utf-8")))
+    return sorted({re.sub(r"\$\{\{.*?\}\}|\$\w+", "full", one) for one in found})
+
+
+def test_every_command_of_a_page_is_accepted(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("CI", "BUILD_NUMBER"):
+        monkeypatch.delenv(name, raising=False)
+    # other plugins take most of the time
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    monkeypatch.setenv("PYTEST_PLUGINS", "pytest_tfleak.plugin,xdist.plugin")
+    folder = pytester.mkdir("tests") / "gpu"
+    folder.mkdir()
+    folder.joinpath("test_it.py").write_text("def test(): pass", "utf-8")
+    status = {
+        command: pytester.runpytest(*command.split(), "--collect-only").ret
+        for command in (*commands_of_pages(), "--tfleak-depth=slow")
+    }
+    assert status.pop("--tfleak-depth=slow") == pytest.ExitCode.USAGE_ERROR
+    assert len(status) > 10 and set(status.values()) == {pytest.ExitCode.OK}
+
+
+def test_the_recipe_of_the_readme_has_ten_lines() -> None:
+    lines = block("recipe", "readme").splitlines()
+    assert len(lines) == 10
+    # without these, it would be no workflow
+    assert {line.partition(":")[0] for line in lines if line[0] != " "} == {
+        "on",
+        "jobs",
+    }
 
 
 @needs_tensorflow
@@ -207,9 +297,14 @@ def test_the_service_leaks_until_it_is_mended(
         service=block("example", "service"),
         test_service=block("example", "test of the service"),
     )
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_WORKSPACE", str(pytester.path))
+    monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
     result = run_as_shown(pytester, monkeypatch, "--tfleak")
+    monkeypatch.delenv("GITHUB_ACTIONS")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     assert_shown("service", failure_of(result, "test_handle"))
+    assert_shown("annotations", annotations_in(result))
     pytester.makepyfile(service=block("example", "mended service"))
     result = run_as_shown(pytester, monkeypatch, "--tfleak")
     assert result.ret == pytest.ExitCode.OK
@@ -229,6 +324,14 @@ def run_as_shown(
     # on Python 3.13, TensorFlow's AutoGraph uses deprecated functions
     given += ["-W", "ignore::DeprecationWarning:gast.astn"]
     return pytester.runpytest_subprocess(*given)
+
+
+def annotations_in(result: pytest.RunResult) -> str:
+    """Return the place and the title of each annotation, as a table shows them."""
+    pattern = r"^::error file=([^,]+),line=(\d+),title=(.*?)::"
+    found = re.findall(pattern, result.stdout.str(), re.MULTILINE)
+    rows = (f"{file}, line {line}   {unquote(title)}" for file, line, title in found)
+    return "".join(f"{row}\n" for row in rows)
 
 
 def failure_of(result: pytest.RunResult, test: str) -> str:
@@ -268,6 +371,57 @@ def test_probe_example_works(
     result = run_as_shown(pytester, monkeypatch)
     result.assert_outcomes(failed=1)
     assert_shown("probe", failure_of(result, "test_connect"))
+
+
+def test_a_missing_baseline_ends_the_run_as_shown(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CI", "1")
+    result = pytester.runpytest("--tfleak-baseline=tfleak-baseline.json")
+    printed = result.stderr.str().strip()
+    assert block("output", "missing baseline").strip() == printed.replace(
+        str(pytester.path), "/repo"
+    )
+
+
+def test_the_baseline_that_is_shown_is_one(tmp_path: Path) -> None:
+    path, text = tmp_path / "baseline.json", block("output", "baseline")
+    path.write_text(text, "utf-8")
+    assert baseline_text([], read_baseline(path)) == text
+
+
+def test_two_reports_are_compared_as_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit, load, predict = (
+        f"tests/{name}"
+        for name in (
+            "test_model.py::test_fit",
+            "test_serve.py::test_load",
+            "test_model.py::test_predict",
+        )
+    )
+    others = [make_verdict(nodeid=f"test_other.py::test_{k}") for k in range(212)]
+    memory, session = make_finding("host.heap"), make_finding("tf.sessions", None)
+    before = [
+        make_leak(replace(memory, per_iteration=19.6 * 1024), nodeid=fit),
+        make_verdict(nodeid=load),
+        make_leak(make_finding(kind="EagerTensor"), nodeid=predict),
+    ]
+    now = [
+        make_leak(replace(memory, per_iteration=58.8 * 1024), nodeid=fit),
+        make_leak(replace(session, kind="Session"), nodeid=load),
+        make_verdict(nodeid=predict),
+    ]
+    files = tmp_path / "before.json", tmp_path / "now.json"
+    for file, version, verdicts in zip(
+        files, ("2.20.0", "2.21.0"), (before, now), strict=True
+    ):
+        environment = {"tensorflow": version}
+        document = make_document([*verdicts, *others], environment, complete=True)
+        file.write_text(render(document), "utf-8")
+    assert main(["compare", *map(str, files)]) == 1
+    assert capsys.readouterr().out == block("output", "compare")
 
 
 def test_the_row_on_failing_calls_is_as_shown() -> None:
