@@ -186,6 +186,8 @@ class FaultSweep:
         leaks = [one for one in looked if decide(one).status is Status.LEAK]
         if leaks:
             return _joined(swept, leaks)
+        if decide(swept).status is Status.LEAK:
+            return swept  # scopes are left, and what grows is of no other use
         if stage.grew and self._deadline.fits(0):
             again = self._passes(targets)
             grown = self._run(again, plan, _Unit(again, plan))

@@ -29,9 +29,11 @@ from pytest_tfleak.plan import Plan
 from pytest_tfleak.retaining_path import RetainingPath
 from pytest_tfleak.retaining_path import Root
 from pytest_tfleak.run.budget import Deadline
+from pytest_tfleak.run.failing_passes import FailingPasses
 from pytest_tfleak.run.faults import Call
 from pytest_tfleak.run.faults import Faults
 from pytest_tfleak.run.interrupts import Endings
+from pytest_tfleak.run.isolation import Leftover
 from pytest_tfleak.trace import Signal
 from pytest_tfleak.trace import Trace
 from pytest_tfleak.verdict import Finding
@@ -118,6 +120,8 @@ class Sweep:
         self.kept: list[object] = []
         self.plans: list[Plan] = []
         self.cut: dict[int, int] = {}
+        #: The calls that leave a tape if they fail.
+        self.left_by: set[int] = set()
         self.max_time = 300.0
         self._body, self._plan, self._grounds = body, plan, grounds
 
@@ -142,6 +146,8 @@ class Sweep:
                 assert not loop.is_quick
             body()
             counts.append(len(self.kept))
+        if isinstance(body, FailingPasses) and self.left_by:
+            body.aftermath.left["tapes", None] = (TAPE, self.left_by)
         trace = trace_of_counts("tf.sessions", counts, plan.warmup)
         if iterations:
             stage.is_enough(SimpleNamespace(trace=trace))  # type: ignore[arg-type]
@@ -150,6 +156,7 @@ class Sweep:
 
 
 QUICK = Plan(iterations=6, warmup=1)
+TAPE = Leftover(kind="tapes", count=1, text="1 tape was never left", leak=True)
 
 
 def three_calls(sweep: Sweep) -> None:
@@ -239,6 +246,22 @@ def test_suspects_for_which_no_time_was_left() -> None:
     assert len(sweep.plans) == 2
     assert outcome(verdict) == (Status.INCONCLUSIVE, Reason.OUT_OF_TIME)
     assert "max_time left no time to confirm it" in str(verdict.detail)
+
+
+def test_a_scope_that_is_left_is_a_leak_whatever_a_library_keeps() -> None:
+    kept = make_finding("tf.tensors", path=at("native"))
+    sweep = Sweep(
+        leaks_at_the_second,
+        QUICK,
+        sweep={"findings": (make_finding("tf.tapes", per_iteration=None),)},
+        group={"findings": (kept,)},
+    )
+    sweep.left_by = {1, 2}
+    verdict = sweep.run()
+    assert verdict.status is Status.LEAK
+    (finding,) = verdict.failing
+    assert finding.failing is not None
+    assert (finding.signal, finding.failing.count) == ("tf.tapes", 2)
 
 
 def test_a_group_that_proves_nothing_keeps_the_sweep_from_being_clean() -> None:
