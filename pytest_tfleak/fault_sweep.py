@@ -185,7 +185,7 @@ class FaultSweep:
         looked = self._look_at(stage.suspects)
         leaks = [one for one in looked if decide(one).status is Status.LEAK]
         if leaks:
-            return _joined(swept, leaks)
+            return joined(swept, leaks)
         if decide(swept).status is Status.LEAK:
             return swept  # scopes are left, and what grows is of no other use
         if stage.grew and self._deadline.fits(0):
@@ -602,26 +602,48 @@ def _is_of_users(finding: Finding) -> bool:
     return path.root.kind not in _OF_LIBRARIES
 
 
-def _joined(swept: Grounds, leaks: Sequence[Grounds]) -> Grounds:
+def joined(swept: Grounds, leaks: Sequence[Grounds]) -> Grounds:
     """Return the grounds of the first leak, with what the others and the sweep found.
 
     So its figures are of one run.
     """
-    found: dict[object, Finding] = {}
+    found: list[Finding] = []
     for finding in (f for one in (*leaks, swept) for f in one.findings):
-        key = (finding.signal, finding.fingerprint, finding.origin, finding.stored)
-        before = found.get(key)
-        if before is None or before.failing is None or finding.failing is None:
-            found.setdefault(key, finding)
-        else:
-            found[key] = replace(
-                before, failing=_together(before.failing, finding.failing)
-            )
+        place = next((n for n, one in enumerate(found) if _is_same(one, finding)), None)
+        if place is None:
+            found.append(finding)
+            continue
+        before = found[place]
+        found[place] = replace(
+            before,
+            origin=before.origin or finding.origin,
+            stack=before.stack if before.origin else finding.stack,
+            stored=before.stored or finding.stored,
+            failing=_together(before.failing, finding.failing),
+        )
     notes = dict.fromkeys(note for one in leaks for note in one.notes)
-    return replace(leaks[0], findings=tuple(found.values()), notes=tuple(notes))
+    return replace(leaks[0], findings=tuple(found), notes=tuple(notes))
 
 
-def _together(one: FailingCalls, other: FailingCalls) -> FailingCalls:
+def _is_same(one: Finding, other: Finding) -> bool:
+    """Return whether two findings are the same but for the calls that failed.
+
+    If both say what holds it, there may have been no time to find the lines of one.
+    """
+    if (one.signal, one.fingerprint) != (other.signal, other.fingerprint):
+        return False
+    is_held = one.fingerprint is not None
+    return all(
+        mine == its or (is_held and None in (mine, its))
+        for mine, its in ((one.origin, other.origin), (one.stored, other.stored))
+    )
+
+
+def _together(
+    one: FailingCalls | None, other: FailingCalls | None
+) -> FailingCalls | None:
+    if one is None or other is None:
+        return one
     return FailingCalls(
         count=one.count + other.count,
         total=one.total,

@@ -21,6 +21,7 @@ from pytest_tfleak.fault_sweep import FaultSweep
 from pytest_tfleak.fault_sweep import Stage
 from pytest_tfleak.fault_sweep import SweptBody
 from pytest_tfleak.fault_sweep import find_suspects
+from pytest_tfleak.fault_sweep import joined
 from pytest_tfleak.fault_sweep import spread
 from pytest_tfleak.fault_sweep import with_doubts
 from pytest_tfleak.judge import Doubt
@@ -36,7 +37,10 @@ from pytest_tfleak.run.interrupts import Endings
 from pytest_tfleak.run.isolation import Leftover
 from pytest_tfleak.trace import Signal
 from pytest_tfleak.trace import Trace
+from pytest_tfleak.verdict import FailedCall
+from pytest_tfleak.verdict import FailingCalls
 from pytest_tfleak.verdict import Finding
+from pytest_tfleak.verdict import Origin
 from pytest_tfleak.verdict import Reason
 from pytest_tfleak.verdict import Status
 from pytest_tfleak.verdict import Verdict
@@ -262,6 +266,55 @@ def test_a_scope_that_is_left_is_a_leak_whatever_a_library_keeps() -> None:
     (finding,) = verdict.failing
     assert finding.failing is not None
     assert (finding.signal, finding.failing.count) == ("tf.tapes", 2)
+
+
+def failing_at(*numbers: int) -> FailingCalls:
+    first, last = (
+        FailedCall(number=number, operation="MatMul", origin=None)
+        for number in (numbers[0], numbers[-1])
+    )
+    return FailingCalls(count=len(numbers), total=9, first=first, last=last)
+
+
+LINE, OTHER_LINE = (
+    Origin(file="app.py", line=line, function="run", text="") for line in (3, 4)
+)
+
+
+@pytest.mark.parametrize(
+    ("held_by", "lines", "counts"),
+    [
+        ("2:app.KEPT", (LINE, LINE), [3]),
+        ("2:app.KEPT", (LINE, None), [3]),
+        ("2:app.KEPT", (None, LINE), [3]),
+        ("2:app.KEPT", (LINE, OTHER_LINE), [1, 2]),
+        (None, (LINE, LINE), [3]),
+        (None, (LINE, None), [1, 2]),
+    ],
+)
+def test_findings_that_differ_in_the_calls_alone_are_one(
+    held_by: str | None, lines: tuple[Origin | None, Origin | None], counts: list[int]
+) -> None:
+    groups = [
+        Grounds(
+            nodeid="test_x",
+            plan=QUICK,
+            findings=(
+                make_finding(
+                    "tf.sessions",
+                    fingerprint=held_by,
+                    origin=line,
+                    failing=failing_at(*numbers),
+                ),
+            ),
+        )
+        for line, numbers in zip(lines, ([7], [2, 3]), strict=True)
+    ]
+    found = joined(Grounds(nodeid="test_x", plan=QUICK), groups).findings
+    assert [f.failing.count for f in found if f.failing] == counts
+    if len(found) == 1 and found[0].failing:
+        assert found[0].origin == LINE
+        assert (found[0].failing.first.number, found[0].failing.last.number) == (2, 7)
 
 
 def test_a_group_that_proves_nothing_keeps_the_sweep_from_being_clean() -> None:
