@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from collections.abc import Iterator
+from collections.abc import Mapping
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from pytest_tfleak.diagnosis.origin.naming import naming_of
 from pytest_tfleak.diagnosis.safe_read import read_field
 from pytest_tfleak.run.isolation import Leftover
 from pytest_tfleak.run.session_log import SessionLog
@@ -112,18 +114,19 @@ def _where(session: object, log: SessionLog) -> str:
 def still_open(log: SessionLog, system: SystemLog) -> str:
     """Return what is open, with the lines that opened it, "" if nothing is.
 
-    For a file, the path takes the place of a line that is not known.
+    For a file of which that line is not known, it is the path, with the line that names
+    the file.
     """
     made: list[tuple[str, Sequence[Frame]]] = [
         ("tf.sessions", log.created_at(made))
         for made, is_session in log.left_open()
         if is_session
     ]
-    paths = []
+    files: dict[str, list[object]] = {}
     with suppress(Exception):  # for example, no descriptor is free to list them
         for left in system.left():
-            if not left.lines:
-                paths.append(left.path)
+            if not left.lines and left.path:
+                files.setdefault(_file(left.path), []).append(left.made)
             elif not is_import(left.lines):
                 made.append((left.signal, left.lines))
     places = Counter((signal, _line(frames)) for signal, frames in made)
@@ -132,7 +135,7 @@ def still_open(log: SessionLog, system: SystemLog) -> str:
         for (signal, line), count in places.most_common(_MOST_PLACES)
         if line
     ]
-    return ", ".join([*parts, *_files(path for path in paths if path)])
+    return ", ".join([*parts, *_files(files)])
 
 
 def never_left(leftovers: Iterable[Leftover]) -> Iterator[str]:
@@ -143,12 +146,12 @@ def never_left(leftovers: Iterable[Leftover]) -> Iterator[str]:
             yield f"{left.text[0].upper()}{left.text[1:]}{line}."
 
 
-def _files(paths: Iterable[str]) -> Iterator[str]:
+def _files(files: Mapping[str, Sequence[object]]) -> Iterator[str]:
     """Yield the files that are open, the first few of them by name."""
-    counts = Counter(map(_file, paths))
-    for file, count in [*counts.items()][:_MOST_PLACES]:
-        yield f"{file} ({count} times)" if count > 1 else file
-    more = len(counts) - _MOST_PLACES
+    for file, made in [*files.items()][:_MOST_PLACES]:
+        text = file + _named(made[-1])
+        yield f"{text} ({len(made)} times)" if len(made) > 1 else text
+    more = len(files) - _MOST_PLACES
     if more > 0:
         yield f"{more} more file{'s' if more > 1 else ''}"
 
@@ -157,6 +160,16 @@ def _file(path: str) -> str:
     if path.endswith(" (deleted)"):  # many have no other name than a number
         return f"a deleted file in {_shown(str(Path(path).parent))}"
     return f"the file {_shown(path)}"
+
+
+def _named(made: object) -> str:
+    """Return which line names the object that has opened a file, "" if none does."""
+    naming = None if isinstance(made, str) else naming_of(made)
+    line = naming and _line([naming.line])
+    if naming is None or not line:
+        return ""
+    how = "added" if naming.adds else "assigned"
+    return f" ({how} to `{naming.name}` at {line})"
 
 
 def _several(signal: str, count: int) -> str:

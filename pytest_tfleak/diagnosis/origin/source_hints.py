@@ -21,7 +21,7 @@ _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _EXITS = ("__exit__", "__aexit__")
 _ENDS = ("close", "join", "shutdown")
 #: Methods that add one object to another; it is their last argument.
-_ADDS = ("append", "appendleft", "add", "insert", "addHandler", "addFilter")
+ADDS = ("append", "appendleft", "add", "insert", "addHandler", "addFilter")
 #: Calls that return the same logger again.
 _LOGGERS = ("getLogger", "get_logger")
 #: Calls that make a container of objects.
@@ -172,7 +172,7 @@ class Names:
     @property
     def adds(self) -> bool:
         """Return whether the method adds an object to the receiver."""
-        return self.method in _ADDS
+        return self.method in ADDS
 
 
 def names_at(origin: Origin | None) -> Names:
