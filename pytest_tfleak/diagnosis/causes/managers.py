@@ -89,7 +89,7 @@ CAUSES = (
         explains="The error ends at a with statement, whose {exit} returns True: what "
         "is left of the block never runs, and the code after it goes on as if it had.",
         remedy="Clean up in a `finally` inside of that block: `try: ... finally: ...`; "
-        "or let the error through, to where the clean-up is: `return False`.",
+        "or let the error through (`return False`) if code around the block cleans up.",
     ),
     Cause(
         slug="manager-entered-twice",
