@@ -168,8 +168,8 @@ def _named(made: object) -> str:
     line = naming and _line([naming.line])
     if naming is None or not line:
         return ""
-    how = "added" if naming.adds else "assigned"
-    return f" ({how} to `{naming.name}` at {line})"
+    how = "put into" if naming.adds else "assigned to"
+    return f" ({how} `{naming.name}` at {line})"
 
 
 def _several(signal: str, count: int) -> str:

@@ -256,7 +256,7 @@ def test_a_failure_says_what_is_open_at_that_moment(
     which = f"It failed in {which}. " if which else ""
     assert f"{which}Still open when it failed: {thread}, {file}" in text
     assert ("It failed in" in text) == bool(which)
-    named = "journal (added to `files` at test_it.py:14 in test_it())"
+    named = "journal (put into `files` at test_it.py:14 in test_it())"
     assert (named in text) == (file != OPENED)
 
 

@@ -41,6 +41,7 @@ from pytest_tfleak.user_code import tree_of
 
 _MOST_CONTAINERS = 2  # around one another
 _CONTAINERS = (list, dict, set, deque)
+_COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp)
 _BY_CALLER = 0  # in place of a line
 _MOST_WRAPPERS = 3
 _WRAPPERS = ("_io", "tempfile")  # their modules
@@ -149,8 +150,8 @@ def _lines_naming(place: _Place, *, adds: bool) -> Iterator[int]:
         if isinstance(node, ast.arg) and not place.is_attribute:
             if node.arg == place.name and not adds:
                 yield _BY_CALLER
-        elif isinstance(node, ast.expr):
-            if _is_named(_added_to(node) if adds else _assigned(node), place):
+        elif isinstance(node, (ast.expr, ast.Assign)):
+            if _is_named(_put_into(node) if adds else _assigned(node), place):
                 yield node.lineno
 
 
@@ -158,9 +159,11 @@ def _assigned(node: ast.AST) -> ast.AST | None:
     return node if isinstance(getattr(node, "ctx", None), ast.Store) else None
 
 
-def _added_to(node: ast.AST) -> ast.AST | None:
-    """Return the container to which an expression adds, None if it does not."""
+def _put_into(node: ast.AST) -> ast.AST | None:
+    """Return the container that a node fills or adds to, None if it does not."""
     match node:
+        case ast.Assign(targets=[container], value=value):
+            return container if isinstance(value, _COMPREHENSIONS) else None
         case ast.Call(func=ast.Attribute(value=container, attr=method)):
             return container if method in ADDS else None
         case ast.Subscript(value=container, ctx=ast.Store()):

@@ -70,6 +70,12 @@ def in_a_dict(path: Path) -> None:
     BY_NAME["x"] = path.open("w")  # in a dict
 
 
+def in_a_comprehension(path: Path) -> None:
+    every = [one.open("w") for one in (path,)]  # in a comprehension
+    fail()
+    every.clear()
+
+
 @contextmanager
 def report(path: Path) -> Iterator[None]:
     text = path.open("w")  # of a generator
@@ -117,6 +123,7 @@ def in_a_list_of_two_lines(path: Path) -> None:
         (Reports().share, "shared", "# of a class"),
         (in_a_list, "LISTED", "# in a list"),
         (in_a_dict, "BY_NAME", "# in a dict"),
+        (in_a_comprehension, "every", "# in a comprehension"),
         (set_twice, None, ""),
         (handed_in, None, ""),
         (in_a_list_of_two_lines, None, ""),
@@ -142,7 +149,7 @@ def test_the_line_that_names_a_file(
     del kept
 
 
-ADDED_TO = ("named", "shared", "LISTED", "BY_NAME")
+ADDED_TO = ("named", "shared", "LISTED", "BY_NAME", "every")
 
 
 def opened(path: Path) -> Any:
