@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from pytest_tfleak.diagnosis.origin.source_hints import Filling
 from pytest_tfleak.retaining_path import ATTRIBUTE
 from pytest_tfleak.retaining_path import CLOSURE
 from pytest_tfleak.retaining_path import DEFAULT
@@ -16,8 +17,7 @@ from pytest_tfleak.retaining_path import RetainingPath
 
 #: Code by type of container (retaining_path.Step); {name} stands for the container.
 _LIMITS = {
-    "list": "`del {name}[:-10]` after each append, or make it a "
-    "`collections.deque(maxlen=10)`",
+    "list": "`del {name}[:-10]` after each append",
     "deque": "`collections.deque(maxlen=10)`",
     "dict": "`while len({name}) > 10: {name}.pop(next(iter({name})))` after each new "
     "entry, or `{name}.clear()`",
@@ -25,8 +25,15 @@ _LIMITS = {
     "tuple": "`{name} = {name}[-10:]`",
     "TrackedList": "`del {name}[:-10]` after each append",  # of Keras' layers
 }
+#: For a list to which items are only appended, and of which no slice is taken.
+_AS_DEQUE = ", or make it a `collections.deque(maxlen=10)`"
+#: For a list in which the newest item is the first one.
+_FROM_END = "`del {name}[10:]` after each insert"
+_FROM_HEAP = "`while len({name}) > 10: {pops}({name})` after each push"
 #: For a set, if the object has no name.
 _EMPTIED = "`{name}.clear()` when its items are done"
+#: For a dict whose length is a key: with fewer entries, it would be an older one's.
+_EMPTIED_ENTRIES = "`{name}.clear()` when its entries are done"
 #: For containers of other types, and where no container is known.
 _OTHER = "remove the old ones from it, or empty it"
 _VARIABLES = (CLOSURE, DEFAULT, LOCAL, SUSPENDED)
@@ -36,18 +43,35 @@ _PLAIN = ("builtins.", "types.", "_thread.", "threading.", "functools.")
 _CUT = "..."  # in names and keys that are not known in full
 
 
-def limit_of(path: RetainingPath | None, x: str = "x", name: str = "") -> str:
+def limit_of(path: RetainingPath | None, name: str, x: str, filling: Filling) -> str:
     """Return how to limit the container on a path that grows.
 
-    ``x`` is how the code calls the object that it puts there, "" if it has no name.
-    ``name`` is how it calls the container, "" for what the path says.
+    ``name`` is how the code calls it, and ``x`` the object that it puts there, "" if
+    that is unknown. ``filling`` is how it does so.
     """
-    grown, name = grown_on(path), name or container_code(path)
+    grown = grown_on(path)
     if grown is None or not name:
         return _OTHER
-    kind = grown.steps[-1].container
-    words = _LIMITS.get(kind, _OTHER) if x or kind != "set" else _EMPTIED
-    return words.replace("{name}", name).replace("{x}", x)
+    words = _words_for(grown.steps[-1].container, x, filling)
+    for place, value in (("name", name), ("x", x), ("pops", filling.pops)):
+        words = words.replace(f"{{{place}}}", value)
+    return words
+
+
+def _words_for(container: str, x: str, filling: Filling) -> str:
+    words = _LIMITS.get(container, _OTHER)
+    match container:
+        case "list" if filling.pops:
+            return _FROM_HEAP
+        case "list" if filling.is_at_start:
+            return _FROM_END
+        case "list" if filling.is_appended:
+            return f"{words}{_AS_DEQUE}"
+        case "dict" if filling.is_by_length:
+            return _EMPTIED_ENTRIES
+        case "set" if not x:
+            return _EMPTIED
+    return words
 
 
 def container_code(path: RetainingPath | None) -> str:

@@ -32,6 +32,7 @@ from pytest_tfleak.diagnosis.origin.managers import form_of
 from pytest_tfleak.diagnosis.origin.managers import manager_of
 from pytest_tfleak.diagnosis.origin.managers import stack_made_in
 from pytest_tfleak.diagnosis.origin.source_hints import calls_assigned_to
+from pytest_tfleak.diagnosis.origin.source_hints import filling_at
 from pytest_tfleak.diagnosis.origin.source_hints import is_written
 from pytest_tfleak.diagnosis.origin.source_hints import names_at
 from pytest_tfleak.reports.held_by import name_holder
@@ -308,7 +309,9 @@ def _limit(case: Case) -> str:
     names = re.findall(r"\w+", code.partition("[")[0])
     if names and not is_written(names[-1], case.files):
         return ""
-    return limit_of(case.path, case.object, typed_in.container(case))
+    name = typed_in.container(case)
+    filling = filling_at(case.finding.stored, name, case.files)
+    return limit_of(case.path, name, case.object, filling)
 
 
 def _method(case: Case) -> str:

@@ -19,7 +19,9 @@ from pytest_tfleak.diagnosis.causes.limits import grown_on
 from pytest_tfleak.diagnosis.causes.limits import owner_code
 from pytest_tfleak.diagnosis.causes.resources import find_opened
 from pytest_tfleak.diagnosis.origin.source_hints import Names
+from pytest_tfleak.diagnosis.origin.source_hints import classes_around
 from pytest_tfleak.diagnosis.origin.source_hints import first_argument_at
+from pytest_tfleak.diagnosis.origin.source_hints import is_attribute_set
 from pytest_tfleak.diagnosis.origin.source_hints import is_written
 from pytest_tfleak.diagnosis.origin.source_hints import names_at
 from pytest_tfleak.diagnosis.origin.source_hints import owner_at
@@ -39,6 +41,12 @@ _LAYERS = (
     "tf_keras.src.engine.base_layer.Layer",
 )
 #: Methods by type of container.
+_ADDS = {
+    "list": ("append", "insert"),
+    "deque": ("append", "appendleft", "insert"),
+    "set": ("add",),
+    "TrackedList": ("append", "insert"),
+}
 _REMOVE = {"list": "remove", "set": "discard"}
 _EMPTY = {"list": "[]", "dict": "{}", "set": "set()"}
 _COPIED = (*_EMPTY, "deque")
@@ -68,7 +76,10 @@ def remove(case: Case) -> str:
 
 
 def container(case: Case) -> str:
-    """Return the container that grows as the line that fills it writes it."""
+    """Return the container that grows as the line that fills it may write it.
+
+    Return "" if that line is in other code than what has it as an attribute.
+    """
     code, names = container_code(case.path), case.stored
     for written in filter(None, (names.receiver, names.keyed)):
         if code and _name(written) == _name(code):
@@ -79,9 +90,42 @@ def container(case: Case) -> str:
     if not dot or owner != "self":
         return code
     owned_by = owner_at(case.finding.line, re.split(r"\W", attribute)[0])
-    if not owned_by and names.adds and "." not in names.receiver:  # kept.append(x)
-        return names.receiver or code
-    return f"{owned_by or owner}.{attribute}"
+    if owned_by:
+        return f"{owned_by}.{attribute}"
+    if _is_receiver(case):  # kept.append(x)
+        return names.receiver
+    return code if _is_in_owner(case) else _from_module(case)
+
+
+def _is_receiver(case: Case) -> bool:
+    """Return whether a line calls a method of the container that grows itself."""
+    grown, names = grown_on(case.path), case.stored
+    if grown is None or not names.receiver.isidentifier():
+        return False
+    adds = _ADDS.get(grown.steps[-1].container, ())
+    return names.method in adds and not is_attribute_set(names.method, case.files)
+
+
+def _is_in_owner(case: Case) -> bool:
+    """Return whether the line that fills a container is in the class that has it."""
+    grown, stored = grown_on(case.path), case.finding.stored
+    if grown is None or stored is None:
+        return True  # the line is unknown, which is then probably there
+    places = [k for k, step in enumerate(grown.steps) if step.kind == ATTRIBUTE]
+    owner = grown.steps[places[-1] - 1]
+    return not {*map(_last, owner.types)}.isdisjoint(classes_around(stored))
+
+
+def _from_module(case: Case) -> str:
+    """Return the container as code of its module may write it: ``MEMORY.items``."""
+    grown, stored = grown_on(case.path), case.finding.stored
+    if grown is None or stored is None or grown.root is None:
+        return ""
+    is_there = file_of_module(grown.root.name) == stored.file
+    is_plain = all(step.kind == ATTRIBUTE for step in grown.steps)
+    if not (grown.root.kind == "module" and is_there and is_plain):
+        return ""
+    return ".".join(step.name for step in grown.steps)
 
 
 def _is_on_path(name: str, case: Case) -> bool:

@@ -22,6 +22,8 @@ _EXITS = ("__exit__", "__aexit__")
 _ENDS = ("close", "join", "shutdown")
 #: Methods that add one object to another; it is their last argument.
 ADDS = ("append", "appendleft", "add", "insert", "addHandler", "addFilter")
+#: Those that lists and deques have alike.
+_APPENDS = ("append", "extend")
 #: Calls that return the same logger again.
 _LOGGERS = ("getLogger", "get_logger")
 #: Calls that make a container of objects.
@@ -208,6 +210,93 @@ def first_argument_at(origin: Origin | None, function: str) -> str:
             if f".{_variable(node.func)}".endswith(f".{function}"):
                 return _variable(node.args[0])
     return ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filling:
+    """How a line adds to a container, as far as it matters for taking out again."""
+
+    is_appended: bool = True  # a deque would do as well
+    is_at_start: bool = False  # the newest comes first: ``seen.insert(0, x)``
+    pops: str = ""  # the function that takes from a heap: ``heapq.heappop``
+    is_by_length: bool = False  # a key may be made of its length: ``seen[len(seen)]``
+
+
+def filling_at(origin: Origin | None, name: str, files: Sequence[str]) -> Filling:
+    """Return how a line adds to the container that the code calls by a name.
+
+    What the code of some files does with it besides counts, too.
+    """
+    if origin is None:
+        return Filling(is_appended=not _is_sliced(name, files))
+    names, statement = names_at(origin), _statement_at(origin.file, origin.line)
+    is_added = names.method in _APPENDS or isinstance(statement, ast.AugAssign)
+    return Filling(
+        is_appended=is_added and not _is_sliced(name, files),
+        is_at_start=names.method == "insert" and _inserts_first(statement),
+        pops=_pops(names.call),
+        is_by_length=_is_measured(name, origin),
+    )
+
+
+def _inserts_first(statement: ast.stmt | None) -> bool:
+    match statement:
+        case ast.Expr(value=ast.Call(args=[ast.Constant(value=0), _])):
+            return True
+    return False
+
+
+def _pops(call: str) -> str:
+    owner, dot, function = call.rpartition(".")
+    return f"{owner}{dot}heappop" if function == "heappush" else ""
+
+
+def _is_measured(name: str, origin: Origin) -> bool:
+    """Return whether the function around a line takes the length of a container."""
+    tree = tree_of(origin.file)
+    around = list(_around(tree, origin.line)) if tree is not None else []
+    functions = [node for node in around if isinstance(node, _FUNCTIONS)]
+    return any(
+        isinstance(node, ast.Call)
+        and _last_name(node.func) == "len"
+        and [ast.unparse(argument) for argument in node.args] == [name]
+        for scope in (functions[-1:] or around[:1])
+        for node in ast.walk(scope)
+    )
+
+
+def _is_sliced(name: str, files: Sequence[str]) -> bool:
+    """Return whether the code reads slices of a container, which a deque has not."""
+    last = _last_name_of(name)
+    return any(
+        isinstance(node, ast.Subscript)
+        and isinstance(node.slice, ast.Slice)
+        and isinstance(node.ctx, ast.Load)
+        and _last_name_of(_place(node.value)) == last
+        for node in _nodes_of(files)
+    )
+
+
+def is_attribute_set(name: str, files: Sequence[str]) -> bool:
+    """Return whether the code assigns to an attribute of a name: ``self.add = f``."""
+    return any(
+        isinstance(node, ast.Attribute)
+        and node.attr == name
+        and isinstance(node.ctx, ast.Store)
+        for node in _nodes_of(files)
+    )
+
+
+def classes_around(origin: Origin) -> list[str]:
+    """Return the names of the classes in which a line is, the outermost first."""
+    tree = tree_of(origin.file)
+    around = _around(tree, origin.line) if tree is not None else ()
+    return [node.name for node in around if isinstance(node, ast.ClassDef)]
+
+
+def _nodes_of(files: Sequence[str]) -> Iterator[ast.AST]:
+    for tree in filter(None, map(tree_of, dict.fromkeys(files))):
+        yield from ast.walk(tree)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from pytest_tfleak.diagnosis.causes.limits import container_code
 from pytest_tfleak.diagnosis.causes.limits import limit_of
+from pytest_tfleak.diagnosis.origin.source_hints import Filling
 from pytest_tfleak.retaining_path import ATTRIBUTE
 from pytest_tfleak.retaining_path import CLOSURE
 from pytest_tfleak.retaining_path import ENTRY
@@ -42,7 +44,7 @@ PLAIN = Step(kind=ATTRIBUTE, name="STATE", types=("types.SimpleNamespace",))
 )
 def test_the_code_fits_the_type_of_the_container(container: str, code: str) -> None:
     path = kept_in(Step(kind=ATTRIBUTE, name="SEEN"), container=container)
-    assert code in limit_of(path)
+    assert code in limit(path)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +59,7 @@ def test_the_code_fits_the_type_of_the_container(container: str, code: str) -> N
 def test_the_code_limits_the_container(container: str, full: Any, left: Any) -> None:
     path = kept_in(Step(kind=ATTRIBUTE, name="SEEN"), container=container)
     names = {"SEEN": full, "x": 1}
-    exec(limit_of(path).split("`")[1], names)
+    exec(limit(path).split("`")[1], names)
     assert names["SEEN"] == left
 
 
@@ -79,7 +81,7 @@ def test_the_code_limits_the_container(container: str, full: Any, left: Any) -> 
     ],
 )
 def test_the_name_is_the_one_that_the_code_uses(steps: list[Step], name: str) -> None:
-    assert f"`del {name}[:-10]`" in limit_of(kept_in(*steps))
+    assert f"`del {name}[:-10]`" in limit(kept_in(*steps))
 
 
 @pytest.mark.parametrize(
@@ -93,23 +95,52 @@ def test_the_name_is_the_one_that_the_code_uses(steps: list[Step], name: str) ->
     ],
 )
 def test_code_that_would_not_work_is_not_printed(steps: list[Step]) -> None:
-    assert "`" not in limit_of(kept_in(*steps))
+    assert "`" not in limit(kept_in(*steps))
 
 
 def test_what_a_fixture_returns_has_the_name_of_the_fixture() -> None:
     path = kept_in(Step(kind=VALUE))
     of_fixture = replace(path, root=Root(kind="fixture", name="seen"))
-    assert "`del seen[:-10]`" in limit_of(of_fixture)
+    assert "`del seen[:-10]`" in limit(of_fixture)
 
 
 def test_a_local_variable_has_its_own_name() -> None:
     path = in_frame("seen", "serve")
-    assert "remove the old ones" in limit_of(path)  # nothing that grows is known
+    assert "remove the old ones" in limit(path)  # nothing that grows is known
 
 
 def test_without_a_container_no_code_is_made_up() -> None:
-    assert "`" not in limit_of(None)
-    assert "`" not in limit_of(path_to(size=None))
+    assert "`" not in limit(None)
+    assert "`" not in limit(path_to(size=None))
+
+
+@pytest.mark.parametrize(
+    ("container", "filling", "code"),
+    [
+        ("list", Filling(is_appended=False), "`del SEEN[:-10]` after each append"),
+        ("list", Filling(is_at_start=True), "`del SEEN[10:]` after each insert"),
+        (
+            "list",
+            Filling(pops="heapq.heappop"),
+            "`while len(SEEN) > 10: heapq.heappop(SEEN)` after each push",
+        ),
+        (
+            "dict",
+            Filling(is_by_length=True),
+            "`SEEN.clear()` when its entries are done",
+        ),
+    ],
+)
+def test_the_code_fits_how_the_container_is_filled(
+    container: str, filling: Filling, code: str
+) -> None:
+    path = kept_in(Step(kind=ATTRIBUTE, name="SEEN"), container=container)
+    assert limit_of(path, "SEEN", "x", filling).startswith(code)
+
+
+def limit(path: RetainingPath | None) -> str:
+    """Return how to limit a container under the name that its path gives it."""
+    return limit_of(path, container_code(path), "x", Filling())
 
 
 def kept_in(*steps: Step, container: str = "list") -> RetainingPath:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -81,6 +84,14 @@ study.trials.append(x)
 bus.study.trials["x"] = y
 kept.append(trial)
 keep(trial)
+KEEPER.add(trial)
+heapq.heappush(SEEN, trial)
+SEEN.insert(0, trial)
+BY_NUMBER[len(BY_NUMBER)] = trial
+mean(SLICED[-3:])
+SLICED.append(trial)
+WAITING.append(trial)
+WAITING += [trial]
 """
 NAMED_FD = "Give it a name, such as `fd`, and close it in a `finally`: `os.close(fd)`."
 SHUT_DOWN = "Shut it down in a `finally`, when you are done with it: "
@@ -132,7 +143,6 @@ def test_what_happens_is_said_even_if_the_holder_is_unknown() -> None:
         ("study.trials", "study.trials"),
         ("bus.study", "bus.study.trials"),
         ("kept.append", "kept"),
-        ("keep(", "self.trials"),
         ("SEEN.append(error)", "SEEN"),
     ],
 )
@@ -143,6 +153,72 @@ def test_a_container_is_called_what_the_line_that_fills_it_calls_it(
     assert fill("{limit}", case(path, stored=at(text))).startswith(
         f"`del {code}[:-10]` after each append"
     )
+
+
+@pytest.mark.parametrize("text", ["keep(", "KEEPER.add"])
+def test_an_attribute_of_another_class_has_no_name_in_the_line(
+    at: Any, text: str
+) -> None:
+    path = path_to(at="app.STUDY.trials", owner="app.Study")
+    words = "Remove the old ones from it, or empty it."
+    assert fill("{limit}", case(path, stored=at(text))) == words
+
+
+IN_CLASSES = """\
+class Study:
+    def __init__(self):
+        self.trials = []
+        self.append = self.trials.append
+        self.keep = self.trials.append
+
+    def run(self, x):
+        self.keep(x)
+
+class Worker:
+    def run(self, study, x):
+        study.append(x)
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "module", "code"),
+    [(8, "elsewhere", "self.trials"), (12, "app", "STUDY.trials"), (12, "other", "")],
+)
+def test_self_is_only_said_in_the_class_that_has_the_attribute(
+    line: int, module: str, code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "app.py"
+    file.write_text(IN_CLASSES)
+    app = ModuleType(module)
+    app.__file__ = str(file)
+    monkeypatch.setitem(sys.modules, module, app)
+    path = path_to(at="app.STUDY.trials", owner="app.Study")
+    stored = Origin(file=str(file), line=line, function="run", text="")
+    found = fill("{limit}", case(path, stored=stored))
+    assert (f"`del {code}[:-10]`" in found) == bool(code)
+    assert ("`" in found) == bool(code)
+
+
+@pytest.mark.parametrize(
+    ("container", "text", "words"),
+    [
+        ("list", "WAITING.append", "`del WAITING[:-10]` after each append, or make"),
+        ("list", "WAITING +=", "`del WAITING[:-10]` after each append, or make"),
+        ("list", "heapq", "`while len(SEEN) > 10: heapq.heappop(SEEN)` after each"),
+        ("list", "SEEN.insert", "`del SEEN[10:]` after each insert."),
+        ("list", "SEEN[2:] = tail", "`del SEEN[:-10]` after each append."),
+        ("list", "SLICED.append", "`del SLICED[:-10]` after each append."),
+        ("dict", "BY_NUMBER[len", "`BY_NUMBER.clear()` when its entries are done."),
+        ("dict", 'STORE["x"]', "`while len(STORE) > 10: STORE.pop(next(iter(STORE)))`"),
+    ],
+)
+def test_a_container_is_limited_as_the_line_fills_it(
+    at: Any, container: str, text: str, words: str
+) -> None:
+    found = re.match("[A-Z]+(_[A-Z]+)?", text)
+    name = found[0] if found is not None else "SEEN"
+    path = path_to(at=f"app.{name}", container=container)
+    assert fill("{limit}", case(path, stored=at(text))).startswith(words)
 
 
 @pytest.mark.parametrize(
