@@ -18,7 +18,7 @@ from pytest_tfleak.retaining_path import RetainingPath
 #: Code by type of container (retaining_path.Step); {name} stands for the container.
 _LIMITS = {
     "list": "`del {name}[:-10]` after each append",
-    "deque": "`collections.deque(maxlen=10)`",
+    "deque": "make it a `collections.deque(maxlen=10)`",
     "dict": "`while len({name}) > 10: {name}.pop(next(iter({name})))` after each new "
     "entry, or `{name}.clear()`",
     "set": "`{name}.discard({x})` when `{x}` is done, or `{name}.clear()`",

@@ -55,6 +55,7 @@ _THREADS = ("Thread", "Timer")
 #: Methods that write to a buffer.
 _WRITES = ("write", "writelines", "extend", "append")
 _SUBMITS = re.compile(r"([\w.]+)\.(?:submit|map|apply|apply_async|imap)\(")
+_LATER = " when it is no longer needed"  # which a text may say already
 _HOLDER = "what keeps it"  # in the text on what happens, if no holder is known
 #: By type of a buffer.
 _EMPTY = {
@@ -174,9 +175,10 @@ def _ending(case: Case) -> str:
         return f"`{name}.{end}" if name else f"call its `{end}"
     if opened is None or opened.attributes == "..." or "{owner}" in opened.resource.end:
         return ""
+    end = opened.resource.end.replace(_LATER, "")
     if name:
-        return opened.resource.end.replace("{x}", name + opened.attributes)
-    return opened.resource.end.partition(": `")[0] if not opened.attributes else ""
+        return end.replace("{x}", name + opened.attributes)
+    return end.partition(": `")[0] if not opened.attributes else ""
 
 
 def _end_thread(case: Case) -> str:
@@ -303,6 +305,8 @@ def _is_tensor(case: Case) -> bool:
 
 def _limit(case: Case) -> str:
     """Return how to limit a container, if the user's code writes its name."""
+    if taken := typed_in.take_from_queue(case):
+        return taken
     grown, code = grown_on(case.path), container_code(case.path)
     if grown is None or (not code and grown.steps[-1].kind == UNKNOWN):
         return ""  # an inner part of another object, which is no business of the user's

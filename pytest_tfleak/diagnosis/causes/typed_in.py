@@ -40,6 +40,8 @@ _LAYERS = (
     "keras.src.layers.layer.Layer",
     "tf_keras.src.engine.base_layer.Layer",
 )
+#: The standard library's, of which the second is for coroutines.
+_QUEUES = ("queue.Queue", "asyncio.queues.Queue")
 #: Methods by type of container.
 _ADDS = {
     "list": ("append", "insert"),
@@ -56,6 +58,18 @@ _ON_OUTPUT = re.compile(r"(?<![\w.)])([\w.]+)\(([\w.]+)\.outputs?\)")
 _SETS = re.compile(r"([\w.]+)\.set\(.*\)")
 #: Objects to which more can be added without a name.
 _WHOLE = re.compile(r"[\w.]+|[\w.]+[(\[].*[)\]]")
+
+
+def take_from_queue(case: Case) -> str:
+    """Return how to take out what is put into a queue, "" if it is in no queue."""
+    grown, names = grown_on(case.path), case.stored
+    owners = grown.steps[:-1] if grown is not None else ()
+    if not owners or not owners[-1].is_a(*_QUEUES):
+        return ""
+    if names.method not in ("put", "put_nowait") or not names.receiver:
+        return "take out of the queue what is put in"
+    wait = "await " if owners[-1].is_a(*_QUEUES[1:]) else ""
+    return f"`{wait}{names.receiver}.get()` for each that is put in"
 
 
 def remove(case: Case) -> str:

@@ -195,7 +195,7 @@ def _owner(file: str, line: int, attribute: str) -> str:
     statement = _statement_at(file, line)
     for node in ast.walk(statement) if statement is not None else ():
         if isinstance(node, ast.Attribute) and node.attr == attribute:
-            return _variable(node.value)
+            return _place(node.value)
     return ""
 
 
@@ -436,8 +436,10 @@ def _names(file: str, line: int) -> Names:
         return Names(grown=_place(last.target))
     if isinstance(last, (ast.Assign, ast.AnnAssign)):
         return _of_assignment(last)
-    if isinstance(last, ast.Expr) and isinstance(last.value, ast.Call):
-        names, arguments = _of_call(last.value), last.value.args
+    value = last.value if isinstance(last, ast.Expr) else None
+    value = value.value if isinstance(value, ast.Await) else value
+    if isinstance(value, ast.Call):
+        names, arguments = _of_call(value), value.args
         added = arguments[-1] if arguments and names.adds else None
         return replace(names, argument=_variable(added), added=_expression(added))
     return Names()
@@ -569,10 +571,23 @@ def _is_id(node: ast.Call) -> bool:
 
 
 def _place(node: ast.expr) -> str:
-    """Return a variable, an attribute or an item as code, "" for anything else."""
+    """Return a variable, an attribute or an item as code, "" for anything else.
+
+    It has to be the same again when it is written once more.
+    """
     if isinstance(node, ast.Subscript) and not isinstance(node.slice, ast.Slice):
-        return ast.unparse(node) if _place(node.value) else ""
+        is_known = bool(_place(node.value)) and _is_repeatable(node.slice)
+        return ast.unparse(node) if is_known else ""
     return _variable(node)
+
+
+def _is_repeatable(key: ast.expr) -> bool:
+    """Return whether a key has no calls, which may return another one the next time."""
+    changing = (ast.Await, ast.NamedExpr, ast.Yield, ast.YieldFrom)
+    return not any(
+        isinstance(node, changing) or (isinstance(node, ast.Call) and not _is_id(node))
+        for node in ast.walk(key)
+    )
 
 
 def _variable(node: ast.expr | None) -> str:
@@ -580,6 +595,6 @@ def _variable(node: ast.expr | None) -> str:
     if isinstance(node, ast.Name):
         return node.id
     if isinstance(node, ast.Attribute):
-        owner = _variable(node.value)
+        owner = _place(node.value)
         return f"{owner}.{node.attr}" if owner else ""
     return ""

@@ -218,6 +218,35 @@ def test_native_memory_gets_its_functions_and_its_line() -> None:
     assert explained.what is None  # types that do not grow steadily explain nothing
 
 
+def test_native_memory_of_the_line_that_makes_an_object_is_that_of_the_object() -> None:
+    made, stored = line(8), line(9)
+    site = NativeSite(
+        frames=("Inner", "Outer"),
+        origin=made,
+        python=(),
+        bytes_per_iteration=9_000.0,
+        allocations_per_iteration=1.0,
+        python_memory=False,
+    )
+    kept = group("CONNECTIONS", 8, {"x": 1}, heap=0.0)
+    kept = replace(kept, stored=stored)
+    found = [make_finding("host.heap", 9_500.0)]
+
+    (explained,) = explain_findings(
+        found,
+        Insights(groups=[kept], native=NativeReport(sites=(site,)), is_complete=True),
+    )
+    assert (explained.origin, explained.stored) == (made, stored)
+    assert explained.python_bytes is None
+
+    elsewhere = NativeReport(sites=(replace(site, origin=line(7)),))
+    (explained,) = explain_findings(
+        found, Insights(groups=[kept], native=elsewhere, is_complete=True)
+    )
+    assert (explained.origin, explained.stored) == (line(7), None)
+    assert explained.python_bytes == 0.0
+
+
 def test_data_that_is_far_too_little_does_not_explain_memory() -> None:
     history = of_type(group("HISTORY", 3, {"x": 1}, heap=0.0), "builtins.list")
     history = replace(history, members={"builtins.list": 1.0})

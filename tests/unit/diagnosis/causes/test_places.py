@@ -92,6 +92,10 @@ mean(SLICED[-3:])
 SLICED.append(trial)
 WAITING.append(trial)
 WAITING += [trial]
+JOBS["a"].items.append(trial)
+JOBS[next(names)].items.append(trial)
+QUEUE.put((n, trial))
+await TASKS.put(trial)
 """
 NAMED_FD = "Give it a name, such as `fd`, and close it in a `finally`: `os.close(fd)`."
 SHUT_DOWN = "Shut it down in a `finally`, when you are done with it: "
@@ -162,6 +166,37 @@ def test_an_attribute_of_another_class_has_no_name_in_the_line(
     path = path_to(at="app.STUDY.trials", owner="app.Study")
     words = "Remove the old ones from it, or empty it."
     assert fill("{limit}", case(path, stored=at(text))) == words
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [('JOBS["a"]', "`del JOBS['a'].items[:-10]`"), ("JOBS[next", "Remove the old")],
+)
+def test_a_container_within_an_item_has_the_name_that_the_line_has(
+    at: Any, text: str, code: str
+) -> None:
+    path = path_to(at="app.JOB.items", owner="app.Job")
+    assert fill("{limit}", case(path, stored=at(text))).startswith(code)
+
+
+@pytest.mark.parametrize(
+    ("owner", "container", "text", "words"),
+    [
+        ("queue.Queue", "deque", "QUEUE.put", "`QUEUE.get()` for each that is put in."),
+        ("queue.Queue", "list", "keep(", "Take out of the queue what is put in."),
+        (
+            "asyncio.queues.Queue",
+            "deque",
+            "await TASKS",
+            "`await TASKS.get()` for each",
+        ),
+    ],
+)
+def test_a_queue_is_emptied_by_its_own_method(
+    at: Any, owner: str, container: str, text: str, words: str
+) -> None:
+    path = path_to(at="app.JOBS.queue", owner=owner, container=container)
+    assert fill("{limit}", case(path, stored=at(text))).startswith(words)
 
 
 IN_CLASSES = """\
@@ -392,7 +427,7 @@ def test_an_object_s_own_method_ends_it(at: Any) -> None:
     assert fill("{ending}", case(path_to(), **known)) == "`feed.close()`."
     assert fill("{ending}", case(path_to())) == ""
     of_database = path_to("sqlite3.Connection", through=[step("sqlite3.Connection")])
-    text = "Close it when it is no longer needed."
+    text = "Close it."
     assert fill("{ending}", case(of_database)) == text
 
 
