@@ -32,6 +32,7 @@ from pytest_tfleak.diagnosis.holder.path import describe_path
 from pytest_tfleak.diagnosis.holder.path import without_holder
 from pytest_tfleak.diagnosis.holder.roots import is_at_exit
 from pytest_tfleak.diagnosis.holder.search import Paths
+from pytest_tfleak.diagnosis.safe_read import content_of
 from pytest_tfleak.diagnosis.safe_read import fields_of
 from pytest_tfleak.diagnosis.safe_read import names_in
 from pytest_tfleak.diagnosis.safe_read import read_field
@@ -47,6 +48,7 @@ from pytest_tfleak.probes.census import full_name
 from pytest_tfleak.probes.census import is_exactly
 from pytest_tfleak.reports.held_object import words_in_places
 from pytest_tfleak.reports.held_object import words_of_group
+from pytest_tfleak.retaining_path import REBOUND
 from pytest_tfleak.retaining_path import Array
 from pytest_tfleak.retaining_path import RetainingPath
 from pytest_tfleak.user_code import Frame
@@ -309,6 +311,24 @@ def ids_of_attributes(objects: Iterable[Any]) -> Iterator[int]:
         for held in gc.get_referents(owner):
             if type(held) is dict:
                 yield id(held)
+
+
+def within_sequence(place: Place) -> Place:
+    """Return the new items of a list or tuple that each call makes anew, longer by one.
+
+    Else return the place itself.
+    """
+    made, recent = place.held[0], place.survivors.recent
+    is_one = len(place.held) == 1 and len(place.chain) >= AT_ROOT
+    if not is_one or full_name(type(made)) not in REBOUND:
+        return place
+    items = list({id(item): item for item in content_of(made)}.values())
+    new = [item for item in items if id(item) in recent]
+    if not new or len(new) == len(items):
+        return place
+    kind = Counter(type(item) for item in new).most_common(1)[0][0]
+    held = [item for item in new if type(item) is kind]
+    return replace(place, held=held, chain=[*place.chain, held[0]])
 
 
 def join_at_roots(places: Iterable[Place]) -> list[Place]:

@@ -51,6 +51,7 @@ from pytest_tfleak.diagnosis.survivors.groups import group_by_place
 from pytest_tfleak.diagnosis.survivors.groups import ids_of_attributes
 from pytest_tfleak.diagnosis.survivors.groups import join_at_roots
 from pytest_tfleak.diagnosis.survivors.groups import merge_same_paths
+from pytest_tfleak.diagnosis.survivors.groups import within_sequence
 from pytest_tfleak.diagnosis.survivors.weights import without_collections
 from pytest_tfleak.retaining_path import RetainingPath
 from pytest_tfleak.retaining_path import Root
@@ -316,7 +317,7 @@ class Watch:
         )
 
     def _describe(self, describer: Describer, place: Place) -> Group:
-        group = describer.describe(place)
+        group = describer.describe(within_sequence(place))
         if group.stored is None:
             for renewed in _held_alone(place):
                 self._renewed[group.path.place] = renewed

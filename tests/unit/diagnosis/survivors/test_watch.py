@@ -117,6 +117,20 @@ def test_an_exception_in_a_tuple_is_a_clue() -> None:
     assert group.members[f"{__name__}.Kept"] == 1
 
 
+def test_a_sequence_that_is_made_anew_is_described_by_its_new_items() -> None:
+    def body() -> None:
+        globals()["ROW"] = (*ROW, Wrapper(None))
+
+    try:
+        (group,) = watch(body)
+    finally:
+        globals()["ROW"] = ()
+
+    assert (group.whole.kind, group.whole.per_iteration) == (f"{__name__}.Wrapper", 1)
+    (row,) = edges_of(group.path)[:1]
+    assert row.startswith(f"{__name__}.ROW (tuple of ")
+
+
 def test_what_a_finalizer_keeps_belongs_to_its_object() -> None:
     def body() -> None:
         kept = Wrapper(Kept())
