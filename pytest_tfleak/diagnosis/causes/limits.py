@@ -12,6 +12,7 @@ from pytest_tfleak.retaining_path import INDEX
 from pytest_tfleak.retaining_path import ITEM
 from pytest_tfleak.retaining_path import LOCAL
 from pytest_tfleak.retaining_path import SUSPENDED
+from pytest_tfleak.retaining_path import UNKNOWN
 from pytest_tfleak.retaining_path import Expression
 from pytest_tfleak.retaining_path import RetainingPath
 
@@ -38,6 +39,7 @@ _EMPTIED_ENTRIES = "`{name}.clear()` when its entries are done"
 _OTHER = "remove the old ones from it, or empty it"
 _VARIABLES = (CLOSURE, DEFAULT, LOCAL, SUSPENDED)
 _CLASS = "builtins.type"
+_CACHE = "functools._lru_cache_wrapper"
 #: Modules whose objects get attributes from anywhere, without ``self``.
 _PLAIN = ("builtins.", "types.", "_thread.", "threading.", "functools.")
 _CUT = "..."  # in names and keys that are not known in full
@@ -76,7 +78,7 @@ def _words_for(container: str, x: str, filling: Filling) -> str:
 
 def container_code(path: RetainingPath | None) -> str:
     """Return the container that grows as the code that fills it may write it."""
-    grown = grown_on(path)
+    grown = grown_on(path) or _cache_on(path)
     return expression_code(grown) if grown is not None else ""
 
 
@@ -92,6 +94,21 @@ def grown_on(path: RetainingPath | None) -> Expression | None:
     """Return the part of a path that ends at the container that grows."""
     expressions = path.expressions() if path is not None else ()
     return next((each for each in expressions if each.is_sized), None)
+
+
+def is_in_cache(path: RetainingPath | None) -> bool:
+    """Return whether a path ends at the dict in which a functools.cache keeps all."""
+    *_, cache, held = (None, None, *(path.steps if path is not None else ()))
+    if cache is None or held is None:
+        return False
+    is_its_own = held.kind == UNKNOWN and held.is_a("builtins.dict")
+    return cache.is_a(_CACHE) and is_its_own
+
+
+def _cache_on(path: RetainingPath | None) -> Expression | None:
+    if path is None or not is_in_cache(path):
+        return None
+    return list(replace(path, steps=path.steps[:-1]).expressions())[-1]
 
 
 def expression_code(grown: Expression) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pytest_tfleak.diagnosis.causes.cause import Cause
 from pytest_tfleak.diagnosis.causes.cause import Evidence
 from pytest_tfleak.diagnosis.causes.cause import Priority
+from pytest_tfleak.diagnosis.causes.limits import is_in_cache
 from pytest_tfleak.diagnosis.causes.pools import is_pool
 from pytest_tfleak.diagnosis.causes.resources import is_in_logger
 from pytest_tfleak.diagnosis.causes.resources import is_log_filter
@@ -71,7 +72,9 @@ def _is_log_filter(e: Evidence) -> bool:
 
 
 def _is_cached(e: Evidence) -> bool:
-    return any(step.container == "lru_cache" for step in _growing(e))
+    is_listed = any(step.container == "lru_cache" for step in _growing(e))
+    # what the collector does not list makes its dict a value that grows
+    return is_listed or is_in_cache(e.path)
 
 
 def _growing(e: Evidence) -> list[Step]:

@@ -30,11 +30,13 @@ from pytest_tfleak.diagnosis.survivors.groups import Group
 from pytest_tfleak.diagnosis.survivors.structure import Observed
 from pytest_tfleak.diagnosis.what.descriptors import RunningThread
 from pytest_tfleak.known import KNOWN
+from pytest_tfleak.retaining_path import ATTRIBUTE
 from pytest_tfleak.retaining_path import DEFAULT
 from pytest_tfleak.retaining_path import ENTRY
 from pytest_tfleak.retaining_path import EXCEPTION
 from pytest_tfleak.retaining_path import EXCEPTION_ARGUMENTS
 from pytest_tfleak.retaining_path import INDEX
+from pytest_tfleak.retaining_path import UNKNOWN
 from pytest_tfleak.retaining_path import VIEW
 from pytest_tfleak.retaining_path import Array
 from pytest_tfleak.retaining_path import RetainingPath
@@ -85,6 +87,17 @@ REMOVAL = "tensorflow.python.autograph.pyct.loader.load_source.<locals>.<lambda>
 DEFAULT_X = Step(kind=DEFAULT, name="x", types=("builtins.list",))
 PARAMETER = Root(kind="parameter", name="values")
 CACHED = path_to(at="app.f", container="lru_cache")
+OF_CACHE = (
+    Step(kind=ATTRIBUTE, name="Model", types=(CLASS,)),
+    Step(kind=ATTRIBUTE, name="get", types=(LRU_CACHE,)),
+)
+ITS_DICT = Step(kind=UNKNOWN, types=("builtins.dict",))
+IN_CACHE = RetainingPath(
+    root=Root(kind="module", name="app"), steps=(*OF_CACHE, ITS_DICT)
+)
+BESIDE_CACHE = replace(
+    IN_CACHE, steps=(*OF_CACHE, replace(ITS_DICT, kind=ATTRIBUTE, name="seen"))
+)
 FIGURE = Array(type="EagerTensor", dtype="float32", shape=())
 LARGE = Array(type="EagerTensor", dtype="float32", shape=(40, 40))
 SMALL = Array(type="EagerTensor", dtype="float32", shape=(8,))
@@ -277,6 +290,11 @@ SHOWN: list[tuple[str, dict[str, object], dict[str, object]]] = [
         "lru-cache-keeps-arguments",
         {"holder": path_to(at="app.get", owner=LRU_CACHE, container="lru_cache")},
         {"holder": path_to(at="app.get.seen", owner=LRU_CACHE)},
+    ),
+    (
+        "lru-cache-keeps-arguments",
+        {"path": IN_CACHE, "growth": LONGER_VALUE},
+        {"path": BESIDE_CACHE, "growth": LONGER_VALUE},
     ),
     (
         "weak-dict-value-keeps-key",

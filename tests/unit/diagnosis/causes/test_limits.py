@@ -15,6 +15,7 @@ from pytest_tfleak.retaining_path import CLOSURE
 from pytest_tfleak.retaining_path import ENTRY
 from pytest_tfleak.retaining_path import ITEM
 from pytest_tfleak.retaining_path import KEY
+from pytest_tfleak.retaining_path import UNKNOWN
 from pytest_tfleak.retaining_path import VALUE
 from pytest_tfleak.retaining_path import RetainingPath
 from pytest_tfleak.retaining_path import Root
@@ -107,6 +108,16 @@ def test_what_a_fixture_returns_has_the_name_of_the_fixture() -> None:
 def test_a_local_variable_has_its_own_name() -> None:
     path = in_frame("seen", "serve")
     assert "remove the old ones" in limit(path)  # nothing that grows is known
+
+
+def test_a_cache_that_the_collector_does_not_list_has_its_name() -> None:
+    steps = [
+        CLASS,
+        Step(kind=ATTRIBUTE, name="get", types=("functools._lru_cache_wrapper",)),
+        Step(kind=UNKNOWN, types=("builtins.dict",)),
+    ]
+    root = Root(kind="module", name="app")
+    assert container_code(RetainingPath(root=root, steps=tuple(steps))) == "Tracker.get"
 
 
 def test_without_a_container_no_code_is_made_up() -> None:
