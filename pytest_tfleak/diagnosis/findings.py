@@ -312,7 +312,7 @@ def _shares(finding: Finding, rates: Sequence[float]) -> list[float]:
 def _with_owner(counted: _Counted, groups: Sequence[Group]) -> _Counted:
     """Name as holder the only Python object whose C++ part can hold the group."""
     owners = [
-        group.whole.path
+        group
         for group in groups
         if group.is_regular
         and not group.path.is_native
@@ -320,8 +320,12 @@ def _with_owner(counted: _Counted, groups: Sequence[Group]) -> _Counted:
     ]
     if not counted.group.path.is_native or len(owners) != 1:
         return counted
-    path = replace(owners[0], in_native_part=True)
-    return replace(counted, part=replace(counted.part, path=path))
+    [owner] = owners
+    path = replace(owner.whole.path, in_native_part=True)
+    return _Counted(
+        group=replace(counted.group, stored=owner.stored),
+        part=replace(counted.part, path=path),
+    )
 
 
 def _with_objects(

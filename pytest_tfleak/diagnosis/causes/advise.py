@@ -27,6 +27,7 @@ from pytest_tfleak.diagnosis.survivors.groups import Group
 from pytest_tfleak.diagnosis.survivors.groups import Part
 from pytest_tfleak.diagnosis.survivors.structure import Observed
 from pytest_tfleak.diagnosis.what.descriptors import RunningThread
+from pytest_tfleak.reports.words import ordered
 from pytest_tfleak.signals import LARGEST_BLOCK
 from pytest_tfleak.signals import base_name
 from pytest_tfleak.signals import has_row
@@ -92,13 +93,29 @@ def advise(
         # for a finding without an explanation of its own, the lead says more
         if lead and (cause is None or cause.is_vague or has_only_signal):
             key = lead
+        key = _with_threads(key, causes, evidence)
         case = Case(
-            finding=_first(related[key]).finding,
+            finding=ordered(one.finding for one in related[key])[0],
             evidence=evidence[key],
             declared=declared,
         )
         advised.append(_advised(one.finding, causes[key], case))
     return tuple(advised)
+
+
+def _with_threads(
+    key: Key, causes: Mapping[Key, Cause | None], evidence: Mapping[Key, Evidence]
+) -> Key:
+    """Return the key of the threads themselves for what one of them keeps.
+
+    Only these findings say where a thread waits, and how the code calls it.
+    """
+    root = evidence[key].root
+    for other, known in evidence.items() if root.thread else ():
+        functions = [thread.target.rpartition(".")[2] for thread in known.threads]
+        if causes[other] is causes[key] and root.name in functions:
+            return other
+    return key
 
 
 def _is_unexplained(key: Key) -> bool:

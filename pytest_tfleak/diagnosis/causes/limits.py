@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from dataclasses import replace
 
 from pytest_tfleak.diagnosis.origin.source_hints import Filling
@@ -126,7 +127,16 @@ def expression_code(grown: Expression) -> str:
     keys = [step for step in steps[at + 1 :] if step.is_shown]
     code = start + "".join(f"[{step.name}]" for step in keys)
     is_known = all(step.kind in (ITEM, INDEX) for step in keys)
-    return code if start and is_known and _CUT not in code else ""
+    return code if start and is_known and _is_code(code) else ""
+
+
+def _is_code(text: str) -> bool:
+    """Return whether a text can be typed in: a key like ``<Color.RED: 1>`` cannot."""
+    try:
+        ast.parse(text, mode="eval")
+    except (SyntaxError, ValueError):
+        return False
+    return _CUT not in text
 
 
 def _start(grown: Expression, at: int) -> str:
@@ -139,6 +149,6 @@ def _start(grown: Expression, at: int) -> str:
     owner = steps[at - 1]
     if not (owner.is_a(_CLASS) or owner.type.startswith(_PLAIN)):
         return f"self.{name}"
-    is_within = at > 1 and owner.kind == ATTRIBUTE  # Model.score.fget, self.state.seen
-    start = _start(grown, at - 1) if is_within else owner.name
+    # as in ``STATE['job'].seen`` or ``self.state.seen``
+    start = expression_code(replace(grown, steps=steps[:at]))
     return f"{start}.{name}" if start else ""

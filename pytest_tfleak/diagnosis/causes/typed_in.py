@@ -8,6 +8,7 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
+import ast
 import re
 from dataclasses import replace
 
@@ -148,8 +149,10 @@ def _is_on_path(name: str, case: Case) -> bool:
 
 def _name(code: str) -> tuple[str, int]:
     """Return the name of a container without its keys, and how many it has."""
-    name, *keys = code.split("[")
-    return _last(name), len(keys)
+    name, keys = ast.parse(code, mode="eval").body, 0
+    while isinstance(name, ast.Subscript):
+        name, keys = name.value, keys + 1
+    return _last(ast.unparse(name)), keys
 
 
 def _last(code: str) -> str:
@@ -172,7 +175,8 @@ def end_task(case: Case) -> str:
     task, left, ways = name or "task", leave(case), []
     if left and case.is_put_away(*TASKS):
         ways.append(f"let it go when it is done: `{task}.add_done_callback({left})`")
-    if any(step.kind == SUSPENDED for step in case.steps):
+    is_waiting = any(step.kind == SUSPENDED for step in case.steps)
+    if is_waiting or "cancel" in case.evidence.closers:
         ways.append(f"end it when nobody waits for it: `{task}.cancel()`")
     text = ", and ".join(ways)
     return text if name or not text else give_name(task) + text

@@ -540,6 +540,9 @@ def _is_made(value: ast.expr) -> bool:
 def _last_name(function: ast.expr) -> str:
     if isinstance(function, ast.Attribute):
         return function.attr
+    if isinstance(function, ast.Subscript):  # steps["train"](x)
+        key = getattr(function.slice, "value", None)
+        return key if isinstance(key, str) else ""
     return function.id if isinstance(function, ast.Name) else ""
 
 

@@ -116,16 +116,20 @@ class Containers:
                     if added:
                         self.longer.append(Longer(container=container, added=added))
 
-    def size_when_judged(self, container: object, size: int, rate: float) -> int:
+    def size_when_judged(
+        self, container: object, size: int, rate: float, *, is_new: bool = False
+    ) -> int:
         """Return how long a container was at the last judged reading.
 
         ``size`` is its length now, to which each iteration adds ``rate``. Those since
         then have made it longer, which readers could not reconcile with the readings.
+        One that ``is_new`` has replaced the one that was there.
         """
-        noted = self._noted.get(id(container))
+        noted = None if is_new else self._noted.get(id(container))
         if noted is None or noted > size:  # unknown, or another one with the same id
             later = self._loop.calls - self._loop.calls_judged
-            return max(0, size - round(rate * later))
+            judged = size - round(rate * later)
+            return judged if judged > 0 else size  # else it was emptied since then
         since = self._loop.calls - self._noted_after
         rate = (size - noted) / max(1, since)
         return noted + round(rate * (self._loop.calls_judged - self._noted_after))

@@ -25,6 +25,7 @@ from dataclasses import field
 from dataclasses import replace
 from itertools import islice
 from typing import Any
+from typing import Protocol
 from typing import cast
 
 from pytest_tfleak.diagnosis.holder.path import AT_ROOT
@@ -69,6 +70,7 @@ _MOST_THREADS = 20  # that are named
 _MOST_APART, _MOST_APART_OF = 0.5, 0.2
 _ONCE = 1.5  # more objects than this in all have come in several iterations
 _MANY = 16  # small objects per iteration that are enough for a leak
+_MUCH = 1024  # bytes per iteration of texts and numbers that are enough, too
 _CONTENT = ("builtins.tuple", "builtins.frozenset", "builtins.list", "builtins.dict")
 #: Types that keep no memory alive except their own.
 _SMALL = (
@@ -158,7 +160,7 @@ class Group:
         if kind in _CONTENT:  # it may be rebuilt each time, with one item more
             return self.objects >= EVERY
         if kind in _SMALL:
-            return rate >= _MANY
+            return rate >= _MANY or self.bytes >= _MUCH
         return rate * self.runs > _ONCE
 
 
@@ -350,6 +352,15 @@ def _place_at_root(place: Place) -> tuple[str, ...]:
     return ()
 
 
+class SizeWhenJudged(Protocol):
+    """Returns how long a container was at the last judged reading."""
+
+    def __call__(
+        self, container: object, size: int, rate: float, /, *, is_new: bool
+    ) -> int:
+        """See ``Containers.size_when_judged``."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Describer:
     """Describes the groups that the last iterations left."""
@@ -365,7 +376,7 @@ class Describer:
     stored_in: Callable[[object, str], Origin | None] = lambda _, __: None
     #: Returns how long a container was at the last judged reading, from its length now
     #: and from how many items each iteration adds.
-    size_when_judged: Callable[[object, int, float], int] = lambda _, size, __: size
+    size_when_judged: SizeWhenJudged = lambda _, size, __, **___: size
     #: The judged growth per iteration, by signal.
     rates: Mapping[str, float] = field(default_factory=dict)
     gap: int = 1  # how many iterations lie between two rises at most
@@ -430,7 +441,9 @@ class Describer:
         for at, (step, held) in enumerate(zip(path.steps, chain[2:], strict=False)):
             if step.size is not None:
                 rate = added if id(held) in holders else 0.0
-                size = self.size_when_judged(held, step.size, rate)
+                size = self.size_when_judged(
+                    held, step.size, rate, is_new=id(held) in place.survivors.recent
+                )
                 steps[at] = replace(step, size=size)
         return replace(path, steps=tuple(steps))
 

@@ -5,6 +5,7 @@ No code of the objects runs, and nothing keeps them alive.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from inspect import CO_ASYNC_GENERATOR
@@ -52,8 +53,20 @@ def arrays_among(known: Sequence[ObjectFacts]) -> tuple[Array, ...]:
 
 
 def closers_of(o: object) -> tuple[str, ...]:
-    """Return the methods of a user's object that let go of what it has: ``close``."""
+    """Return the methods of a user's object that let go of what it has: ``close``.
+
+    A task of asyncio that is not done is let go by ``cancel``.
+    """
+    if _is_waiting(o):
+        return ("cancel",)
     return tuple(name for name in _CLOSERS if _can_be_called(type(o), name))
+
+
+def _is_waiting(o: object) -> bool:
+    task = getattr(sys.modules.get("_asyncio"), "Task", None)
+    if task is None or not issubclass(type(o), task):
+        return False
+    return not task.done(o)  # in C, whatever a subclass redefines
 
 
 def _can_be_called(cls: type, name: str) -> bool:

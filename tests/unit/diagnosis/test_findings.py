@@ -343,12 +343,14 @@ def test_findings_about_the_same_objects_share_a_line() -> None:
 def test_objects_held_by_c_belong_to_the_only_kept_object_of_the_library() -> None:
     held = lost(group("nobody", 3, {"tf.tensors": 5}))
     tape = of_type(group("TAPES", 2, {"": 1}), "tensorflow.python.GradientTape")
+    tape = replace(tape, stored=line(4))
     found = [make_finding("tf.tensors", 5.0)]
 
     (explained,) = explain_findings(
         found, Insights(groups=[held, tape], is_complete=True)
     )
     assert edges(explained) == ("app.TAPES (list of 5)", "Thing", "its C++ part")
+    assert explained.stored == line(4)
 
     others = [held, tape, replace(tape, path=path_to(at="app.MORE"))]
     (explained,) = explain_findings(found, Insights(groups=others, is_complete=True))

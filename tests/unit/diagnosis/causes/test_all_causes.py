@@ -1001,6 +1001,36 @@ def test_memory_without_objects_of_its_own_has_the_leading_cause() -> None:
     assert {f.cause for f in advise(told)} == {"session-never-closed"}
 
 
+def test_names_in_a_remedy_come_from_the_finding_that_leads(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text("net.head = Dense(4)\n")
+    line = Origin(file=str(tmp_path / "app.py"), line=1, function="f", text="")
+    layer = "keras.src.layers.layer.Layer"
+    layers = path_to(layer, at="app.NET._layers", owner=layer)
+    handle = replace(layers, steps=(*layers.steps, new("x.EagerTensor")))
+    group = make_group(layers, {"": make_part(layers, "keras.src.Dense", "1 Dense")})
+    told = [
+        Explained(make_finding("tf.tensors", path=handle, stored=line), group),
+        Explained(make_finding("keras.layers", path=layers, stored=line), group),
+    ]
+    for advised in advise(told):
+        assert "`net.head.set_weights(start)`" in (advised.advice or "")
+
+
+def test_what_a_thread_keeps_has_the_remedy_of_the_thread() -> None:
+    waits = Origin(file="/app/app.py", line=3, function="work", text="q.get()")
+    thread = RunningThread(name="Thread-1 (work)", target="app.work", at=waits)
+    seen = Observed(what="1 Thread", threads=(thread,))
+    kept = in_frame("b", "work", thread="Thread-1 (work)")
+    group = make_group(kept, {"": make_part(kept, TENSOR, "1 EagerTensor")})
+    told = [
+        Explained(make_finding("tf.tensors", path=kept), group),
+        Explained(make_finding(THREADS), None, seen),
+    ]
+    for advised in advise(told):
+        assert advised.cause == "thread-never-joined"
+        assert "It waits in `q.get()`" in (advised.advice or "")
+
+
 def test_only_a_complete_search_leaves_native_memory() -> None:
     told = [Explained(make_finding("host.heap", unit="B"))]
     assert [f.cause for f in advise(told)] == [None]

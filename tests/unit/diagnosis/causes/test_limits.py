@@ -27,6 +27,8 @@ INSTANCE = Step(kind=ATTRIBUTE, name="TRACKER", types=("app.Tracker",))
 CLASS = Step(kind=ATTRIBUTE, name="Tracker", types=("builtins.type",))
 FUNCTION = Step(kind=ATTRIBUTE, name="work", types=("builtins.function",))
 PROPERTY = Step(kind=ATTRIBUTE, name="speed", types=("builtins.property",))
+JOBS = Step(kind=ATTRIBUTE, name="JOBS", types=("builtins.dict",))
+SEEN_OF_IT = Step(kind=ATTRIBUTE, name="seen")
 INNER = Step(kind=ATTRIBUTE, name="state", types=("types.SimpleNamespace",))
 PLAIN = Step(kind=ATTRIBUTE, name="STATE", types=("types.SimpleNamespace",))
 
@@ -72,6 +74,10 @@ def test_the_code_limits_the_container(container: str, full: Any, left: Any) -> 
         ([CLASS, Step(kind=ATTRIBUTE, name="items")], "Tracker.items"),
         ([FUNCTION, Step(kind=ATTRIBUTE, name="seen")], "work.seen"),
         ([PLAIN, Step(kind=ATTRIBUTE, name="seen")], "STATE.seen"),
+        (
+            [JOBS, Step(kind=ITEM, name="'a'", types=INNER.types), SEEN_OF_IT],
+            "JOBS['a'].seen",
+        ),
         ([CLASS, PROPERTY, Step(kind=ATTRIBUTE, name="fget")], "Tracker.speed.fget"),
         ([INSTANCE, INNER, Step(kind=ATTRIBUTE, name="seen")], "self.state.seen"),
         (
@@ -91,6 +97,7 @@ def test_the_name_is_the_one_that_the_code_uses(steps: list[Step], name: str) ->
         [Step(kind=ATTRIBUTE, name="SEEN"), Step(kind=KEY)],
         [Step(kind=ATTRIBUTE, name="SEEN"), Step(kind=ITEM, name="...")],
         [Step(kind=ATTRIBUTE, name="SEEN"), Step(kind=ITEM, name="'aaaaaaaa...")],
+        [Step(kind=ATTRIBUTE, name="SEEN"), Step(kind=ITEM, name="<Color.RED: 1>")],
         [Step(kind=CLOSURE, name="...")],
         [Step(kind=VALUE)],
     ],
@@ -103,6 +110,10 @@ def test_what_a_fixture_returns_has_the_name_of_the_fixture() -> None:
     path = kept_in(Step(kind=VALUE))
     of_fixture = replace(path, root=Root(kind="fixture", name="seen"))
     assert "`del seen[:-10]`" in limit(of_fixture)
+
+    job = Step(kind=ITEM, name="'job'", types=INNER.types)
+    within = replace(kept_in(Step(kind=VALUE), job, SEEN_OF_IT), root=of_fixture.root)
+    assert "`del seen['job'].seen[:-10]`" in limit(within)
 
 
 def test_a_local_variable_has_its_own_name() -> None:

@@ -152,6 +152,13 @@ def at(tmp_path: Path) -> Any:
             ),
         ),
         ("end_task", "x =", path_to(TASK, at="app._scheduled"), {}, ""),
+        (
+            "end_task",
+            "x =",
+            path_to(TASK, at="app._scheduled"),
+            {"closers": ("cancel",)},
+            f"{GIVE_TASK}end it when nobody waits for it: `task.cancel()`",
+        ),
         ("end_task", "SEEN.append(job", path_to("app.Job"), {}, ""),
         (
             "end_future",

@@ -114,6 +114,9 @@ def test_the_size_of_a_container_is_that_at_the_last_judged_reading() -> None:
         assert containers.size_when_judged(NAMES, len(NAMES), 1.0) == 5
         loop.calls_judged += 3  # another judged run, after the sizes were noted
         assert containers.size_when_judged(NAMES, len(NAMES), 1.0) == 8
+        # one that has replaced another may have its id
+        assert containers.size_when_judged(NAMES, 100, 2.0, is_new=True) == 94
         containers.forget()  # as if there had been no time to note them
         assert containers.size_when_judged(NAMES, len(NAMES), 1.0) == 8
         assert containers.size_when_judged(NAMES, len(NAMES), 0.0) == 11
+        assert containers.size_when_judged(NAMES, 2, 1.0) == 2  # emptied meanwhile

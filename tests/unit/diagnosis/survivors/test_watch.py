@@ -117,6 +117,13 @@ def test_an_exception_in_a_tuple_is_a_clue() -> None:
     assert group.members[f"{__name__}.Kept"] == 1
 
 
+def test_texts_pile_up_if_they_are_many_or_long() -> None:
+    path = path_to("builtins.str")
+    part = make_part(path, "builtins.str", "1 str")
+    assert not make_group(path, {WHOLE: part}, size=100.0).is_regular
+    assert make_group(path, {WHOLE: part}, size=12_000.0).is_regular
+
+
 def test_a_sequence_that_is_made_anew_is_described_by_its_new_items() -> None:
     def body() -> None:
         globals()["ROW"] = (*ROW, Wrapper(None))

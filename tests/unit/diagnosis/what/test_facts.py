@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import collections
 import contextlib
 import functools
@@ -258,6 +259,19 @@ def test_a_closer_is_a_method_that_needs_no_argument(
     names["__name__"] = __name__
     exec(f"class Feed:\n    {body}", names)
     assert closers_of(names["Feed"]()) == found
+
+
+def test_a_task_that_waits_is_cancelled() -> None:
+    async def find() -> list[tuple[str, ...]]:
+        waits = asyncio.create_task(asyncio.Event().wait())
+        done = asyncio.create_task(asyncio.sleep(0))
+        await done
+        try:
+            return [closers_of(waits), closers_of(done)]
+        finally:
+            waits.cancel()
+
+    assert asyncio.run(find()) == [("cancel",), ()]
 
 
 def test_the_last_definition_of_a_closer_counts() -> None:
