@@ -55,7 +55,8 @@ _THREADS = ("Thread", "Timer")
 #: Methods that write to a buffer.
 _WRITES = ("write", "writelines", "extend", "append")
 _SUBMITS = re.compile(r"([\w.]+)\.(?:submit|map|apply|apply_async|imap)\(")
-_LATER = " when it is no longer needed"  # which a text may say already
+#: When to end a resource, which a text may say already.
+_LATER = re.compile(" when (?:it is no longer needed|you have read it)(?=:)")
 _HOLDER = "what keeps it"  # in the text on what happens, if no holder is known
 #: By type of a buffer.
 _EMPTY = {
@@ -175,7 +176,7 @@ def _ending(case: Case) -> str:
         return f"`{name}.{end}" if name else f"call its `{end}"
     if opened is None or opened.attributes == "..." or "{owner}" in opened.resource.end:
         return ""
-    end = opened.resource.end.replace(_LATER, "")
+    end = _LATER.sub("", opened.resource.end)
     if name:
         return end.replace("{x}", name + opened.attributes)
     return end.partition(": `")[0] if not opened.attributes else ""

@@ -429,6 +429,9 @@ def test_an_object_s_own_method_ends_it(at: Any) -> None:
     of_database = path_to("sqlite3.Connection", through=[step("sqlite3.Connection")])
     text = "Close it."
     assert fill("{ending}", case(of_database)) == text
+    of_file = path_to("h5py.HLObject", through=[step("h5py._hl.base.HLObject")])
+    text = "Close its file: `feed.file.close()`."
+    assert fill("{ending}", case(of_file, stored=at("SEEN[key]"))) == text
 
 
 @pytest.mark.parametrize(
