@@ -101,14 +101,14 @@ def container(case: Case) -> str:
             return written
     if not code and names.adds and _is_on_path(_last(names.receiver), case):
         return names.receiver  # a list within an object that stands for it
+    if _is_receiver(case):  # kept.append(x), also for one of several in a loop
+        return names.receiver
     owner, dot, attribute = code.partition(".")
     if not dot or owner != "self":
         return code
     owned_by = owner_at(case.finding.line, re.split(r"\W", attribute)[0])
     if owned_by:
         return f"{owned_by}.{attribute}"
-    if _is_receiver(case):  # kept.append(x)
-        return names.receiver
     return code if _is_in_owner(case) else _from_module(case)
 
 

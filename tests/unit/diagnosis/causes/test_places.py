@@ -17,9 +17,13 @@ from pytest_tfleak.diagnosis.causes.places import explain
 from pytest_tfleak.diagnosis.causes.places import fill
 from pytest_tfleak.diagnosis.what.descriptors import RunningThread
 from pytest_tfleak.retaining_path import ATTRIBUTE
+from pytest_tfleak.retaining_path import ENTRY
 from pytest_tfleak.retaining_path import EXCEPTION
+from pytest_tfleak.retaining_path import INDEX
 from pytest_tfleak.retaining_path import UNKNOWN
 from pytest_tfleak.retaining_path import RetainingPath
+from pytest_tfleak.retaining_path import Root
+from pytest_tfleak.retaining_path import Step
 from pytest_tfleak.verdict import Origin
 from tests.builders import NOBODY
 from tests.builders import make_finding
@@ -157,6 +161,17 @@ def test_a_container_is_called_what_the_line_that_fills_it_calls_it(
     assert fill("{limit}", case(path, stored=at(text))).startswith(
         f"`del {code}[:-10]` after each append"
     )
+
+
+def test_one_of_several_containers_has_the_name_that_the_line_has(at: Any) -> None:
+    rows = [Step(kind=ATTRIBUTE, name="SEEN"), Step(kind=INDEX, name="0")]
+    rows[1] = replace(rows[1], container="list", size=9)
+    path = RetainingPath(
+        root=Root(kind="module", name="app"),
+        steps=(*rows, Step(kind=ENTRY, types=("app.Thing",), is_new=True)),
+    )
+    found = fill("{limit}", case(path, stored=at("kept.append")))
+    assert found.startswith("`del kept[:-10]` after each append")
 
 
 @pytest.mark.parametrize("text", ["keep(", "KEEPER.add"])
