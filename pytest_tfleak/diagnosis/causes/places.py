@@ -542,6 +542,7 @@ PLACES: Mapping[str, Place] = {
     "function_once": Place(
         find=typed_calls.function_once, shown="`step = tf.function(f)`"
     ),
+    "call_itself": Place(find=typed_calls.call_itself, shown="`f(x)`"),
     "concrete_once": Place(
         find=typed_calls.concrete_once,
         shown="`concrete = step.get_concrete_function(x)`",

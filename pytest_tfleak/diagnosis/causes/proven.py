@@ -124,8 +124,9 @@ CAUSES = (
         explains="A py_function was called under a gradient tape, and its gradient was "
         "never computed. Until then, TensorFlow keeps the tape, the arguments and the "
         "results.",
-        remedy="Call it inside `with tape.stop_recording(): ...`; or call it outside "
-        "the tape; or use `tf.numpy_function` if no gradient is needed.",
+        remedy="Call the function itself, where code is eager: {call_itself}; or use "
+        "`tf.numpy_function` if no gradient is needed; or make the `tf.function` that "
+        "calls it once.",
         rule=lambda e: e.is_stored_in("py-function-tapes"),
     ),
     Cause(

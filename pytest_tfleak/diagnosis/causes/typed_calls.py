@@ -106,6 +106,18 @@ def function_once(case: Case) -> str:
     return _once(case, "step", "function") or made
 
 
+def call_itself(case: Case) -> str:
+    """Return the call of the function that the line hands to py_function."""
+    call = _call(case, "py_function")
+    node = ast.parse(call.code, mode="eval").body if call and call.code else None
+    match node:
+        case ast.Call(args=[function, ast.List(elts=inputs), *_]):
+            values = ", ".join(map(ast.unparse, inputs))
+            is_named = isinstance(function, (ast.Name, ast.Attribute))
+            return f"`{ast.unparse(function)}({values})`" if is_named else ""
+    return ""
+
+
 def concrete_once(case: Case) -> str:
     """Return the line that makes a concrete function."""
     return _once(case, "concrete", "get_concrete_function", "wrap_function")

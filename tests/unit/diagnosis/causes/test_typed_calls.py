@@ -61,6 +61,10 @@ prompt(graph)
 def factory(graph):
     shared = v1.Session(graph=graph)
     return shared, graph
+rows = tf.py_function(decode, [path, 3], tf.float32)
+tf.py_function(lambda x: x, [path], tf.float32)
+tf.py_function(decode, inputs, tf.float32)
+steps["step"](image, lambda v: v * 3)
 """
 LINES = SOURCE.splitlines()
 INTEGERS = "`@tf.function(input_signature=[tf.TensorSpec([], tf.int32)])`"
@@ -77,6 +81,21 @@ def at(tmp_path: Path) -> Any:
         return Origin(file=str(file), line=number, function="f", text=LINES[number - 1])
 
     return line
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        ("rows =", "`decode(path, 3)`"),
+        ("tf.py_function(lambda", ""),
+        ("tf.py_function(decode, inputs", ""),
+        ("sess.run(loss)", ""),
+    ],
+)
+def test_what_py_function_calls_is_called_itself(at: Any, line: str, code: str) -> None:
+    finding = make_finding(origin=at(line))
+    case = Case(finding=finding, evidence=Evidence())
+    assert PLACES["call_itself"].find(case) == code
 
 
 @pytest.mark.parametrize(
@@ -178,6 +197,15 @@ def test_what_is_made_once_is_made_by_the_line(
             "step(image,",
             "other",
             "`other = lambda v: v + 1` before the loop, `step(image, other)` in it",
+        ),
+        (
+            "pass_once",
+            'steps["step"]',
+            "other",
+            (
+                "`other = lambda v: v * 3` before the loop, "
+                "`steps['step'](image, other)` in it"
+            ),
         ),
         ("pass_once", "step(values", "other", "make `values` before the loop"),
         ("pass_once", "step(next", "other", "make `other` before the loop"),
