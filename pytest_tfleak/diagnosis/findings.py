@@ -390,7 +390,8 @@ def _with_native(finding: Finding, insights: Insights) -> Finding:
     if site.origin is None:
         return finding
     if finding.origin == site.origin:  # the object is made there, and has the memory
-        return replace(finding, stack=site.python, python_bytes=None)
+        rate = finding.per_iteration
+        return replace(finding, stack=site.python, python_bytes=rate)
     if finding.origin is None or finding.native:
         stored = finding.stored if _is_view(path) else None
         finding = replace(finding, origin=site.origin, stack=site.python, stored=stored)

@@ -419,7 +419,7 @@ def explained_part(finding: Finding) -> str:
     is_held = path is not None and not path.is_native
     if finding.python_bytes is None or not rate or (is_held and not finding.native):
         return ""
-    if not finding.native and finding.python_bytes >= rate / 2:
+    if finding.python_bytes >= (rate if finding.native else rate / 2):
         return ""
     explained, growth = compared(finding.python_bytes, rate, "B")
     return f"Python objects explain {explained} of {growth} {each(finding)}"

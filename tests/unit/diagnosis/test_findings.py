@@ -16,6 +16,7 @@ from pytest_tfleak.diagnosis.native.memray_run import NativeSite
 from pytest_tfleak.diagnosis.survivors.groups import Group
 from pytest_tfleak.diagnosis.survivors.structure import Observed
 from pytest_tfleak.reports.held_by import edges_of
+from pytest_tfleak.reports.message import explained_part
 from pytest_tfleak.retaining_path import RetainingPath
 from pytest_tfleak.retaining_path import Root
 from pytest_tfleak.verdict import Finding
@@ -237,14 +238,15 @@ def test_native_memory_of_the_line_that_makes_an_object_is_that_of_the_object() 
         Insights(groups=[kept], native=NativeReport(sites=(site,)), is_complete=True),
     )
     assert (explained.origin, explained.stored) == (made, stored)
-    assert explained.python_bytes is None
+    assert explained.python_bytes == explained.per_iteration
+    assert explained_part(explained) == ""
 
     elsewhere = NativeReport(sites=(replace(site, origin=line(7)),))
     (explained,) = explain_findings(
         found, Insights(groups=[kept], native=elsewhere, is_complete=True)
     )
     assert (explained.origin, explained.stored) == (line(7), None)
-    assert explained.python_bytes == 0.0
+    assert "0 B of 9.3 KiB" in explained_part(explained)
 
 
 def test_data_that_is_far_too_little_does_not_explain_memory() -> None:
