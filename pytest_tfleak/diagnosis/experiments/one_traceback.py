@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from inspect import signature
 from types import FrameType
 from typing import Any
 
@@ -37,12 +38,16 @@ class OneTraceback(Intervention):
         module = names.EXTRACT_STACK.owner()
         self._patch(module, names.EXTRACT_STACK.attribute, self._same)
 
-    def _same(self, original: Callable[[int], Any]) -> Callable[[int], Any]:
+    def _same(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        has_levels = bool(signature(original).parameters)  # since TensorFlow 2.14
+
         def extract_stack(stacklevel: int = 1) -> Any:
             if self.acts:
                 return self._traceback
             with self._guarded():
                 self._note(sys._getframe(1))
+            if not has_levels:
+                return original()
             return original(stacklevel + 1)  # without this function
 
         return extract_stack

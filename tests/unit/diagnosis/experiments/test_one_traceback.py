@@ -57,6 +57,13 @@ def test_a_traceback_that_is_only_watched_stays_as_it_is(
         assert run_new_code(stack) == "add"
 
 
+def test_it_watches_where_the_stack_has_no_levels(stack: SimpleNamespace) -> None:
+    stack.extract_stack = lambda: "whole stack"  # as in TensorFlow 2.13
+    with OneTraceback(acts=False) as experiment:
+        assert stack.extract_stack() == "whole stack"
+    assert experiment.failed is None
+
+
 def test_new_code_in_each_call_has_a_part_in_it(stack: SimpleNamespace) -> None:
     with OneTraceback(acts=False) as experiment:
         for _ in range(4):
