@@ -40,6 +40,9 @@ CALLS = 55
 #: The calls of CPython's ``-R 3:3``: some to warm up, and the judged ones.
 WARMUP, JUDGED = 3, 3
 SPARSE = 15
+#: Seconds after which a way is given up.
+LIMIT = 600
+_GIVEN_UP = f"given up in {LIMIT}s"
 _ROOT = Path(__file__).parents[1]
 _WITHOUT = ("-p", "no:tfleak")
 _CALLED = (*_WITHOUT, "-p", "benchmarks.suite_cost")
@@ -107,14 +110,18 @@ def run(folder: Path, arguments: Sequence[str]) -> str:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     if "--called-by=psleak" in arguments:
         environment["PYTHONMALLOC"] = "malloc"  # which it requires
-    done = subprocess.run(
-        command,
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    try:
+        done = subprocess.run(
+            command,
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=LIMIT,
+        )
+    except subprocess.TimeoutExpired:
+        return _GIVEN_UP
     return done.stdout
 
 
