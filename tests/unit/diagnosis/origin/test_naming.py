@@ -160,7 +160,7 @@ def opened(path: Path) -> Any:
         if link.readlink() == path
     )
     for candidate in gc.get_objects():
-        if isinstance(candidate, io.FileIO):
+        if type(candidate) is io.FileIO:  # isinstance() would run code of objects
             with suppress(ValueError):
                 if candidate.fileno() == number:
                     return candidate
