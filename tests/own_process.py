@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -49,6 +50,8 @@ class OwnProcess(pytest.File):
 
 
 class _WholeFile(pytest.Item):
+    funcargs: ClassVar[dict[str, object]] = {}  # pytest-benchmark 5.0 asks all items
+
     def runtest(self) -> None:
         environment = {
             name: value
